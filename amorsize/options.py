@@ -1,0 +1,232 @@
+"""The options of every call, checked once, in one frozen class.
+
+An option can be given in four places, the nearer one winning: the call, the decorator, a `with amorsize.config(...)`
+block, the environment. Each place is a plain mapping of what was *given* there; `check` refuses bad names and values
+where they are written, and `resolve` folds the mappings into one `Options`.
+"""
+
+from __future__ import annotations
+
+import os
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+__all__ = ["Options", "check", "config", "resolve"]
+
+BACKENDS = ("auto", "serial", "threads", "processes", "pool", "dask", "ray")
+START_METHODS = ("fork", "spawn", "forkserver")
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+class Options(NamedTuple):
+    """Every option of a call, with its default. Made by `resolve`; see `amorsize.map` for what each one does."""
+
+    n_jobs: int | None = None
+    chunksize: int | None = None
+    backend: Any = "auto"
+    start_method: str | None = None
+    ordered: bool = True
+    on_error: str = "raise"
+    retries: int = 0
+    timeout: float | None = None
+    seed: int | None = None
+    initializer: Callable[..., object] | None = None
+    initargs: tuple[Any, ...] = ()
+    progress: Any = False
+    use_cache: bool = True
+
+
+def check(given: Mapping[str, Any], caller: str = "amorsize") -> Mapping[str, Any]:
+    """Return `given` unchanged if every name is an option and every value is fit for it.
+
+    Args:
+        given: options by name, as the user wrote them.
+        caller: who is asking, for the text of an error about a name.
+
+    Raises:
+        TypeError: a name is not an option, or a value has the wrong type.
+        ValueError: a value has the right type and is out of range.
+    """
+    for name, value in given.items():
+        checker = _CHECKERS.get(name)
+        if checker is None:
+            raise TypeError(f"{caller}() got an unexpected option {name!r}; options are {', '.join(Options._fields)}")
+        checker(name, value)
+    if given.get("initargs") and "initializer" in given and given["initializer"] is None:
+        raise ValueError("initargs were given without an initializer to take them")
+    return given
+
+
+def resolve(given: Mapping[str, Any] = _EMPTY, decorated: Mapping[str, Any] = _EMPTY) -> Options:
+    """Fold call, decorator, `config` and environment into one `Options`, the nearer place winning.
+
+    Args:
+        given: the call's options, already through `check`.
+        decorated: the decorator's options, already through `check`.
+    """
+    environ = _environment()
+    configured = _configured.get()
+    if not (given or decorated or configured or environ):
+        return _DEFAULTS
+    options = Options(**{**environ, **configured, **decorated, **given})
+    if options.initargs and options.initializer is None:
+        raise ValueError("initargs were given without an initializer to take them")
+    return options
+
+
+class config:  # noqa: N801 - used as a verb: `with amorsize.config(n_jobs=2):`
+    """Defaults for every call inside a `with` block; options of a call or a decorator still win.
+
+    Args:
+        **options: any option of `amorsize.map`.
+
+    Raises:
+        TypeError, ValueError: as `amorsize.map` raises them.
+
+    >>> import amorsize
+    >>> with amorsize.config(backend="serial"):
+    ...     list(amorsize.map(abs, [-1, 2]))
+    [1, 2]
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._options = check(options, "config")
+
+    def __enter__(self) -> None:
+        self._token = _configured.set({**_configured.get(), **self._options})
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _configured.reset(self._token)
+
+
+def _environment() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    get = os.environ.get
+    for name, variable in _VARIABLES:
+        text = get(variable)
+        if not text:
+            continue
+        value: Any = text
+        if name == "n_jobs":
+            try:
+                value = int(text)
+            except ValueError:
+                raise ValueError(f"{variable} must be a whole number, not {text!r}") from None
+        try:
+            _CHECKERS[name](name, value)
+        except ValueError as error:
+            raise ValueError(f"{variable}: {error}") from None
+        found[name] = value
+    return found
+
+
+def _number_of_workers(name: str, value: Any) -> None:
+    if value is None:
+        return
+    _whole(name, value)
+    if value == 0:
+        raise ValueError("n_jobs must not be 0: None is automatic, 1 is one worker, -1 is all cores")
+
+
+def _positive_count(name: str, value: Any) -> None:
+    if value is None:
+        return
+    _whole(name, value)
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, or None for automatic, not {value!r}")
+
+
+def _count(name: str, value: Any) -> None:
+    _whole(name, value)
+    if value < 0:
+        raise ValueError(f"{name} must be 0 or more, not {value!r}")
+
+
+def _optional_whole(name: str, value: Any) -> None:
+    if value is not None:
+        _count(name, value)
+
+
+def _whole(name: str, value: Any) -> None:
+    # bool is an int to Python, but n_jobs=True is a slip.
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be a whole number, not {type(value).__name__} {value!r}")
+
+
+def _seconds(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__} {value!r}")
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be a positive, finite number of seconds, not {value!r}")
+
+
+def _truth(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {type(value).__name__} {value!r}")
+
+
+def _one_of(*allowed: str | None) -> Callable[[str, Any], None]:
+    def checker(name: str, value: Any) -> None:
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"{name} must be text, not {type(value).__name__} {value!r}")
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+
+    return checker
+
+
+def _backend(name: str, value: Any) -> None:
+    if isinstance(value, str):
+        if value not in BACKENDS:
+            raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, or an object, not {value!r}")
+    elif value is None or isinstance(value, (bool, int, float, type)):
+        raise TypeError(f"backend must be text, an executor, a Pool or a client, not {type(value).__name__} {value!r}")
+
+
+def _optional_callable(name: str, value: Any) -> None:
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be callable, not {type(value).__name__} {value!r}")
+
+
+def _arguments(name: str, value: Any) -> None:
+    if not isinstance(value, tuple):
+        raise TypeError(f"{name} must be a tuple, not {type(value).__name__} {value!r}")
+
+
+def _progress(name: str, value: Any) -> None:
+    if not isinstance(value, bool) and not callable(value):
+        raise TypeError(f"{name} must be True, False or a callable, not {type(value).__name__} {value!r}")
+
+
+_CHECKERS: dict[str, Callable[[str, Any], None]] = {
+    "n_jobs": _number_of_workers,
+    "chunksize": _positive_count,
+    "backend": _backend,
+    "start_method": _one_of(None, *START_METHODS),
+    "ordered": _truth,
+    "on_error": _one_of("raise", "return"),
+    "retries": _count,
+    "timeout": _seconds,
+    "seed": _optional_whole,
+    "initializer": _optional_callable,
+    "initargs": _arguments,
+    "progress": _progress,
+    "use_cache": _truth,
+}
+_VARIABLES = (
+    ("backend", "AMORSIZE_BACKEND"),
+    ("n_jobs", "AMORSIZE_N_JOBS"),
+    ("start_method", "AMORSIZE_START_METHOD"),
+)
+_DEFAULTS = Options()
+_configured: ContextVar[Mapping[str, Any]] = ContextVar("amorsize_config", default=_EMPTY)

@@ -1,0 +1,75 @@
+"""What was measured, as plain numbers: the planner's whole input besides the user's limits."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["Limits", "MachineProfile", "WorkProfile"]
+
+
+class WorkProfile(NamedTuple):
+    """What was measured of one function on its items.
+
+    Attributes:
+        items: number of items measured (in the caller or in workers).
+        seconds_per_item: mean running time of one item, the function alone.
+        seconds_std: standard deviation of one item's running time, in seconds.
+        seconds_max: longest running time of one item seen, in seconds.
+        cpu_share: CPU seconds over wall seconds while it ran: 1 computes, 0 waits.
+        bytes_in: pickled bytes of one item on its way to a worker, without a dump's fixed cost. None: not measured.
+        bytes_out: pickled bytes of one result on its way back. None: not measured.
+        transfer_seconds_per_item: the caller's own seconds for pickling one item and unpickling one result.
+        memory_bytes: growth of a worker's resident memory while it ran items, in bytes.
+    """
+
+    items: int
+    seconds_per_item: float
+    seconds_std: float = 0.0
+    seconds_max: float = 0.0
+    cpu_share: float = 1.0
+    bytes_in: float | None = None
+    bytes_out: float | None = None
+    transfer_seconds_per_item: float = 0.0
+    memory_bytes: float = 0.0
+
+
+class MachineProfile(NamedTuple):
+    """What is known of this machine now.
+
+    Attributes:
+        cores: cores that this process may use: the least of logical cores, affinity and container CPU quota, at least 1.
+        physical_cores: physical cores of the machine.
+        available_memory: bytes free for new processes, the container's limit honoured. None: unknown.
+        start_method: "fork", "spawn" or "forkserver": how a worker would be started now.
+        seconds_first_start: seconds until the first worker answers when none is running.
+        seconds_next_start: further seconds for each worker after the first.
+        seconds_per_chunk: fixed cost of one chunk's way to a warm worker and back.
+        bytes_per_second: pipe bandwidth, one way, pickling excluded.
+        worker_bytes: resident memory of one idle worker.
+        warm_workers: workers already running and idle.
+    """
+
+    cores: int
+    physical_cores: int
+    available_memory: int | None
+    start_method: str
+    seconds_first_start: float
+    seconds_next_start: float
+    seconds_per_chunk: float = 30e-6
+    bytes_per_second: float = 1e9
+    worker_bytes: int = 20_000_000
+    warm_workers: int = 0
+
+
+class Limits(NamedTuple):
+    """What the user's options leave open to the planner.
+
+    Attributes:
+        n_jobs: exact number of workers, or None for automatic.
+        chunksize: exact items a chunk, or None for automatic.
+        backends: the backends that may be chosen, e.g. ("serial", "processes").
+    """
+
+    n_jobs: int | None = None
+    chunksize: int | None = None
+    backends: tuple[str, ...] = ("serial", "processes")
