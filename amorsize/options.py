@@ -16,6 +16,39 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
+    from typing import Literal, Protocol, TypedDict
+
+    from typing_extensions import Unpack
+
+    class _Submits(Protocol):
+        """An executor or a client."""
+
+        @property
+        def submit(self) -> Callable[..., Any]: ...
+
+    class _Applies(Protocol):
+        """A `multiprocessing.pool.Pool`."""
+
+        @property
+        def apply_async(self) -> Callable[..., Any]: ...
+
+    class GivenOptions(TypedDict, total=False):
+        """What may be given in each of the places, for type checkers and completion; the fields of `Options`."""
+
+        n_jobs: int | None
+        chunksize: int | None
+        backend: Literal["auto", "serial", "threads", "processes", "pool", "dask", "ray"] | _Submits | _Applies
+        start_method: Literal["fork", "spawn", "forkserver"] | None
+        ordered: bool
+        on_error: Literal["raise", "return"]
+        retries: int
+        timeout: float | None
+        seed: int | None
+        initializer: Callable[..., object] | None
+        initargs: tuple[Any, ...]
+        progress: bool | Callable[..., object]
+        use_cache: bool
+
 
 __all__ = ["Options", "check", "config", "resolve"]
 
@@ -95,7 +128,7 @@ class config:  # noqa: N801 - used as a verb: `with amorsize.config(n_jobs=2):`
     [1, 2]
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[GivenOptions]) -> None:
         self._options = check(options, "config")
 
     def __enter__(self) -> None:

@@ -1,0 +1,251 @@
+"""Which calls does the user make? The functions of the public interface: each one validates, and starts a stream.
+
+What an option means stands once, in `map`; the type of each one once, in `options.GivenOptions`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TypeVar, overload
+
+from .errors import UnsupportedError
+from .options import check, resolve
+from .stream import start
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+
+    from typing_extensions import Unpack
+
+    from .options import GivenOptions
+    from .stream import Stream
+
+__all__ = ["amap", "map", "shutdown", "starmap"]
+
+_T1 = TypeVar("_T1")
+_T2 = TypeVar("_T2")
+_T3 = TypeVar("_T3")
+_T4 = TypeVar("_T4")
+_T5 = TypeVar("_T5")
+_R = TypeVar("_R")
+
+
+@overload
+def map(
+    func: Callable[[_T1], _R],
+    iterable: Iterable[_T1],
+    /,
+    *,
+    strict: bool = False,
+    **options: Unpack[GivenOptions],
+) -> Stream[_R]: ...
+@overload
+def map(
+    func: Callable[[_T1, _T2], _R],
+    iterable: Iterable[_T1],
+    iterable2: Iterable[_T2],
+    /,
+    *,
+    strict: bool = False,
+    **options: Unpack[GivenOptions],
+) -> Stream[_R]: ...
+@overload
+def map(
+    func: Callable[[_T1, _T2, _T3], _R],
+    iterable: Iterable[_T1],
+    iterable2: Iterable[_T2],
+    iterable3: Iterable[_T3],
+    /,
+    *,
+    strict: bool = False,
+    **options: Unpack[GivenOptions],
+) -> Stream[_R]: ...
+@overload
+def map(
+    func: Callable[[_T1, _T2, _T3, _T4], _R],
+    iterable: Iterable[_T1],
+    iterable2: Iterable[_T2],
+    iterable3: Iterable[_T3],
+    iterable4: Iterable[_T4],
+    /,
+    *,
+    strict: bool = False,
+    **options: Unpack[GivenOptions],
+) -> Stream[_R]: ...
+@overload
+def map(
+    func: Callable[[_T1, _T2, _T3, _T4, _T5], _R],
+    iterable: Iterable[_T1],
+    iterable2: Iterable[_T2],
+    iterable3: Iterable[_T3],
+    iterable4: Iterable[_T4],
+    iterable5: Iterable[_T5],
+    /,
+    *,
+    strict: bool = False,
+    **options: Unpack[GivenOptions],
+) -> Stream[_R]: ...
+@overload
+def map(
+    func: Callable[..., _R],
+    iterable: Iterable[Any],
+    iterable2: Iterable[Any],
+    iterable3: Iterable[Any],
+    iterable4: Iterable[Any],
+    iterable5: Iterable[Any],
+    iterable6: Iterable[Any],
+    /,
+    *iterables: Iterable[Any],
+    strict: bool = False,
+    **options: Unpack[GivenOptions],
+) -> Stream[_R]: ...
+def map(
+    func: Callable[..., Any],
+    iterable: Iterable[Any],
+    /,
+    *iterables: Iterable[Any],
+    strict: bool = False,
+    **options: Any,
+) -> Stream[Any]:
+    """Apply `func` to every item, in this process or on workers, whichever is faster, and yield the results in order.
+
+    The plain equivalent is the builtin: `map(func, iterable, *iterables)`. As there, the call itself only makes
+    iterators of its inputs; work starts with the first `next()`, and the shortest input ends it.
+
+    Under `backend="auto"` early items may run in this process and later ones in workers. So what `func` changes in
+    globals, or in its arguments, is not shared: use functions whose result depends on their item alone. (Bound methods
+    of containers and files, such as `list.append`, are there for what they change, and always run here.) Workers read
+    a bounded number of items ahead of the results that were asked for.
+
+    Args:
+        func: called with one item of each iterable. Lambdas, closures, bound methods and partials are fine. A function
+            decorated by `parallelize` brings its options along, below those given here.
+        iterable: the items; it may be endless.
+        *iterables: further arguments of `func`, item by item.
+        strict: whether iterables of unequal lengths are a `ValueError`, as for `zip`.
+        **options: keyword-only, the same for every call:
+            n_jobs: number of workers. None chooses; 1 is serial under "auto"; -1 is all cores, -2 all but one.
+            chunksize: items sent to a worker at once. None chooses; a number is exact, the last chunk being shorter.
+            backend: "auto"; or "serial", "processes", "pool" (a stock `multiprocessing.Pool` for this call), "threads",
+                "dask", "ray", or an executor, Pool or client of your own, which then gets every item.
+            start_method: "fork", "spawn" or "forkserver", for new workers. None chooses what is safe here.
+            ordered: False yields results as they are done.
+            on_error: "raise" ends the iterator with the first exception; "return" puts it in its item's place.
+            retries: how often an item that failed, or was lost with its worker, runs again.
+            timeout: seconds that one item may run.
+            seed: makes random numbers repeat, whatever the backend.
+            initializer: called in each worker before its first item, with `initargs`.
+            initargs: arguments of `initializer`, a tuple.
+            progress: True for a bar, or a callable to be told.
+            use_cache: False neither uses nor keeps what was measured.
+
+    Returns:
+        A lazy iterator of results. It has `close()`, works in a `with` block, which closes it, and tells its `plan`.
+
+    Raises:
+        TypeError: an unknown option, an option of the wrong type, or an input that is not iterable.
+        ValueError: an option out of range. While iterating: unequal lengths with `strict`.
+        UnsupportedError: the backend cannot do what was asked. Nothing ran.
+        SerializationError: while iterating, what must go to a worker cannot be pickled.
+        InitializerError: while iterating, the initializer failed in a worker.
+        WorkerCrashError: while iterating, a worker died, and `retries` did not make up for it.
+        Exception: while iterating, whatever `func` or an input raises, unchanged, in the place of its result.
+
+    Not for functions that are called for their side effects in this process, nor for single calls that are long:
+    one item is never split.
+
+    >>> import amorsize
+    >>> list(amorsize.map(pow, [2, 3, 4], [5, 2, 3]))
+    [32, 9, 64]
+    """
+    plain, decorated = _undecorated(func)
+    given = resolve(check(options, "map"), decorated)
+    return start(plain, (iterable, *iterables), given, strict=strict)
+
+
+def starmap(
+    func: Callable[..., _R], iterable: Iterable[Iterable[Any]], /, **options: Unpack[GivenOptions]
+) -> Stream[_R]:
+    """Apply `func` to argument tuples, in this process or on workers, and yield the results in order.
+
+    The plain equivalent is `itertools.starmap(func, iterable)`. All else is as for `amorsize.map`.
+
+    Args:
+        func: called as `func(*arguments)` for each item.
+        iterable: yields the arguments of each call.
+        **options: as for `amorsize.map`.
+
+    Returns:
+        A lazy iterator, as from `amorsize.map`.
+
+    Raises:
+        TypeError, ValueError, AmorsizeError: as for `amorsize.map`.
+
+    Not for arguments that lie in separate iterables already: `amorsize.map` takes those as they are.
+
+    >>> import amorsize
+    >>> list(amorsize.starmap(pow, [(2, 5), (3, 2)]))
+    [32, 9]
+    """
+    plain, decorated = _undecorated(func)
+    return start(plain, (iterable,), resolve(check(options, "starmap"), decorated), star=True)
+
+
+def amap(
+    func: Callable[..., Any],
+    iterable: Iterable[Any] | AsyncIterable[Any],
+    /,
+    *iterables: Iterable[Any] | AsyncIterable[Any],
+    **options: Unpack[GivenOptions],
+) -> AsyncIterator[Any]:
+    """Apply `func` to every item and yield the results in order, asynchronously. Not built yet: always refused.
+
+    The plain equivalent is `[func(item) async for item in iterable]`, with `await` where `func` is a coroutine function.
+
+    Args:
+        func: a function or a coroutine function, called with one item of each iterable.
+        iterable: the items, synchronous or not.
+        *iterables: further arguments of `func`, item by item.
+        **options: as for `amorsize.map`.
+
+    Returns:
+        An asynchronous iterator of results.
+
+    Raises:
+        UnsupportedError: always, at the call.
+        TypeError, ValueError: an option is unknown or unfit, as for `amorsize.map`.
+
+    Not for blocking code, which `amorsize.map` serves.
+
+    >>> import amorsize
+    >>> amorsize.amap(abs, [-1])
+    Traceback (most recent call last):
+    amorsize.UnsupportedError: amorsize.amap is not built yet; amorsize.map takes synchronous functions and inputs
+    """
+    check(options, "amap")
+    raise UnsupportedError("amorsize.amap is not built yet; amorsize.map takes synchronous functions and inputs")
+
+
+def shutdown() -> None:
+    """Release all warm workers now, and wait until they are gone.
+
+    They leave by themselves when idle for a while, and at exit, so this is for programs that want the memory back or
+    are about to fork. Calls that are under way keep their workers. The next call starts new ones.
+
+    >>> import amorsize
+    >>> amorsize.shutdown()
+    """
+    pool = sys.modules.get("amorsize.dispatch.pool")  # not loaded: no worker was ever started
+    if pool is not None:
+        pool.shutdown()
+
+
+def _undecorated(func: Callable[..., _R]) -> tuple[Callable[..., _R], Mapping[str, Any]]:
+    """Return the function that workers run, and the options it was decorated with."""
+    # The type is asked: a mock has every attribute.
+    ask = getattr(type(func), "_amorsize_undecorated", None)
+    return (func, _NO_OPTIONS) if ask is None else ask(func)
+
+
+_NO_OPTIONS: Mapping[str, Any] = {}

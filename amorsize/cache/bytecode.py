@@ -1,0 +1,91 @@
+"""Which outer names does a function's code read, and which does it rebind? One pass over its instructions.
+
+`co_names` alone cannot tell: it also holds attribute names. `opcode` gives the numbers; `dis` would give the same and
+costs an import that the first look-up of a process cannot afford.
+"""
+
+from __future__ import annotations
+
+import sys
+from opcode import opmap
+from types import CodeType
+from typing import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["OuterNames", "outer_names"]
+
+
+class OuterNames(NamedTuple):
+    """The names that a code object and the code nested in it look up outside their own locals.
+
+    Attributes:
+        read: globals that are read and never rebound.
+        mentioned: every global and attribute name.
+        rebound_cells: variables of enclosing functions that are assigned or deleted.
+    """
+
+    read: frozenset[str]
+    mentioned: frozenset[str]
+    rebound_cells: frozenset[str]
+
+
+def outer_names(code: CodeType) -> OuterNames:
+    """Return the outer names of `code`."""
+    read: set[str] = set()
+    mentioned: set[str] = set()
+    rebound: set[str] = set()
+    rebound_cells: set[str] = set()
+    pending = [code]
+    while pending:
+        current = pending.pop()
+        pending.extend(constant for constant in current.co_consts if type(constant) is CodeType)
+        names = current.co_names
+        mentioned.update(names)
+        slots = _slots(current)
+        for operation, argument in _instructions(current.co_code):
+            if operation == _LOAD_GLOBAL:
+                read.add(names[argument >> _LOAD_GLOBAL_SHIFT])
+            elif operation in _LOAD_NAMES:
+                read.add(names[argument])
+            elif operation in _STORE_GLOBALS:
+                rebound.add(names[argument])
+            elif slots[argument] in current.co_freevars:
+                rebound_cells.add(slots[argument])
+    return OuterNames(frozenset(read - rebound), frozenset(mentioned), frozenset(rebound_cells))
+
+
+def _instructions(raw: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the instructions of interest, with their whole arguments."""
+    high = 0
+    for place in range(0, len(raw), 2):
+        operation = raw[place]
+        if operation == _EXTENDED_ARG:
+            high = (high | raw[place + 1]) << 8
+            continue
+        if operation in _OF_INTEREST:
+            yield operation, high | raw[place + 1]
+        high = 0
+
+
+def _slots(code: CodeType) -> tuple[str, ...]:
+    """Return the names that the arguments of the cell instructions count through."""
+    if sys.version_info < (3, 11):
+        return code.co_cellvars + code.co_freevars
+    own = tuple(name for name in code.co_cellvars if name not in code.co_varnames)
+    return code.co_varnames + own + code.co_freevars
+
+
+def _numbers(*names: str) -> frozenset[int]:
+    return frozenset(opmap[name] for name in names if name in opmap)
+
+
+_EXTENDED_ARG = opmap["EXTENDED_ARG"]
+_LOAD_GLOBAL = opmap["LOAD_GLOBAL"]
+_LOAD_GLOBAL_SHIFT = int(sys.version_info >= (3, 11))  # since 3.11 the lowest bit asks for a NULL to be pushed
+_LOAD_NAMES = _numbers("LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")  # class bodies within a function
+_STORE_GLOBALS = _numbers("STORE_GLOBAL", "DELETE_GLOBAL")
+_STORE_CELLS = _numbers("STORE_DEREF", "DELETE_DEREF")
+_OF_INTEREST = _LOAD_NAMES | _STORE_GLOBALS | _STORE_CELLS | {_LOAD_GLOBAL}

@@ -1,0 +1,259 @@
+"""Where are the files, and can they be trusted? One file an entry, in a folder private to the user.
+
+Every function raises `OSError` for what the disk refuses and for what must not be trusted; the caller turns that into
+a miss. A file is written aside and renamed over the old one, so that readers in other processes see the old or the new
+one whole. Nothing here follows a link out of the folder, or reads more of a file than an entry could fill.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import NamedTuple
+
+from amorsize.cache.entry import Key
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "ROOM_ENTRIES",
+    "StoredFile",
+    "clear",
+    "count_write",
+    "files",
+    "folder",
+    "forget",
+    "prune",
+    "read",
+    "usable_folder",
+    "write",
+]
+
+# Files kept at most. Fewer: a user of many functions measures again; more: pruning takes longer (`prune` in
+# benchmarks/cache.py).
+_MAX_ENTRIES = 1_000
+# Writes, by all processes together, from one pruning to the next. Fewer: listing the folder costs every write more;
+# more: each pruning must leave room for as many new entries.
+_WRITES_PER_PRUNING = 100
+ROOM_ENTRIES = _MAX_ENTRIES - _WRITES_PER_PRUNING  # how many a pruning leaves, so that the bound holds until the next
+_MAX_FILE_BYTES = 16_384  # an entry takes 1 KB, and at most 4 with the longest texts
+_ABANDONED_SECONDS = 3_600.0  # a file still aside after this belongs to a process that was stopped in mid-write
+_ASIDE = ".tmp"
+_COUNTER = ".writes"
+
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _NO_LINK  # a named pipe must not make a reader wait
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_LINK
+
+_platform_base: list[str] = []  # empty until platformdirs was asked
+
+
+class StoredFile(NamedTuple):
+    """A file of ours: its name, length in bytes, and time of writing in seconds since the epoch."""
+
+    name: str
+    size_bytes: int
+    timestamp: float
+
+
+def folder() -> str:
+    """Return the absolute path of the folder of entries, whether it is there or not."""
+    chosen = os.environ.get("AMORSIZE_CACHE_DIR")
+    if chosen:
+        base = os.path.abspath(os.path.expanduser(chosen))
+    else:
+        if not _platform_base:
+            from platformdirs import user_cache_dir  # 10 ms, spared where the variable is set
+
+            _platform_base.append(user_cache_dir("amorsize", appauthor=False))
+        base = _platform_base[0]
+    return os.path.join(base, "optimization_cache")
+
+
+def forget() -> None:
+    """Forget where the platform's cache folder is."""
+    _platform_base.clear()
+
+
+def usable_folder(*, create: bool = False) -> str:
+    """Return the folder's path after making sure that only this user can write to it.
+
+    Args:
+        create: make the folder, private, if it is not there.
+
+    Raises:
+        FileNotFoundError: it is not there, and was not to be created.
+        OSError: it cannot be used or must not be trusted.
+    """
+    path = folder()
+    base = os.path.dirname(path)
+    if not os.path.isabs(base):  # the platform knows no home folder
+        raise FileNotFoundError(f"no absolute place for a cache: {path}")
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        if not create:
+            raise
+        os.makedirs(os.path.dirname(base), exist_ok=True)
+        _make_private(base)
+        _make_private(path)
+        found = os.lstat(path)
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(f"not a folder: {path}")
+    user = os.geteuid() if hasattr(os, "geteuid") else None
+    if user is not None:  # on Windows the user's profile is private by its own rules
+        if found.st_uid != user:
+            raise PermissionError(f"the folder belongs to another user: {path}")
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise PermissionError(f"others may write to the folder: {path}")
+        _check_parent(base, user)
+    return path
+
+
+def _make_private(path: str) -> None:
+    if not os.path.isdir(path):
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            if not os.path.isdir(path):  # else another process was faster
+                raise
+
+
+def _check_parent(base: str, user: int) -> None:
+    # Whoever can rename entries of the parent can put another folder in place of ours. A sticky folder such as /tmp
+    # does not let them; write permission for the group is the default of many systems with one group a user.
+    above = os.stat(base)
+    if above.st_uid not in {user, 0}:
+        raise PermissionError(f"the folder belongs to another user: {base}")
+    if above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
+        raise PermissionError(f"everyone may rename what is in the folder: {base}")
+
+
+def read(path: str, name: str) -> bytes:
+    """Return the content of the file `name` in the folder `path`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it cannot be read, is not a plain file, or is too long for an entry.
+    """
+    descriptor = os.open(os.path.join(path, name), _READ)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"not a plain file: {name}")
+        data = os.read(descriptor, _MAX_FILE_BYTES + 1)
+    finally:
+        os.close(descriptor)
+    if len(data) > _MAX_FILE_BYTES:
+        raise OSError(f"longer than {_MAX_FILE_BYTES} bytes: {name}")
+    return data
+
+
+def write(path: str, name: str, data: bytes, timestamp: float) -> None:
+    """Put `data` in place as the file `name`, dated `timestamp`.
+
+    Raises:
+        OSError: it could not be written; a file of that name is as it was.
+    """
+    aside = f"{name}.{os.urandom(6).hex()}{_ASIDE}"
+    aside_path = os.path.join(path, aside)
+    descriptor = os.open(aside_path, _CREATE, 0o600)
+    try:
+        try:
+            if os.write(descriptor, data) != len(data):
+                raise OSError(f"written in part only, the disk may be full: {name}")
+        finally:
+            os.close(descriptor)
+        os.utime(aside_path, (timestamp, timestamp))  # so that pruning need not open files to learn their age
+        os.replace(aside_path, os.path.join(path, name))
+    except BaseException:  # an interrupt leaves nothing lying about either
+        _remove(path, [aside])
+        raise
+
+
+def count_write(path: str) -> bool:
+    """Count a write, and tell whether it is time to `prune`: at each hundredth one, by whatever process.
+
+    The count is the length of a file, which processes can add to at once without a lock.
+    """
+    counter = os.path.join(path, _COUNTER)
+    descriptor = os.open(counter, _APPEND, 0o600)
+    try:
+        os.write(descriptor, b".")
+        writes = os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+    if writes < _WRITES_PER_PRUNING:
+        return False
+    _remove(path, [_COUNTER])
+    return True
+
+
+def files(path: str) -> list[StoredFile]:
+    """Return the entries' files in the folder `path`, in no order. What is not ours is left out."""
+    return [found for found in _listed(path) if not found.name.endswith(_ASIDE)]
+
+
+def prune(path: str, *, now: float, ttl_seconds: float, limit: int | None = None) -> set[str]:
+    """Remove what is out of date, abandoned or too much, and return the names of the entries' files that went.
+
+    Args:
+        path: the folder.
+        now: the time, in seconds since the epoch.
+        ttl_seconds: entries older than this go, and those dated as far ahead.
+        limit: how many entries may stay, the newest. None: any number.
+    """
+    gone = []
+    kept = []
+    abandoned = []
+    for found in _listed(path):
+        age_seconds = abs(now - found.timestamp)
+        if found.name.endswith(_ASIDE):
+            if age_seconds > _ABANDONED_SECONDS:
+                abandoned.append(found.name)
+        elif age_seconds > ttl_seconds:
+            gone.append(found.name)
+        else:
+            kept.append(found)
+    if limit is not None and len(kept) > limit:
+        kept.sort(key=lambda found: found.timestamp)
+        gone += [found.name for found in kept[: len(kept) - limit]]
+    _remove(path, abandoned)
+    return _remove(path, gone)
+
+
+def clear(path: str) -> set[str]:
+    """Remove every file of ours, and return the names of the entries' files among them."""
+    names = [found.name for found in _listed(path)]
+    _remove(path, [_COUNTER])
+    return {name for name in _remove(path, names) if not name.endswith(_ASIDE)}
+
+
+def _listed(path: str) -> list[StoredFile]:
+    found = []
+    with os.scandir(path) as listing:
+        for item in listing:
+            name = item.name
+            entry_name = name.rsplit(".", 2)[0] if name.endswith(_ASIDE) else name
+            if Key.of_filename(entry_name) is None:
+                continue
+            try:
+                state = item.stat(follow_symlinks=False)
+            except FileNotFoundError:  # another process was faster
+                continue
+            if not stat.S_ISDIR(state.st_mode):
+                found.append(StoredFile(name, state.st_size, state.st_mtime))
+    return found
+
+
+def _remove(path: str, names: Iterable[str]) -> set[str]:
+    removed = set()
+    for name in names:
+        try:
+            os.unlink(os.path.join(path, name))
+        except FileNotFoundError:  # another process was faster
+            continue
+        removed.add(name)
+    return removed

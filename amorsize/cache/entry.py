@@ -1,0 +1,296 @@
+"""What is kept of one measurement, and when is it believed? An `Entry`, JSON of about 1 KB, checked field by field.
+
+Whatever stands in a file, `decode` gives an entry in which every field has its type and a sensible range, or raises
+`ValueError`. The stored plan is for people who read the file: a plan for today is always derived from the profile.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple
+
+from amorsize.cache.fingerprint import DIGITS
+from amorsize.plan.buckets import SIZES, TIMES, time_bucket
+from amorsize.plan.profile import WorkProfile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from amorsize.plan.planner import Plan
+
+__all__ = [
+    "FORMAT",
+    "TTL_SECONDS",
+    "Entry",
+    "FormatError",
+    "Key",
+    "StoredPlan",
+    "System",
+    "checked",
+    "decode",
+    "encode",
+    "fault",
+    "memory_changed",
+    "stored_plan",
+]
+
+FORMAT = 1
+TTL_SECONDS = 7 * 24 * 3600.0
+# Change of free memory, as a share, beyond which a plan made under it is not reused. Smaller: ordinary fluctuation
+# discards plans; larger: a plan may no longer fit.
+_MEMORY_SHARE = 0.2
+
+# Ranges that a real measurement cannot leave; they keep a damaged number from growing into a plan.
+_MAX_SECONDS = 1e9
+_MAX_COUNT = 10**15
+_MAX_BYTES = 1e18
+_MAX_TEXT = 300
+_MAX_WARNINGS = 5
+_HEX = frozenset("0123456789abcdef")
+
+
+class FormatError(ValueError):
+    """A file of another format version."""
+
+
+class Key(NamedTuple):
+    """What an entry is found by: the function's fingerprint, and the buckets of length and of time per item."""
+
+    func: str
+    size: str
+    time: str
+
+    @property
+    def text(self) -> str:
+        return f"func:{self.func}_size:{self.size}_time:{self.time}_v:{FORMAT}"
+
+    @property
+    def filename(self) -> str:
+        return f"{self.func}-{self.size}-{self.time}-v{FORMAT}.json"
+
+    @classmethod
+    def of_filename(cls, name: str) -> Key | None:
+        """Return the key that a file name stands for, of whatever format version, or None if the file is not ours."""
+        stem, _, ending = name.rpartition(".")
+        func, _, rest = stem.partition("-")
+        size, _, rest = rest.partition("-")
+        time, _, version = rest.partition("-")
+        is_func = len(func) == DIGITS and _HEX.issuperset(func)
+        is_version = ending == "json" and version[:1] == "v" and version[1:].isdecimal()
+        return cls(func, size, time) if is_func and size in SIZES and time in TIMES and is_version else None
+
+
+class System(NamedTuple):
+    """The facts of the machine on which an entry's validity depends.
+
+    Attributes:
+        physical_cores: physical cores of the machine.
+        start_method: how workers are started, as configured.
+        available_memory: bytes free for new processes. None: unknown.
+        platform: for example "linux".
+        python: for example "3.11.7".
+    """
+
+    physical_cores: int
+    start_method: str
+    available_memory: int | None
+    platform: str
+    python: str
+
+
+class StoredPlan(NamedTuple):
+    """The plan that a profile gave when it was stored; see `amorsize.optimize` for the words."""
+
+    n_jobs: int
+    chunksize: int
+    backend: str
+    estimated_speedup: float
+    reason: str
+    warnings: tuple[str, ...]
+
+
+class Entry(NamedTuple):
+    """One measurement.
+
+    Attributes:
+        key: what it is found by.
+        function: the function's module and qualified name, for people.
+        n_items: length of the input that was measured.
+        timestamp: when, in seconds since the epoch.
+        system: the machine's facts then.
+        profile: what was measured.
+        plan: the plan it gave; None if no plan was made.
+    """
+
+    key: Key
+    function: str
+    n_items: int
+    timestamp: float
+    system: System
+    profile: WorkProfile
+    plan: StoredPlan | None
+
+
+def fault(entry: Entry, system: System, now: float, ttl_seconds: float) -> str | None:
+    """Return why an entry cannot be used on `system` at time `now`, in one word, or None if it can."""
+    # Both ways: after a clock was set back, an entry from the future must not live for ever.
+    if abs(now - entry.timestamp) > ttl_seconds:
+        return "expired"
+    if entry.system.physical_cores != system.physical_cores:
+        return "physical_cores"
+    if entry.system.start_method != system.start_method:
+        return "start_method"
+    return None
+
+
+def memory_changed(then: int | None, now: int | None) -> bool:
+    """Tell whether free memory, in bytes, differs by more than a fifth; what is unknown has not changed."""
+    return then is not None and now is not None and abs(now - then) > _MEMORY_SHARE * then
+
+
+def stored_plan(plan: Plan) -> StoredPlan:
+    """Return what is kept of a plan, its texts cut to a bounded length."""
+    speedup = plan.estimated_speedup
+    return StoredPlan(
+        plan.n_jobs,
+        plan.chunksize,
+        plan.backend,
+        speedup if 0 <= speedup <= _MAX_SECONDS else 0.0,  # a plan that predicts no time at all has no finite one
+        plan.reason[:_MAX_TEXT],
+        tuple(text[:_MAX_TEXT] for text in plan.warnings[:_MAX_WARNINGS]),
+    )
+
+
+def encode(entry: Entry) -> bytes:
+    """Return an entry as the content of its file."""
+    plan = entry.plan
+    content = {
+        "version": FORMAT,
+        "key": entry.key.text,
+        "function": entry.function,
+        "n_items": entry.n_items,
+        "timestamp": entry.timestamp,
+        "system": entry.system._asdict(),
+        "profile": entry.profile._asdict(),
+        "plan": plan._asdict() if plan is not None else None,
+    }
+    return json.dumps(content, indent=1, allow_nan=False).encode()
+
+
+def decode(data: bytes, key: Key) -> Entry:
+    """Return the entry that a file holds.
+
+    Args:
+        data: content of the file.
+        key: what the file's name says; the content must say the same.
+
+    Raises:
+        FormatError: the file says that it is of another format version.
+        ValueError: anything else is wrong with it.
+    """
+    try:
+        content = json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(content, dict):
+        raise ValueError("not an object")  # noqa: TRY004 - a wrong file is a wrong value
+    if content.get("version") != FORMAT:
+        raise FormatError(f"format {content.get('version')!r:.20}, not {FORMAT}")
+    if content.get("key") != key.text:
+        raise ValueError("the content belongs to another key")
+    system, profile, plan = (_object(content, name) for name in ("system", "profile", "plan"))
+    if system is None or profile is None:
+        raise ValueError("system or profile is missing")
+    return checked(
+        Entry(
+            key,
+            content.get("function", ""),
+            content.get("n_items", -1),
+            content.get("timestamp", -1),
+            System(*_fields(system, System._fields)),
+            WorkProfile(*_fields(profile, WorkProfile._fields)),
+            StoredPlan(*_fields(plan, StoredPlan._fields)) if plan is not None else None,
+        )
+    )
+
+
+def checked(entry: Entry) -> Entry:
+    """Return `entry` with its floats as floats, after checking the type and range of every field.
+
+    Raises:
+        ValueError: a field has a wrong type, is out of range, or contradicts the key.
+    """
+    system, profile, plan = entry.system, entry.profile, entry.plan
+    if plan is not None:
+        warnings: Any = plan.warnings
+        if not isinstance(warnings, (list, tuple)) or len(warnings) > _MAX_WARNINGS:
+            raise ValueError("warnings is not a short list")
+        plan = StoredPlan(
+            _whole("n_jobs", plan.n_jobs, 1),
+            _whole("chunksize", plan.chunksize, 1),
+            _text("backend", plan.backend),
+            _number("estimated_speedup", plan.estimated_speedup, _MAX_SECONDS),
+            _text("reason", plan.reason),
+            tuple(_text("warnings", text) for text in warnings),
+        )
+    profile = WorkProfile(
+        items=_whole("items", profile.items, 1),
+        seconds_per_item=_number("seconds_per_item", profile.seconds_per_item, _MAX_SECONDS),
+        seconds_std=_number("seconds_std", profile.seconds_std, _MAX_SECONDS),
+        seconds_max=_number("seconds_max", profile.seconds_max, _MAX_SECONDS),
+        cpu_share=_number("cpu_share", profile.cpu_share, _MAX_COUNT),
+        bytes_in=None if profile.bytes_in is None else _number("bytes_in", profile.bytes_in, _MAX_BYTES),
+        bytes_out=None if profile.bytes_out is None else _number("bytes_out", profile.bytes_out, _MAX_BYTES),
+        transfer_seconds_per_item=_number("transfer_seconds_per_item", profile.transfer_seconds_per_item, _MAX_SECONDS),
+        memory_bytes=_number("memory_bytes", profile.memory_bytes, _MAX_BYTES),
+    )
+    if time_bucket(profile.seconds_per_item) != entry.key.time:
+        raise ValueError("seconds_per_item lies in another bucket than the key says")
+    memory = system.available_memory
+    return Entry(
+        entry.key,
+        _text("function", entry.function),
+        _whole("n_items", entry.n_items, 0),
+        _number("timestamp", entry.timestamp, 1e12),
+        System(
+            _whole("physical_cores", system.physical_cores, 1),
+            _text("start_method", system.start_method),
+            None if memory is None else _whole("available_memory", memory, 0, int(_MAX_BYTES)),
+            _text("platform", system.platform),
+            _text("python", system.python),
+        ),
+        profile,
+        plan,
+    )
+
+
+def _object(content: dict[str, Any], name: str) -> dict[str, Any] | None:
+    found = content.get(name)
+    if found is not None and not isinstance(found, dict):
+        raise ValueError(f"{name} is not an object")
+    return found
+
+
+def _fields(found: dict[str, Any], names: tuple[str, ...]) -> list[Any]:
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise ValueError(f"{missing[0]} is missing")
+    return [found[name] for name in names]
+
+
+def _whole(name: str, value: Any, low: int, high: int = _MAX_COUNT) -> int:
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"{name} is not a whole number from {low} to {high}")
+    return value
+
+
+def _number(name: str, value: Any, high: float) -> float:
+    # NaN fails the comparison too.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= high:
+        raise ValueError(f"{name} is not a number from 0 to {high:g}")
+    return float(value)
+
+
+def _text(name: str, value: Any) -> str:
+    if type(value) is not str or len(value) > _MAX_TEXT:
+        raise ValueError(f"{name} is not a text of at most {_MAX_TEXT} characters")
+    return value

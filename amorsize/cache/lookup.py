@@ -1,0 +1,358 @@
+"""What is known of this function at this length, and how is it kept? Memory first, then disk; never an error.
+
+A look-up needs the time bucket of a key before anything was timed, so it takes the newest entry of the function and
+size provisionally. A caller who then times the first items looks again with what was measured: an entry that this
+clearly contradicts gives way to the one of the right bucket, or to a miss.
+
+Any fault of the cache is a miss and a debug line: tuning never breaks work.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import NamedTuple
+
+from amorsize.cache import disk
+from amorsize.cache import fingerprint as fingerprints
+from amorsize.cache.entry import (
+    TTL_SECONDS,
+    Entry,
+    FormatError,
+    Key,
+    System,
+    checked,
+    decode,
+    encode,
+    fault,
+    memory_changed,
+    stored_plan,
+)
+from amorsize.cache.memory import Held, memory
+from amorsize.log import debug
+from amorsize.plan.buckets import SIZES, TIMES, clearly_outside, size_bucket, time_bucket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from typing import Any, TypeVar
+
+    from amorsize.cache.memory import Group
+    from amorsize.plan.planner import Plan
+    from amorsize.plan.profile import WorkProfile
+
+    Clock = Callable[[], float]
+    Result = TypeVar("Result")
+
+__all__ = [
+    "CacheStats",
+    "Found",
+    "System",
+    "cache_stats",
+    "clear_cache",
+    "entries",
+    "find",
+    "forget",
+    "get_cache_dir",
+    "prune_expired_cache",
+    "store",
+]
+
+# A profile is written to disk again when its time per item has moved by more than this share, or when its file is
+# older than this. Smaller: more writes after runs; larger: the next process starts from an older measurement.
+_CHANGED_SHARE = 0.2
+_REWRITE_SECONDS = 24 * 3600.0
+
+
+class Found(NamedTuple):
+    """The answer to a look-up.
+
+    Attributes:
+        profile: what was measured before; None for a miss.
+        reason: for a miss "new", "expired", "physical_cores", "start_method", "format", "damaged", "time" (what was
+            measured now contradicts the entry) or "function" (the callable cannot be told apart from others); for a
+            hit "hit", or "available_memory" when free memory changed by more than a fifth.
+        plan_stale: free memory changed, so a plan made for this entry is not to be reused.
+        key: the entry's key; empty for a miss.
+    """
+
+    profile: WorkProfile | None
+    reason: str
+    plan_stale: bool = False
+    key: str = ""
+
+
+class CacheStats(NamedTuple):
+    """State of the cache.
+
+    Attributes:
+        hits: look-ups of this process that found a profile.
+        misses: look-ups of this process that found none.
+        misses_by_reason: the same, by the reasons of `Found`.
+        entries: number of files on disk.
+        bytes: their length together.
+    """
+
+    hits: int
+    misses: int
+    misses_by_reason: Mapping[str, int]
+    entries: int
+    bytes: int
+
+
+def find(
+    func: Any,
+    n_items: int | None,
+    system: System,
+    *,
+    seconds_per_item: float | None = None,
+    ttl_seconds: float = TTL_SECONDS,
+    clock: Clock = time.time,
+) -> Found:
+    """Look a work profile up.
+
+    Args:
+        func: the function, undecorated.
+        n_items: length of the input. None: unknown, the function's newest profile of any size serves.
+        system: the machine's facts now.
+        seconds_per_item: what the first items of this call took, for a second look after a hit. One that only confirms
+            the hit is not counted again.
+        ttl_seconds: age beyond which an entry has expired.
+        clock: gives seconds since the epoch.
+    """
+    try:
+        digits = fingerprints.fingerprint(func)
+    except Exception as error:  # noqa: BLE001 - reading the attributes of a user's callable may run any code
+        debug("cache: %s cannot be told apart: %r", type(func).__name__, error)
+        return _miss("function")
+    group, reason = _known(digits, SIZES if n_items is None else (size_bucket(n_items),))
+    now = clock()
+    usable = [held for held in group if fault(held.entry, system, now, ttl_seconds) is None]
+    if not usable:
+        # The newest entry's fault is the one to name.
+        return _miss(fault(group[0].entry, system, now, ttl_seconds) or reason if group else reason)
+    chosen = usable[0]
+    if seconds_per_item is None:
+        memory.count_hit()
+    elif clearly_outside(chosen.entry.key.time, seconds_per_item):
+        right = [held for held in usable if held.entry.key.time == time_bucket(seconds_per_item)]
+        if not right:
+            return _miss("time")
+        chosen = right[0]
+        memory.count_hit()
+    entry = chosen.entry
+    if memory_changed(entry.system.available_memory, system.available_memory):
+        return Found(entry.profile, "available_memory", plan_stale=True, key=chosen.text)
+    return Found(entry.profile, "hit", key=chosen.text)
+
+
+def store(
+    func: Any,
+    n_items: int,
+    profile: WorkProfile,
+    plan: Plan | None,
+    system: System,
+    *,
+    clock: Clock = time.time,
+) -> None:
+    """Keep a work profile: in memory at once, on disk if it tells the next process something new. Never raises.
+
+    Args:
+        func: the function, undecorated.
+        n_items: length of the input, or the count that was reached.
+        profile: what was measured.
+        plan: the plan that it gave, for people who read the file.
+        system: the machine's facts now.
+        clock: gives seconds since the epoch.
+    """
+    try:
+        key = Key(fingerprints.fingerprint(func), size_bucket(n_items), time_bucket(profile.seconds_per_item))
+        kept_plan = stored_plan(plan) if plan is not None else None
+        entry = checked(Entry(key, _label(func), n_items, clock(), system, profile, kept_plan))
+    except Exception as error:  # noqa: BLE001 - a user's callable may run any code; what it raises is not the run's error
+        debug("cache: not stored: %r", error)
+        return
+    group, _ = _known(key.func, (key.size,))
+    written = next((held.written for held in group if held.entry.key == key), None)
+    if written is None or group[0].entry.key != key or _is_news(entry, written):
+        try:
+            _write(entry)
+            written = entry
+        except OSError as error:
+            debug("cache: not written: %s", error)
+    memory.put(Held(entry, key.text, written))
+
+
+def clear_cache() -> int:
+    """Remove every entry, in memory and on disk, and return how many there were. Other files are left alone.
+
+    >>> import amorsize
+    >>> amorsize.clear_cache() >= 0
+    True
+    """
+    gone = memory.drop(lambda _: True)
+    return len(gone | (_on_disk(disk.clear) or set()))
+
+
+def prune_expired_cache(ttl_seconds: float = TTL_SECONDS, *, clock: Clock = time.time) -> int:
+    """Remove the entries that are too old, and return how many there were. Other files are left alone.
+
+    Args:
+        ttl_seconds: age in seconds beyond which an entry goes.
+        clock: gives seconds since the epoch.
+
+    Raises:
+        TypeError: `ttl_seconds` is not a number.
+        ValueError: `ttl_seconds` is negative or not a number.
+
+    >>> import amorsize
+    >>> amorsize.prune_expired_cache(ttl_seconds=3 * 24 * 3600) >= 0
+    True
+    """
+    if isinstance(ttl_seconds, bool) or not isinstance(ttl_seconds, (int, float)):
+        raise TypeError(f"ttl_seconds must be a number, not {type(ttl_seconds).__name__} {ttl_seconds!r}")
+    if not ttl_seconds >= 0:
+        raise ValueError(f"ttl_seconds must be 0 or more, not {ttl_seconds!r}")
+    now = clock()
+    gone = _on_disk(lambda path: disk.prune(path, now=now, ttl_seconds=ttl_seconds)) or set()
+    gone |= memory.drop(lambda held: held.entry.key.filename in gone or abs(now - held.entry.timestamp) > ttl_seconds)
+    return len(gone)
+
+
+def get_cache_dir() -> Path:
+    """Return the folder that holds the entries' files, whether it is there yet or not.
+
+    It is `optimization_cache` in the platform's cache folder, or in `AMORSIZE_CACHE_DIR` if that is set.
+
+    >>> import amorsize
+    >>> amorsize.get_cache_dir().name
+    'optimization_cache'
+    """
+    from pathlib import Path
+
+    return Path(disk.folder())
+
+
+def cache_stats() -> CacheStats:
+    """Return hits and misses of this process, and the number and length of the files on disk.
+
+    >>> import amorsize
+    >>> amorsize.cache_stats().entries >= 0
+    True
+    """
+    hits, misses = memory.counts()
+    found = _on_disk(disk.files) or []
+    return CacheStats(hits, sum(misses.values()), misses, len(found), sum(file.size_bytes for file in found))
+
+
+def entries() -> list[Entry]:
+    """Return every readable entry on disk, newest first.
+
+    Raises:
+        FileNotFoundError: there is no cache yet.
+        OSError: the cache's folder cannot be read or must not be trusted.
+    """
+    path = disk.usable_folder()
+    keys = (Key.of_filename(file.name) for file in disk.files(path))
+    found = (_read(path, key)[0] for key in keys if key is not None)
+    return sorted((entry for entry in found if entry is not None), key=lambda entry: -entry.timestamp)
+
+
+def forget() -> None:
+    """Become as a new process is: without entries in memory, counts, or remembered functions."""
+    memory.reset()
+    fingerprints.forget()
+    disk.forget()
+
+
+def _on_disk(action: Callable[[str], Result]) -> Result | None:
+    """Return what `action` makes of the folder; None if there is none that can be used."""
+    try:
+        return action(disk.usable_folder())
+    except FileNotFoundError:  # nothing was ever written
+        return None
+    except OSError as error:
+        debug("cache: the disk is not used: %s", error)
+        return None
+
+
+def _miss(reason: str) -> Found:
+    memory.count_miss(reason)
+    return Found(None, reason)
+
+
+def _known(digits: str, sizes: tuple[str, ...]) -> tuple[Group, str]:
+    """Return what is known of a function at these sizes, newest first, and the reason if that is nothing."""
+    if len(sizes) == 1:  # as a rule; the loop below would give the same
+        group = memory.get(digits, sizes[0])
+        if group is not None:
+            return group, "new"
+    groups = {size: memory.get(digits, size) for size in sizes}
+    unread = [size for size, group in groups.items() if group is None]
+    reason = "new"
+    if unread:
+        read, reason = _on_disk(lambda path: _load(path, digits, unread)) or ({}, reason)
+        for size in unread:
+            groups[size] = memory.fill(digits, size, read.get(size, ()))
+    together = [held for group in groups.values() if group for held in group]
+    return tuple(sorted(together, key=_age)), reason
+
+
+def _load(path: str, digits: str, sizes: list[str]) -> tuple[dict[str, Group], str]:
+    """Read a function's entries at these sizes, newest first; also return the reason if a file cannot be used."""
+    reason = "new"
+    read: dict[str, Group] = {}
+    for size in sizes:
+        found = []
+        for bucket in TIMES:
+            entry, wrong = _read(path, Key(digits, size, bucket))
+            reason = wrong or reason
+            if entry is not None:
+                found.append(Held(entry, entry.key.text, entry))
+        read[size] = tuple(sorted(found, key=_age))
+    return read, reason
+
+
+def _age(held: Held) -> float:
+    return -held.entry.timestamp
+
+
+def _read(path: str, key: Key) -> tuple[Entry | None, str]:
+    """Return the entry in a key's file, or None and the reason, which is empty if there is no file."""
+    try:
+        return decode(disk.read(path, key.filename), key), ""
+    except FileNotFoundError:
+        return None, ""
+    except FormatError as error:
+        debug("cache: %s is not used: %s", key.filename, error)
+        return None, "format"
+    except (OSError, ValueError) as error:
+        debug("cache: %s is not used: %s", key.filename, error)
+        return None, "damaged"
+
+
+def _write(entry: Entry) -> None:
+    path = disk.usable_folder(create=True)
+    disk.write(path, entry.key.filename, encode(entry), entry.timestamp)
+    if disk.count_write(path):
+        disk.prune(path, now=entry.timestamp, ttl_seconds=TTL_SECONDS, limit=disk.ROOM_ENTRIES)
+
+
+def _is_news(entry: Entry, written: Entry) -> bool:
+    """Tell whether an entry would start the next process better than the one on disk does."""
+    now, then = entry.profile, written.profile
+    return (
+        abs(now.seconds_per_item - then.seconds_per_item) > _CHANGED_SHARE * then.seconds_per_item
+        or abs(entry.timestamp - written.timestamp) > _REWRITE_SECONDS
+        or entry.system[:2] != written.system[:2]  # physical cores and start method
+        or memory_changed(written.system.available_memory, entry.system.available_memory)
+        or (then.bytes_in is None and now.bytes_in is not None)
+        or (then.bytes_out is None and now.bytes_out is not None)
+    )
+
+
+def _label(func: Any) -> str:
+    plain = func.func if type(func) is partial else func
+    name = getattr(plain, "__qualname__", type(plain).__qualname__)
+    return f"{getattr(plain, '__module__', None)}.{name}"[:200]

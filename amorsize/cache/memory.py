@@ -1,0 +1,116 @@
+"""What does this process already know? A bounded LRU of entries, and the count of hits and misses, under one lock.
+
+An element of the LRU is everything known of one function at one size: a tuple of entries, newest first, at most one
+for each time bucket. An empty tuple says that the disk has nothing either. Tuples are replaced, never changed, so a
+reader needs the lock only to find one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, OrderedDict
+from threading import Lock
+from typing import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from amorsize.cache.entry import Entry
+
+    Group = tuple["Held", ...]
+
+__all__ = ["Held", "Memory", "memory"]
+
+# Functions and sizes known at once. Fewer: a program with many functions reads files again, about 0.1 ms each; more:
+# about 2 KB apiece stay in memory.
+_MAX_GROUPS = 256
+
+
+class Held(NamedTuple):
+    """An entry in memory.
+
+    Attributes:
+        entry: the newest measurement.
+        text: its key as text.
+        written: what its file holds, as far as this process knows; None if nothing was written.
+    """
+
+    entry: Entry
+    text: str
+    written: Entry | None
+
+
+class Memory:
+    """The in-process level of the cache, safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Become as new, with a new lock: after a fork the old one may be held by a thread that is not there."""
+        self._lock = Lock()
+        self._groups: OrderedDict[tuple[str, str], Group] = OrderedDict()
+        self._misses: Counter[str] = Counter()
+        self._hits = 0
+
+    def get(self, func: str, size: str) -> Group | None:
+        """Return the entries of a function at a size, newest first; None if the disk was not asked yet."""
+        place = func, size
+        with self._lock:
+            group = self._groups.get(place)
+            if group is not None:
+                self._groups.move_to_end(place)
+            return group
+
+    def fill(self, func: str, size: str, group: Group) -> Group:
+        """Keep what was read from disk, unless another thread was faster. Return what is kept."""
+        with self._lock:
+            kept = self._groups.setdefault((func, size), group)
+            self._trim()
+            return kept
+
+    def put(self, held: Held) -> None:
+        """Keep `held` as the newest of its function and size."""
+        key = held.entry.key
+        place = key.func, key.size
+        with self._lock:
+            others = (other for other in self._groups.get(place, ()) if other.entry.key.time != key.time)
+            self._groups[place] = (held, *others)
+            self._groups.move_to_end(place)
+            self._trim()
+
+    def drop(self, unwanted: Callable[[Held], bool]) -> set[str]:
+        """Forget the entries that are `unwanted`, and return the names of their files."""
+        dropped: set[str] = set()
+        with self._lock:
+            for place, group in self._groups.items():
+                gone = {held.entry.key.filename for held in group if unwanted(held)}
+                if gone:
+                    self._groups[place] = tuple(held for held in group if held.entry.key.filename not in gone)
+                    dropped |= gone
+        return dropped
+
+    def count_hit(self) -> None:
+        """Count a look-up that found a profile."""
+        with self._lock:
+            self._hits += 1
+
+    def count_miss(self, reason: str) -> None:
+        """Count a look-up that found none."""
+        with self._lock:
+            self._misses[reason] += 1
+
+    def counts(self) -> tuple[int, dict[str, int]]:
+        """Return the number of hits, and of misses by reason."""
+        with self._lock:
+            return self._hits, dict(self._misses)
+
+    def _trim(self) -> None:
+        while len(self._groups) > _MAX_GROUPS:
+            self._groups.popitem(last=False)
+
+
+memory = Memory()
+if hasattr(os, "register_at_fork"):  # pragma: no branch - absent on Windows, which has no fork
+    os.register_at_fork(after_in_child=memory.reset)

@@ -1,0 +1,359 @@
+"""One call's life: look up what is known, run in the caller while that is best, hand over to workers, remember."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from functools import partial
+from time import perf_counter
+from types import BuiltinMethodType, ModuleType
+from typing import Any
+
+from .cache import fingerprint, lookup
+from .errors import SerializationError
+from .measure import machine
+from .plan.profile import Limits, WorkProfile
+from .serial import Attempt, Serial, apply_star, plain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from .dispatch.backend import Backend
+    from .dispatch.run import Failed, Pace
+    from .options import Options
+    from .plan.planner import Plan
+    from .source import Source
+
+__all__ = ["Call", "in_daemon"]
+
+# Less work than this is not worth a look at cache or machine, which cost about as much on a first call.
+_SILENT_SECONDS = 200e-6
+
+
+def in_daemon() -> bool:
+    """Say whether this is a daemon process, which may not start processes of its own."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and bool(process.current_process().daemon)
+
+
+class Call:
+    """The state behind a Stream.
+
+    Args:
+        function: the user's function, undecorated.
+        source: the input.
+        options: the resolved options.
+        backend: "auto", "serial", "processes" or "pool".
+        star: whether an item is a tuple of arguments.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], source: Source, options: Options, backend: str, star: bool
+    ) -> None:
+        self.plan: Plan | None = None
+        self.failures: list[Failed] = []
+        self.begun = False
+        self.unused_name: str | None = None
+        self._function = function
+        self._source = source
+        self._options = options
+        self._backend = backend
+        self._star = star
+        self._generator: Any = None
+        self._current: Any = None
+        self._serial: Serial | None = None
+        self._pace: Pace | None = None
+        self._no_workers = False
+        self._looked_up = False
+        self._known: WorkProfile | None = None
+        self._transfer: Any = None
+        self._start_method: str | None = None
+
+    def length_hint(self) -> int:
+        """Return about how many results are still to come."""
+        remaining = self._source.remaining()
+        if remaining is None:
+            return NotImplemented  # type: ignore[no-any-return]
+        return remaining + (len(self._current) if isinstance(self._current, list) else 0)
+
+    def close(self) -> None:
+        """Cancel what is not done and release what is held."""
+        current, self._current = self._current, None
+        if isinstance(current, list):
+            current.clear()
+        elif current is not None:
+            current.close()
+        if self._generator is not None:
+            self._generator.close()
+
+    def phases(self) -> Iterator[Iterable[Any]]:
+        """Return the generator of iterables of results."""
+        self._generator = self._tracked()
+        return self._generator  # type: ignore[no-any-return]
+
+    def _tracked(self) -> Iterator[Iterable[Any]]:
+        self.begun = True
+        if self._backend == "serial" or (self._backend == "auto" and self._must_stay()):
+            phases = self._serial_only()
+        elif self._backend == "auto":
+            phases = self._as_it_turns_out()
+        else:
+            phases = self._on_workers(self._backend)
+        try:
+            for phase in phases:
+                self._current = phase
+                yield phase
+        finally:
+            phases.close()  # type: ignore[attr-defined]
+            self._current = None
+
+    def _must_stay(self) -> bool:
+        return self._options.n_jobs == 1 or _works_in_place(self._function) or in_daemon()
+
+    # Serial work that cannot become anything else.
+
+    def _serial_only(self) -> Iterator[Iterable[Any]]:
+        self._initialize_here()
+        attempt = self._attempt()
+        if attempt is None:
+            yield plain(self._function, self._source, star=self._star)
+        else:
+            yield self._attempts(attempt)
+
+    def _attempts(self, attempt: Attempt) -> Iterator[Any]:
+        source = self._source
+        try:
+            for item in source.iterator:
+                value = attempt(item, source.index)
+                source.index += 1
+                yield value
+        except StopIteration:
+            return  # raised by the function; the builtin's iteration ends there too
+
+    def _initialize_here(self) -> None:
+        if self._options.initializer is not None:
+            self._options.initializer(*self._options.initargs)
+
+    def _attempt(self) -> Attempt | None:
+        options = self._options
+        if not options.retries and options.on_error == "raise":
+            return None
+        return Attempt(self._one_item(), options.retries, options.on_error == "return", self._note_failure)
+
+    def _note_failure(self, index: int, error: Exception, tries: int) -> None:
+        from .dispatch.run import Failed
+
+        self.failures.append(Failed(index, error, tries))
+
+    def _one_item(self) -> Callable[[Any], Any]:
+        return partial(apply_star, self._function) if self._star else self._function
+
+    # Work that starts in the caller and goes to workers when that pays.
+
+    def _as_it_turns_out(self) -> Iterator[Iterable[Any]]:
+        if fingerprint.remembers(self._function) and self._known_to_pay():
+            yield from self._on_workers("processes")
+            if not self._no_workers:
+                return
+        self._initialize_here()
+        while True:
+            serial = self._serial = Serial(
+                self._function, self._source, star=self._star, leave=self._leave, attempt=self._attempt()
+            )
+            yield from serial.phases()
+            if serial.ended:
+                break
+            yield from self._on_workers("processes")
+            if not self._no_workers:
+                break
+        self._remember()
+
+    def _known_to_pay(self) -> bool:
+        """Look the function up once; say whether what is known makes workers the plan."""
+        if not self._looked_up:
+            self._looked_up = True
+            if self._options.use_cache:
+                remaining = self._source.remaining()
+                self._known = lookup.find(self._function, remaining, self._system()).profile
+        if self._known is None:
+            return False
+        remaining = self._source.remaining()
+        return self._choose(self._known, self._known.items if remaining is None else remaining)
+
+    def _leave(self, serial: Serial) -> bool:
+        """Say whether the rest should go to workers now."""
+        if serial.seconds < _SILENT_SECONDS or self._no_workers:
+            return False
+        from .plan.escalate import should_escalate
+
+        if not self._looked_up and self._known_to_pay():
+            return True
+        remaining = self._source.remaining()
+        work = self._measured(serial)
+        profile = machine.machine_profile(self._method(), warm_workers=_warm_workers())
+        running = serial.running
+        if not should_escalate(serial.seconds, running.n, remaining, work, profile, self._limits()):
+            return False
+        if self._transfer is None:
+            from .measure.sampling import measure_transfer
+
+            items, results = zip(*serial.recent)
+            self._transfer = measure_transfer(list(items), list(results), perf_counter)
+        # Without a length, as much again as was done is what can be expected.
+        return self._choose(self._measured(serial), running.n if remaining is None else remaining)
+
+    def _choose(self, work: WorkProfile, n_items: int) -> bool:
+        from .plan.planner import choose
+
+        if n_items < 1:
+            return False
+        profile = machine.machine_profile(self._method(), warm_workers=_warm_workers())
+        self.plan = choose(work, profile, n_items, self._limits())
+        return self.plan.backend == "processes"
+
+    def _limits(self) -> Limits:
+        n_jobs = self._options.n_jobs
+        if n_jobs is not None and n_jobs < 0:
+            n_jobs = max(1, machine.cores() + 1 + n_jobs)
+        return Limits(n_jobs, self._options.chunksize)
+
+    def _method(self) -> str:
+        if self._start_method is None:
+            self._start_method = machine.start_method(self._options.start_method)
+        return self._start_method
+
+    def _system(self) -> lookup.System:
+        return lookup.System(
+            machine.physical_cores(),
+            self._method(),
+            machine.available_memory(),
+            sys.platform,
+            f"{sys.version_info[0]}.{sys.version_info[1]}",
+        )
+
+    def _measured(self, serial: Serial) -> WorkProfile:
+        running, transfer = serial.running, self._transfer
+        work = WorkProfile(running.n, serial.seconds_per_item, running.std, running.max)
+        if transfer is not None:
+            work = work._replace(
+                bytes_in=transfer.bytes_in,
+                bytes_out=transfer.bytes_out,
+                transfer_seconds_per_item=transfer.seconds_per_item,
+            )
+        return work
+
+    def _remember(self) -> None:
+        """Keep what was measured for the next call."""
+        serial, pace = self._serial, self._pace
+        items = serial.running.n if serial is not None else 0
+        seconds = serial.seconds if serial is not None else 0.0
+        if pace is not None:
+            items, seconds = items + pace.items, seconds + pace.seconds
+        if not self._options.use_cache or not items or (not self._looked_up and seconds < _SILENT_SECONDS):
+            return
+        work = WorkProfile(items, seconds / items) if serial is None else self._measured(serial)
+        if self._known is not None and self._transfer is None:
+            known = self._known
+            work = work._replace(
+                bytes_in=known.bytes_in,
+                bytes_out=known.bytes_out,
+                transfer_seconds_per_item=known.transfer_seconds_per_item,
+            )
+        work = work._replace(items=items, seconds_per_item=seconds / items)
+        if pace is not None and pace.seconds:
+            work = work._replace(cpu_share=min(1.0, pace.cpu_seconds / pace.seconds))
+        lookup.store(self._function, self._source.index, work, self.plan, self._system())
+
+    # Work on workers.
+
+    def _on_workers(self, name: str) -> Iterator[Iterable[Any]]:
+        from .dispatch.run import Pace, Run
+
+        auto = self._backend == "auto"
+        n_jobs = self._width()
+        try:
+            backend = self._open(name, n_jobs)
+        except SerializationError as error:
+            if not auto:
+                raise
+            self._stay_here(error)
+            return
+        known = self._serial.seconds_per_item if self._serial is not None else None
+        if known is None and self._known is not None:
+            known = self._known.seconds_per_item
+        self._pace = Pace(known)
+        run = Run(backend, self._source, self._options, n_jobs, self._pace, self.failures, self._run_here if auto else None)
+        yield from run
+        if run.refused is not None:
+            self._stay_here(run.refused)
+            for chunk in run.leftovers():
+                yield map(self._one_item(), chunk.items)
+            return
+        if self._serial is None and auto:
+            self._remember()
+
+    def _width(self) -> int:
+        """Return the number of workers: the user's, the plan's, or what cores, memory and input allow."""
+        limits = self._limits()
+        if limits.n_jobs is not None:
+            return limits.n_jobs
+        if self.plan is not None:
+            return self.plan.n_jobs
+        from .plan.planner import widest
+
+        allowed, _ = widest(machine.machine_profile(self._method(), warm_workers=_warm_workers()))
+        remaining = self._source.remaining()
+        return allowed if remaining is None else max(1, min(allowed, remaining))
+
+    def _open(self, name: str, n_jobs: int) -> Backend:
+        options = self._options
+        stop_at_error = options.on_error == "raise" and not options.retries
+        if name == "pool":
+            from .dispatch.stock import StockPool
+
+            pool = None if isinstance(options.backend, str) else options.backend
+            return StockPool(
+                self._one_item(),
+                n_jobs=n_jobs if pool is None else getattr(pool, "_processes", n_jobs),
+                stop_at_error=stop_at_error,
+                pool=pool,
+                start_method=self._method(),
+                initializer=options.initializer,
+                initargs=options.initargs,
+            )
+        from .dispatch.pool import lease
+
+        return lease(
+            self._one_item(),
+            n_jobs=n_jobs,
+            start_method=self._method(),
+            stop_at_error=stop_at_error,
+            initializer=options.initializer,
+            initargs=options.initargs,
+        )
+
+    def _stay_here(self, error: BaseException) -> None:
+        self._no_workers = True
+        self.plan = None
+        warnings.warn(f"amorsize stays in one process: {error}", RuntimeWarning, stacklevel=2)
+
+    def _run_here(self, item: Any, refusal: Exception) -> Any:
+        """Run an item that no worker can take."""
+        warnings.warn(f"amorsize runs it in the caller: {refusal}", RuntimeWarning, stacklevel=2)
+        return self._one_item()(item)
+
+
+def _works_in_place(function: Any) -> bool:
+    """Say whether a function is plainly there for what it changes: a bound method of a container or of a file."""
+    if isinstance(function, partial):
+        return _works_in_place(function.func)
+    if not isinstance(function, BuiltinMethodType):
+        return False
+    owner = function.__self__
+    return owner is not None and not isinstance(owner, (ModuleType, type, str, bytes, int, float, complex, tuple))
+
+
+def _warm_workers() -> int:
+    pool = sys.modules.get("amorsize.dispatch.pool")
+    return pool.warm_count() if pool is not None else 0

@@ -1,0 +1,336 @@
+"""How does a function carry its own parallel map? `@parallelize` wraps it in an object that is called as before.
+
+The object keeps the plain function, which is what workers run, and the options given at the decoration. Everything
+derived from it (other options, a method bound to its object) is a new object that remembers how to get it again, and
+that is how it is pickled: by the name of the first one, and the way from there.
+"""
+
+from __future__ import annotations
+
+import operator
+from functools import partial, update_wrapper
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from .optimize import optimize
+from .options import Options, check, resolve
+from .stream import start
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from typing_extensions import Unpack
+
+    from .optimize import OptimizedPlan
+    from .options import GivenOptions
+    from .stream import Stream
+
+__all__ = ["Parallelized", "ParallelizedOver", "parallelize"]
+
+_P = ParamSpec("_P")
+_Q = ParamSpec("_Q")
+_R = TypeVar("_R")
+_S = TypeVar("_S")
+# Bits of `__code__.co_flags`; asking `inspect` instead would cost every user of the decorator its import.
+_ASYNC_FLAGS = {0x80: "a coroutine function", 0x200: "an asynchronous generator function"}
+
+
+class Parallelized(Generic[_P, _R]):
+    """A function that can map itself over items. Made by `parallelize`; calling it is calling the plain function.
+
+    Its name, docstring and signature are the function's, which is also at `__wrapped__`. As a method it binds like one:
+    `cart.price.map(amounts)`. It is pickled by name, as functions are.
+
+    >>> import amorsize
+    >>> @amorsize.parallelize
+    ... def double(number):
+    ...     return 2 * number
+    >>> double(4), list(double.map([1, 2, 3]))
+    (8, [2, 4, 6])
+    """
+
+    # update_wrapper fills these in.
+    __name__: str
+    __qualname__: str
+    __wrapped__: Callable[_P, _R]
+
+    def __init__(self, function: Callable[_P, _R], options: Mapping[str, Any]) -> None:
+        update_wrapper(self, function)
+        self._function = function
+        self._options = options
+        self._origin: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
+
+    @property
+    def _amorsize_function(self) -> Callable[_P, _R]:
+        return self._function
+
+    def _amorsize_undecorated(self) -> tuple[Callable[..., Any], Mapping[str, Any]]:
+        """Return what `amorsize.map` runs when it is given this object, and with which options."""
+        return self._function, self._options
+
+    def __call__(self, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        return self._function(*args, **kwargs)
+
+    def map(self, iterable: Iterable[Any], /, *iterables: Iterable[Any], **constants: Any) -> Stream[_R]:
+        """Apply the function to every item, as `amorsize.map` does, with the decorator's options.
+
+        Args:
+            iterable: the items, for the function's first parameter.
+            *iterables: further arguments, item by item.
+            **constants: the function's own keyword arguments, the same for every item. Options go to `with_options`.
+
+        Returns:
+            A lazy iterator, as from `amorsize.map`. Dropping it without asking for any result is a `RuntimeWarning`.
+
+        Raises:
+            TypeError: an input is not iterable, or an option was given where constants go.
+            UnsupportedError: as for `amorsize.map`.
+        """
+        return self._start((iterable, *iterables), constants, star=False)
+
+    def starmap(self, iterable: Iterable[Iterable[Any]], /, **constants: Any) -> Stream[_R]:
+        """Apply the function to argument tuples, as `amorsize.starmap` does, with the decorator's options.
+
+        Args:
+            iterable: yields the arguments of each call.
+            **constants: the function's own keyword arguments, the same for every call.
+
+        Returns:
+            A lazy iterator, as from `map`.
+
+        Raises:
+            TypeError, UnsupportedError: as for `map`.
+        """
+        return self._start((iterable,), constants, star=True)
+
+    def with_options(self, /, **options: Unpack[GivenOptions]) -> Parallelized[_P, _R]:
+        """Return the same function with further options, which win over those of the decorator.
+
+        Args:
+            **options: as for `amorsize.map`.
+
+        Raises:
+            TypeError, ValueError: an option is unknown or unfit.
+        """
+        given = check(options, "with_options")
+        derived = self._derive(self._function, {**self._options, **given})
+        derived._origin = operator.methodcaller("with_options", **given), (self,)
+        return derived
+
+    def optimize(
+        self, data: Iterable[Any], /, *, profile: bool = False, **options: Unpack[GivenOptions]
+    ) -> OptimizedPlan:
+        """Plan how to run the function over `data` with a pool of your own, as `amorsize.optimize` does.
+
+        Args:
+            data: the items.
+            profile: whether the plan should carry what was measured.
+            **options: as for `amorsize.map`; they win over those of the decorator.
+
+        Returns:
+            The plan, with the input given back in `plan.data`.
+
+        Raises:
+            TypeError, ValueError: as for `amorsize.optimize`.
+        """
+        return optimize(self._function, data, profile=profile, **{**self._options, **options})
+
+    @overload
+    def __get__(self, instance: None, owner: type, /) -> Parallelized[_P, _R]: ...
+    @overload
+    def __get__(
+        self: Parallelized[Concatenate[_S, _Q], _R], instance: _S, owner: type | None = None, /
+    ) -> Parallelized[_Q, _R]: ...
+    def __get__(self, instance: Any, owner: Any = None, /) -> Any:
+        # The wrapped thing binds as it always does: a function, a classmethod, or a callable that never binds.
+        bind = getattr(type(self._function), "__get__", None)
+        bound = self._function if bind is None else bind(self._function, instance, owner)
+        if bound is self._function:
+            return self
+        derived = self._derive(bound, self._options)
+        derived._origin = getattr, (owner if instance is None else instance, self.__name__)
+        return derived
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return self._origin or self.__qualname__
+
+    def _amorsize_reduce_by_value(self) -> tuple[Any, ...]:
+        """Reduce as `__reduce__` does, but for a reader who has another main module: with the function itself."""
+        return self._origin or (type(self), (self._function, self._options))
+
+    def __repr__(self) -> str:
+        return f"<parallelized {self._function!r}>"
+
+    def _derive(self, function: Callable[..., Any], options: Mapping[str, Any]) -> Parallelized[Any, Any]:
+        return type(self)(function, options)
+
+    def _start(self, iterables: tuple[Iterable[Any], ...], constants: dict[str, Any], *, star: bool) -> Stream[_R]:
+        function: Callable[..., _R] = self._function
+        if constants:
+            self._refuse_options(constants)
+            function = partial(function, **constants)
+        stream = start(function, iterables, resolve(decorated=self._options), star=star)
+        stream.warn_if_never_iterated(f"{self.__qualname__}.{'starmap' if star else 'map'}")
+        return stream
+
+    def _refuse_options(self, constants: dict[str, Any]) -> None:
+        """Refuse an option among the function's own arguments now, where the slip is, and not at the first item."""
+        suspects = constants.keys() & set(Options._fields)
+        if not suspects:
+            return
+        from inspect import Parameter
+
+        parameters = _signature(self._function).parameters
+        if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
+            return
+        for name in sorted(suspects - parameters.keys()):
+            raise TypeError(
+                f"{self.__qualname__}() has no parameter {name!r}; keywords of .map are the function's own, "
+                f"options go to .with_options({name}=...)"
+            )
+
+
+class ParallelizedOver(Parallelized[_P, _R]):
+    """A function that maps over one of its parameters when it is called. Made by `parallelize(over=...)`.
+
+    The call takes the function's own arguments, with an iterable in the place of that parameter, and returns a list.
+    `map`, `starmap` and `__wrapped__` take single items, as for any `Parallelized`.
+
+    >>> import amorsize
+    >>> @amorsize.parallelize(over="word")
+    ... def shout(word, mark):
+    ...     return word.upper() + mark
+    >>> shout(["map", "reduce"], mark="!")
+    ['MAP!', 'REDUCE!']
+    """
+
+    def __init__(self, function: Callable[_P, _R], options: Mapping[str, Any], over: str) -> None:
+        super().__init__(function, options)
+        self._over = over
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> list[_R]:  # type: ignore[override]
+        """Map over the parameter, the other arguments constant.
+
+        Raises:
+            TypeError: the arguments do not fit the function, or text or a scalar stands where the items belong.
+            Exception: as iterating over `amorsize.map`.
+        """
+        bound = _signature(self._function).bind(*args, **kwargs)
+        items = bound.arguments.get(self._over)
+        if isinstance(items, (str, bytes, bytearray)) or not hasattr(type(items), "__iter__"):
+            what = "nothing" if self._over not in bound.arguments else f"{type(items).__name__} {items!r}"
+            raise TypeError(
+                f"{self.__qualname__}() maps over {self._over!r} and needs an iterable of items there, not {what}; "
+                "for one item, call .__wrapped__ or give a list of one"
+            )
+        function = _with_constants(self._function, bound, self._over)
+        return list(start(function, (items,), resolve(decorated=self._options)))
+
+    def _amorsize_undecorated(self) -> tuple[Callable[..., Any], Mapping[str, Any]]:
+        # The builtin would call this object for each item; its options are for what that call does.
+        return self, {}
+
+    def _amorsize_reduce_by_value(self) -> tuple[Any, ...]:
+        return self._origin or (type(self), (self._function, self._options, self._over))
+
+    def _derive(self, function: Callable[..., Any], options: Mapping[str, Any]) -> Parallelized[Any, Any]:
+        return type(self)(function, options, self._over)
+
+
+@overload
+def parallelize(function: Callable[_P, _R], /) -> Parallelized[_P, _R]: ...
+@overload
+def parallelize(
+    *, over: str, **options: Unpack[GivenOptions]
+) -> Callable[[Callable[_P, _R]], ParallelizedOver[_P, _R]]: ...
+@overload
+def parallelize(
+    *, over: None = None, **options: Unpack[GivenOptions]
+) -> Callable[[Callable[_P, _R]], Parallelized[_P, _R]]: ...
+def parallelize(function: Any = None, /, *, over: str | None = None, **options: Any) -> Any:
+    """Give a function its own parallel map; calls of the function stay what they were.
+
+    Bare, or with options. The plain equivalent of `double.map(items)` is `map(double, items)`. In a class, it goes
+    above `@classmethod`, and above or below `@staticmethod`.
+
+    Args:
+        function: a function, method or other callable; not a class, and not a coroutine function.
+        over: name of a parameter. Calling the function then maps over it, the other arguments being constant, and
+            returns a list. None leaves calls alone.
+        **options: as for `amorsize.map`; those of a call win.
+
+    Returns:
+        A `Parallelized`, or a decorator that makes one.
+
+    Raises:
+        TypeError: what is decorated cannot be mapped, an option is unknown or of the wrong type, or `over` names no
+            parameter.
+        ValueError: an option is out of range.
+
+    Not needed for a single use: `amorsize.map(function, items)` does the same.
+
+    >>> import amorsize
+    >>> @amorsize.parallelize(n_jobs=2)
+    ... def area(width, height=1):
+    ...     return width * height
+    >>> area(3, 4), list(area.map([1, 2], height=10))
+    (12, [10, 20])
+    """
+    if function is None:
+        return partial(_decorate, check(options, "parallelize"), over)
+    if over is not None or options:
+        raise TypeError("parallelize() takes options alone: write @parallelize(...), or parallelize(...)(function)")
+    return _decorate({}, None, function)
+
+
+def _decorate(options: Mapping[str, Any], over: str | None, function: Any) -> Parallelized[Any, Any]:
+    plain = getattr(function, "__func__", function) if isinstance(function, (classmethod, staticmethod)) else function
+    _refuse_unfit(plain)
+    if over is None:
+        return Parallelized(function, options)
+    _refuse_missing(plain, over)
+    return ParallelizedOver(function, options, over)
+
+
+def _refuse_unfit(function: Any) -> None:
+    if isinstance(function, type):
+        raise TypeError(f"parallelize() takes a function, not the class {function.__qualname__}; decorate its methods")
+    if isinstance(function, Parallelized):
+        raise TypeError(f"{function.__qualname__} is parallelized already; use .with_options for other options")
+    if not callable(function):
+        raise TypeError(f"parallelize() takes a function, not {type(function).__name__} {function!r}")
+    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+    for flag, kind in _ASYNC_FLAGS.items():
+        if flags & flag:
+            raise TypeError(
+                f"{function.__qualname__} is {kind}, which a worker cannot run to its end; decorate a plain function"
+            )
+
+
+def _refuse_missing(function: Callable[..., Any], over: str) -> None:
+    from inspect import Parameter
+
+    parameters = _signature(function).parameters
+    variadic = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    fit = [name for name, parameter in parameters.items() if parameter.kind not in variadic]
+    if over not in fit:
+        name = getattr(function, "__qualname__", repr(function))
+        raise TypeError(f"over={over!r} is no parameter of {name}(); it has {', '.join(fit) or 'none to map over'}")
+
+
+def _signature(function: Callable[..., Any]) -> Any:
+    from inspect import signature  # costs milliseconds to import, and most programs never need it
+
+    return signature(function)
+
+
+def _with_constants(function: Callable[..., _R], bound: Any, over: str) -> Callable[[Any], _R]:
+    """Return a function of one item, everything else in `bound` being constant."""
+    del bound.arguments[over]
+    parameter = bound.signature.parameters[over]
+    names = list(bound.signature.parameters)
+    before, after = names[: names.index(over)], names[names.index(over) + 1 :]
+    if parameter.kind is not parameter.KEYWORD_ONLY and _all_by_name(bound, after):
+        bound.apply_defaults()
+        return partial(function, *(bound.arguments[name] for name in before), **kept)
+    return partial(_call_with_item, function, bound, over)

@@ -1,0 +1,109 @@
+"""What a run asks of whatever runs its chunks, and what it hears back."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+from ..errors import SerializationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Backend", "Chunk", "Done", "Failure", "Lost", "Refused", "Unsendable"]
+
+
+class Chunk(NamedTuple):
+    """Consecutive items on their way to a worker.
+
+    Attributes:
+        first: position of the first item in the input.
+        items: the items; a `range` stays one.
+    """
+
+    first: int
+    items: Sequence[Any]
+
+
+class Failure(NamedTuple):
+    """An item that raised, and what is needed to try it again."""
+
+    error: BaseException
+    item: Any
+
+
+class Done(NamedTuple):
+    """Some results of a chunk, in order.
+
+    Attributes:
+        first: position of the first result.
+        values: one a finished item; None where the item failed.
+        failures: the items that failed, by position in the input.
+        rest: the items that the worker hands back unstarted; None unless this ends the chunk with some left.
+        items: number of items that `seconds` speaks of.
+        seconds: wall seconds the items took in the worker.
+        cpu_seconds: CPU seconds they took.
+        bytes_out: pickled size of the results.
+    """
+
+    first: int
+    values: list[Any]
+    failures: dict[int, Failure]
+    rest: Chunk | None
+    items: int
+    seconds: float
+    cpu_seconds: float
+    bytes_out: int
+
+
+class Lost(NamedTuple):
+    """A worker died with a chunk.
+
+    Attributes:
+        running: the item that was running, as a chunk of one; None if none was.
+        finished: items that had finished, but whose results had not left the worker; None if there were none.
+        rest: items that had not been started; None if there were none.
+        exitcode: as `multiprocessing.Process.exitcode`.
+    """
+
+    running: Chunk | None
+    finished: Chunk | None
+    rest: Chunk | None
+    exitcode: int | None
+
+
+class Refused(NamedTuple):
+    """A chunk did not start: its function, or the worker's initializer, failed. Nothing of it ran."""
+
+    chunk: Chunk | None
+    error: BaseException
+
+
+class Unsendable(SerializationError):
+    """An item cannot be pickled; `index` says which. Nothing of its chunk was sent."""
+
+    def __init__(self, index: int, error: BaseException) -> None:
+        super().__init__(f"item {index} cannot be sent to a worker: {error}")
+        self.index = index
+
+
+class Backend(Protocol):
+    """Runs chunks for one call, and for one thread at a time."""
+
+    def room(self, chunk_seconds: float) -> bool:
+        """Say whether a chunk that is expected to run for `chunk_seconds` should be submitted now."""
+
+    def submit(self, chunk: Chunk, slice_seconds: float) -> None:
+        """Send a chunk. Raises Unsendable, with nothing sent, when an item cannot be pickled."""
+
+    def wait(self, timeout: float | None = None) -> list[Done | Lost | Refused]:
+        """Block until something happened, or for `timeout` seconds, and return the events."""
+
+    def busy(self) -> bool:
+        """Say whether some chunk is under way."""
+
+    def close(self) -> None:
+        """Cancel what is under way and give back what was held. May be called twice."""
+
+    def kill(self) -> None:
+        """Close without waiting for items that are running."""

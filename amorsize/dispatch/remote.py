@@ -1,0 +1,88 @@
+"""An exception on its way from a worker to the caller: its own type where it can travel, a stand-in where it cannot."""
+
+from __future__ import annotations
+
+import pickle
+import traceback
+from typing import Any
+
+from .serialize import dump
+
+__all__ = ["RemoteError", "RemoteTraceback", "add_index", "pack_error", "unpack_error"]
+
+
+class RemoteTraceback(Exception):
+    """The traceback of an error in a worker, as text: the cause of the error that the caller sees."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"\n{self.text}"
+
+
+class RemoteError(Exception):
+    """Stands for an error that could not be pickled in the worker, or not be rebuilt here.
+
+    Args:
+        type_name: module and qualified name of the original's class.
+        text: what the original said.
+    """
+
+    def __init__(self, type_name: str, text: str) -> None:
+        super().__init__(type_name, text)
+        self.type_name = type_name
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.text}"
+
+
+def pack_error(error: BaseException) -> bytes:
+    """Pickle an error with its traceback; never raises."""
+    kind = type(error)
+    type_name = f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        text = str(error)
+    except Exception as broken:  # the error's own __str__
+        text = f"<its text cannot be made: {type(broken).__name__}>"
+    try:
+        trace = "".join(traceback.format_exception(kind, error, error.__traceback__))
+    except Exception:  # the error's own __str__ again
+        trace = "".join(traceback.format_tb(error.__traceback__)) + type_name
+    try:
+        data: bytes | None = dump(error)
+        # An error that only fails when rebuilt must be known here, where its text is.
+        pickle.loads(data)  # type: ignore[arg-type]
+    except Exception:  # user code: anything
+        data = None
+    return pickle.dumps((data, type_name, text, trace))
+
+
+def unpack_error(packed: bytes | memoryview) -> BaseException:
+    """Rebuild an error, the worker's traceback as its cause; a `RemoteError` where it cannot be rebuilt."""
+    data, type_name, text, trace = pickle.loads(packed)
+    error: Any = None
+    if data is not None:
+        try:
+            error = pickle.loads(data)
+        except Exception:  # user code: anything
+            error = None
+    if not isinstance(error, BaseException):
+        error = RemoteError(type_name, text)
+    error.__cause__ = RemoteTraceback(trace)
+    return error
+
+
+def add_index(error: BaseException, index: int) -> BaseException:
+    """Note on the error which item it came from."""
+    note = f"amorsize: raised by item {index}"
+    try:
+        if hasattr(error, "add_note"):
+            error.add_note(note)
+        else:  # CPython 3.10
+            error.__notes__ = [*getattr(error, "__notes__", ()), note]
+    except Exception:  # a class may forbid attributes; the note is a courtesy
+        return error
+    return error

@@ -1,0 +1,314 @@
+"""One call's life on workers: reads the input ahead, keeps workers fed, puts results in order, decides about losses.
+
+Pieces of input wait in a backlog when they come back (a time slice was over, a worker died, an item is tried again);
+the backlog goes before new input. Results wait by position until all before them are there. Reading ahead stops when
+`WINDOW_ITEMS` items or `WINDOW_BYTES` bytes of results are on their way; the oldest missing piece is always under way
+or in the backlog, so that never blocks for good.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, NamedTuple
+
+from ..errors import InitializerError, WorkerCrashError
+from ..measure import machine
+from ..plan.schedule import SLICE_SECONDS, chunk_length, smoothed
+from .backend import Chunk, Done, Failure, Lost, Refused, Unsendable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..options import Options
+    from ..source import Source
+    from .backend import Backend
+
+__all__ = ["Failed", "Pace", "Run"]
+
+# Smaller: a long item at the head leaves workers idle. Larger: more memory, more work lost with an abandoned iterator.
+WINDOW_ITEMS = 4096
+WINDOW_BYTES = 64 << 20
+# Workers that die before they begin anything, so many in a row, will not do better.
+_FRUITLESS_DEATHS = 3
+
+
+class Failed(NamedTuple):
+    """An item that failed for good.
+
+    Attributes:
+        index: its position in the input.
+        error: its last error.
+        tries: how often it was started.
+    """
+
+    index: int
+    error: BaseException
+    tries: int
+
+
+class Pace:
+    """What the run's own chunks say of its items: the recent seconds an item, and the totals."""
+
+    def __init__(self, seconds_per_item: float | None = None) -> None:
+        self.seconds_per_item = seconds_per_item
+        self.items = 0
+        self.seconds = 0.0
+        self.cpu_seconds = 0.0
+        self.bytes_out = 0
+
+    def add(self, done: Done) -> None:
+        if not done.items:
+            return
+        self.items += done.items
+        self.seconds += done.seconds
+        self.cpu_seconds += done.cpu_seconds
+        self.bytes_out += done.bytes_out
+        if self.seconds_per_item is None:
+            self.seconds_per_item = done.seconds / done.items
+        else:
+            self.seconds_per_item = smoothed(self.seconds_per_item, done.items, done.seconds)
+
+
+class _Piece(NamedTuple):
+    values: list[Any]
+    error: BaseException | None
+    bytes_out: int
+
+
+class Run:
+    """Drives one call on one backend. Iterate it for lists of results, in order.
+
+    Args:
+        backend: where chunks run.
+        source: the input, from the first item that this run is to do.
+        options: the call's options.
+        n_jobs: number of workers, for the chunk schedule.
+        pace: what is known of the items' times; this run adds to it.
+        failures: where items that failed for good are listed.
+        run_here: runs one item in the caller when it cannot be sent; None if that is an error.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        source: Source,
+        options: Options,
+        n_jobs: int,
+        pace: Pace,
+        failures: list[Failed],
+        run_here: Callable[[Any, Exception], Any] | None = None,
+    ) -> None:
+        self.failures = failures
+        self.refused: BaseException | None = None
+        self._backend = backend
+        self._source = source
+        self._options = options
+        self._n_jobs = n_jobs
+        self._pace = pace
+        self._run_here = run_here
+        self._backlog: deque[Chunk] = deque()
+        self._pieces: dict[int, _Piece] = {}
+        self._next = source.index
+        self._bytes_waiting = 0
+        self._tries: dict[int, int] = {}
+        self._as_done: deque[_Piece] = deque()
+        self._failed_at: int | None = None
+        self._fruitless_deaths = 0
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        backend = self._backend
+        try:
+            while True:
+                self._fill()
+                while (piece := self._pop()) is not None:
+                    self._bytes_waiting -= piece.bytes_out
+                    self._next += len(piece.values)
+                    if piece.values:
+                        yield piece.values
+                    if piece.error is not None:
+                        if isinstance(piece.error, StopIteration):
+                            return  # as the builtin's iteration ends there
+                        raise piece.error
+                if self._fill() or self._ready():
+                    continue
+                if not backend.busy():
+                    return
+                for event in backend.wait():
+                    self._take(event)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            # An error or an interrupt: nobody waits for what still runs.
+            backend.kill()
+            raise
+        finally:
+            backend.close()
+
+    def leftovers(self) -> list[Chunk]:
+        """Return what came back unstarted after the workers refused the function, in order."""
+        return sorted(self._backlog)
+
+    def _fill(self) -> bool:
+        """Submit what there is room for; say whether anything was."""
+        submitted = False
+        while not self.refused:
+            seconds_per_item = self._pace.seconds_per_item
+            length = self._length(seconds_per_item)
+            if not self._backend.room((seconds_per_item or 0.0) * length):
+                break
+            chunk = self._chunk(length)
+            if chunk is None:
+                break
+            submitted = True
+            try:
+                self._backend.submit(chunk, 0.0 if self._options.chunksize else SLICE_SECONDS)
+            except Unsendable as error:
+                self._keep_here(chunk, error)
+        return submitted
+
+    def _length(self, seconds_per_item: float | None) -> int:
+        if self._options.chunksize is not None:
+            return self._options.chunksize
+        if seconds_per_item is None:
+            return 1
+        remaining = self._source.remaining()
+        if remaining is None:
+            remaining = WINDOW_ITEMS * self._n_jobs
+        return chunk_length(
+            max(1, remaining), self._n_jobs, seconds_per_item, seconds_per_chunk=machine.seconds_per_chunk()
+        )
+
+    def _chunk(self, length: int) -> Chunk | None:
+        if self._backlog:
+            chunk = self._backlog.popleft()
+            if len(chunk.items) > length:
+                self._backlog.appendleft(Chunk(chunk.first + length, chunk.items[length:]))
+                chunk = Chunk(chunk.first, chunk.items[:length])
+            return chunk
+        ahead = self._source.index - self._next
+        if self._failed_at is not None or self._bytes_waiting >= WINDOW_BYTES or ahead >= max(WINDOW_ITEMS, 3 * self._n_jobs * length):
+            return None
+        first = self._source.index
+        items = self._source.take(length)
+        if not items:
+            if self._source.error is not None:
+                self._fail_at(self._source.index, self._source.error)
+            return None
+        return Chunk(first, items)
+
+    def _keep_here(self, chunk: Chunk, refusal: Unsendable) -> None:
+        at = refusal.index - chunk.first
+        if chunk.items[at + 1 :]:
+            self._backlog.appendleft(Chunk(refusal.index + 1, chunk.items[at + 1 :]))
+        if chunk.items[:at]:
+            self._backlog.appendleft(Chunk(chunk.first, chunk.items[:at]))
+        if self._run_here is None:
+            self._settle(refusal.index, refusal, 1)
+            return
+        try:
+            value = self._run_here(chunk.items[at], refusal)
+        except Exception as error:  # the user's function
+            self._settle(refusal.index, error, 1)
+        else:
+            self._put(refusal.index, _Piece([value], None, 0))
+
+    def _take(self, event: Done | Lost | Refused) -> None:
+        if isinstance(event, Done):
+            self._fruitless_deaths = 0
+            self._take_done(event)
+        elif isinstance(event, Lost):
+            self._take_lost(event)
+        elif event.chunk is None or isinstance(event.error, InitializerError) or self._run_here is None:
+            raise event.error
+        else:
+            self.refused = event.error
+            self._backlog.append(event.chunk)
+
+    def _take_done(self, done: Done) -> None:
+        self._pace.add(done)
+        self._requeue(done.rest)
+        start = 0
+        for index in sorted(done.failures):
+            at = index - done.first
+            if at > start:
+                self._put(done.first + start, _Piece(done.values[start:at], None, 0))
+            self._take_failure(index, done.failures[index])
+            start = at + 1
+        if start < len(done.values):
+            values = done.values[start:] if start else done.values
+            self._put(done.first + start, _Piece(values, None, done.bytes_out))
+
+    def _take_failure(self, index: int, failure: Failure) -> None:
+        tries = self._tries.get(index, 0) + 1
+        if tries <= self._options.retries and isinstance(failure.error, Exception):
+            self._tries[index] = tries
+            self._requeue(Chunk(index, [failure.item]))
+        else:
+            self._settle(index, failure.error, tries)
+
+    def _take_lost(self, lost: Lost) -> None:
+        if lost.running is None and lost.finished is None:
+            self._fruitless_deaths += 1
+            if self._fruitless_deaths > _FRUITLESS_DEATHS and lost.rest is not None:
+                raise WorkerCrashError(lost.rest.first, lost.exitcode, free_memory=machine.available_memory())
+        else:
+            self._fruitless_deaths = 0
+        options = self._options
+        again = options.retries > 0 or options.on_error == "return"
+        finished = lost.finished
+        if finished is not None:
+            if again:
+                self._requeue(finished)
+            else:
+                culprit = lost.running.first if lost.running else finished.first
+                self._settle(finished.first, self._crash(culprit, lost), 1)
+        if lost.running is not None and (finished is None or again):
+            index, (item,) = lost.running
+            self._take_failure(index, Failure(self._crash(index, lost), item))
+        self._requeue(lost.rest)
+
+    def _requeue(self, chunk: Chunk | None) -> None:
+        if chunk is not None and (self._failed_at is None or chunk.first < self._failed_at):
+            self._backlog.append(chunk)
+
+    def _crash(self, index: int, lost: Lost) -> WorkerCrashError:
+        return WorkerCrashError(
+            index,
+            lost.exitcode,
+            lost=len(lost.finished.items) if lost.finished else 0,
+            tries=self._tries.get(index, 0) + 1,
+            free_memory=machine.available_memory() if lost.exitcode == -9 else None,
+        )
+
+    def _settle(self, index: int, error: BaseException, tries: int) -> None:
+        """An item has failed for good: its error stands in its place, or ends the run there."""
+        if isinstance(error, Exception) and not isinstance(error, StopIteration) and self._options.on_error == "return":
+            self.failures.append(Failed(index, error, tries))
+            self._put(index, _Piece([error], None, 0))
+        elif isinstance(error, KeyboardInterrupt):
+            raise error
+        else:
+            self.failures.append(Failed(index, error, tries))
+            self._fail_at(index, error)
+
+    def _fail_at(self, index: int, error: BaseException) -> None:
+        # Nothing after this position will be wanted; what is before it still is.
+        self._failed_at = index if self._failed_at is None else min(index, self._failed_at)
+        self._put(index, _Piece([], error, 0))
+        self._backlog = deque(chunk for chunk in self._backlog if chunk.first < index)
+
+    def _put(self, index: int, piece: _Piece) -> None:
+        if self._options.ordered:
+            self._pieces[index] = piece
+        else:
+            self._as_done.append(piece)
+        self._bytes_waiting += piece.bytes_out
+
+    def _ready(self) -> bool:
+        return self._next in self._pieces if self._options.ordered else bool(self._as_done)
+
+    def _pop(self) -> _Piece | None:
+        if self._options.ordered:
+            return self._pieces.pop(self._next, None)
+        return self._as_done.popleft() if self._as_done else None

@@ -1,0 +1,161 @@
+"""How functions, items and results become bytes, and whose fault it is when they cannot.
+
+Plain `pickle` is tried first, because it is several times faster. What it cannot take, and whatever refers to the
+main module, goes by value through cloudpickle: a worker's main module is not the user's. A function that hides behind
+its decorated self (`module.name.__wrapped__`) goes by name.
+
+Values travel in one of two forms. Scalars, and tuples of scalars, cannot fail to be rebuilt, so a whole batch is one
+pickle. Anything else is one pickle a value: a value that cannot be rebuilt then fails alone.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+from itertools import chain
+from struct import Struct
+from types import FunctionType
+from typing import Any, NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+__all__ = ["ByValue", "Unpicklable", "culprit", "dump", "dump_values", "load_values"]
+
+PROTOCOL = 5
+_SCALARS = frozenset({int, float, complex, str, bytes, bool, type(None)})
+_LENGTH = Struct("<Q")
+_WHOLE = b"W"
+_PARTS = b"P"
+
+
+class Unpicklable(NamedTuple):
+    """Stands in a loaded list where a value could not be rebuilt."""
+
+    error: BaseException
+
+
+def dump(value: object) -> bytes:
+    """Pickle `value`, by value where it refers to the main module or where plain pickle cannot.
+
+    Raises:
+        Exception: whatever the last attempt raised; pickling runs code of the value's own classes.
+    """
+    try:
+        data = pickle.dumps(value, PROTOCOL)
+    except Exception:  # any class may raise anything here; cloudpickle has the last word
+        return _dump_by_value(value)
+    # A class of the main module is found by name only in a process with the same main module.
+    return _dump_by_value(value) if b"__main__" in data else data
+
+
+def dump_values(values: Sequence[object]) -> list[bytes]:
+    """Pickle a batch; the buffers returned are one message's payload, in order.
+
+    Raises:
+        Exception: some value could not be pickled; `culprit` tells which.
+    """
+    if type(values) is range or _all_scalars(values):
+        return [_WHOLE, pickle.dumps(values, PROTOCOL)]
+    parts = [dump(value) for value in values]
+    return [_PARTS, _LENGTH.pack(len(parts)), b"".join(_LENGTH.pack(len(part)) for part in parts), *parts]
+
+
+def culprit(values: Sequence[object]) -> tuple[int, BaseException]:
+    """Return the position of the first value of a batch that cannot be pickled, and the error it gives."""
+    for position, value in enumerate(values):
+        try:
+            dump(value)
+        except Exception as error:  # user code: anything
+            return position, error
+    raise AssertionError("every value of the batch can be pickled now")
+
+
+def load_values(data: memoryview) -> Sequence[Any]:
+    """Rebuild a batch. A value that cannot be rebuilt is an `Unpicklable` in its place."""
+    if data[:1] == _WHOLE:
+        values: Sequence[Any] = pickle.loads(data[1:])
+        return values
+    (count,) = _LENGTH.unpack_from(data, 1)
+    start = 1 + _LENGTH.size
+    at = start + count * _LENGTH.size
+    rebuilt: list[Any] = []
+    for position in range(count):
+        (length,) = _LENGTH.unpack_from(data, start + position * _LENGTH.size)
+        try:
+            rebuilt.append(pickle.loads(data[at : at + length]))
+        except Exception as error:  # user code: anything
+            rebuilt.append(Unpicklable(error))
+        at += length
+    return rebuilt
+
+
+def _all_scalars(values: Sequence[object]) -> bool:
+    types: Iterable[type] = set(map(type, values))
+    if types == {tuple}:
+        types = set(map(type, chain.from_iterable(values)))  # type: ignore[arg-type]
+    return _SCALARS.issuperset(types)
+
+
+def _dump_by_value(value: object) -> bytes:
+    buffer = io.BytesIO()
+    _pickler_class()(buffer, PROTOCOL).dump(value)
+    return buffer.getvalue()
+
+
+def _find(module: str | None, qualname: str) -> object:
+    """Return what `module.qualname` is now, or None."""
+    found: object = sys.modules.get(module or "")
+    for name in qualname.split("."):
+        found = getattr(found, name, None)
+    return found
+
+
+def _load_wrapped(module: str, qualname: str) -> object:
+    """Return the original of the decorated function `module.qualname`."""
+    import importlib
+
+    found: object = importlib.import_module(module)
+    for name in qualname.split("."):
+        found = getattr(found, name)
+    return found.__wrapped__  # type: ignore[attr-defined]
+
+
+_classes: list[type[pickle.Pickler]] = []
+
+
+def _pickler_class() -> type[pickle.Pickler]:
+    # cloudpickle takes 18 ms to import, so the class is made when first needed.
+    if not _classes:
+        import cloudpickle
+
+        class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined]
+            """cloudpickle, but an original that hides behind its decorated self goes by name."""
+
+            def reducer_override(self, value: Any) -> Any:
+                if type(value) is FunctionType and value.__module__ not in (None, "__main__"):
+                    found = _find(value.__module__, value.__qualname__)
+                    if found is not value and getattr(found, "__wrapped__", None) is value:
+                        return _load_wrapped, (value.__module__, value.__qualname__)
+                return super().reducer_override(value)
+
+        _classes.append(ByValuePickler)
+    return _classes[0]
+
+
+class ByValue:
+    """A callable that crosses a process start by value, whatever module it is from.
+
+    It is pickled while the process starts, so locks and queues of `multiprocessing` may be among its parts.
+    """
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function = function
+
+    def __call__(self) -> object:
+        return self._function()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickle.loads, (_dump_by_value(self._function),)

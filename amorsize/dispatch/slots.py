@@ -1,0 +1,66 @@
+"""A few integers shared by the caller and one worker, written without a lock.
+
+Each slot has one writer, and a reader that needs no more than the newest whole value: aligned 64-bit writes are whole.
+The memory is an unlinked file whose descriptor crosses the worker's socket, so it is the same under every start method
+and nothing is left behind however either side ends.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import sys
+
+__all__ = ["CALL_CANCELLED", "CHUNK_SERIAL", "CURSOR", "SLOTS_BYTES", "create_slots", "open_slots"]
+
+# Written by the worker: position of the running item, or -1 - end when none runs and all before `end` are finished.
+CURSOR = 0
+# Written by the worker: how many chunks it has begun. The cursor speaks of that chunk.
+CHUNK_SERIAL = 1
+# Written by the caller: chunks of this call and of earlier ones are not wanted any more.
+CALL_CANCELLED = 2
+SLOTS_BYTES = 64
+
+
+def create_slots(sock: socket.socket) -> memoryview:
+    """Make the caller's view, and send the other end of `sock` what `open_slots` needs."""
+    if sys.platform == "win32":
+        name = f"amorsize-{os.getpid()}-{os.urandom(8).hex()}"
+        shared = mmap.mmap(-1, SLOTS_BYTES, tagname=name)
+        sock.sendall(name.encode().ljust(SLOTS_BYTES))
+        return memoryview(shared).cast("q")
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("amorsize")
+    else:
+        import tempfile
+
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    try:
+        # Written, not only sized: on a full disk this fails here, and not with a bus error later.
+        os.write(descriptor, bytes(SLOTS_BYTES))
+        shared = mmap.mmap(descriptor, SLOTS_BYTES)
+        socket.send_fds(sock, [b"s"], [descriptor])
+    finally:
+        os.close(descriptor)
+    return memoryview(shared).cast("q")
+
+
+def open_slots(sock: socket.socket) -> memoryview:
+    """Make the worker's view of what `create_slots` made."""
+    if sys.platform == "win32":
+        name = b""
+        while len(name) < SLOTS_BYTES:
+            piece = sock.recv(SLOTS_BYTES - len(name))
+            if not piece:
+                raise EOFError("the caller is gone")
+            name += piece
+        return memoryview(mmap.mmap(-1, SLOTS_BYTES, tagname=name.decode().strip())).cast("q")
+    data, descriptors, _, _ = socket.recv_fds(sock, 1, 1)
+    if not data:
+        raise EOFError("the caller is gone")
+    try:
+        return memoryview(mmap.mmap(descriptors[0], SLOTS_BYTES)).cast("q")
+    finally:
+        os.close(descriptors[0])

@@ -1,0 +1,211 @@
+"""Chunks on a standard `multiprocessing.Pool`: one made for the call, or the user's own.
+
+A standard Pool waits for ever for a worker that died. Its processes are looked at while waiting, so that here it is an
+error instead; which item was running cannot be known.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import queue
+from hashlib import sha256
+from time import perf_counter, process_time
+from typing import Any
+
+from .. import context
+from ..errors import SerializationError
+from .backend import Chunk, Done, Failure, Lost, Refused, Unsendable
+from .process import main_hidden
+from .remote import add_index, pack_error, unpack_error
+from .serialize import Unpicklable, culprit, dump, dump_values, load_values
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.pool import Pool
+
+__all__ = ["StockPool"]
+
+# How often the pool's processes are looked at while nothing comes back.
+_LIVENESS_SECONDS = 0.5
+# One chunk may wait behind each running one, to hide the caller's turn-round.
+_DEPTH = 2
+
+
+class StockPool:
+    """A `Backend` on a standard Pool.
+
+    Args:
+        function: takes one item.
+        n_jobs: number of workers.
+        stop_at_error: whether an error ends a chunk.
+        pool: the user's pool, which is left as it was found; None to make one for this call.
+        start_method: for a pool made here.
+        initializer, initargs: for a pool made here.
+
+    Raises:
+        SerializationError: the function cannot be pickled.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        *,
+        n_jobs: int,
+        stop_at_error: bool,
+        pool: Pool | None = None,
+        start_method: str | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+    ) -> None:
+        try:
+            self._function = dump(function)
+        except Exception as error:  # user code: anything
+            raise SerializationError(f"{function!r} cannot be sent to a worker: {error}") from error
+        self._digest = sha256(self._function).digest()
+        self._stop_at_error = stop_at_error
+        self._own = pool is None
+        if pool is None:
+            with main_hidden(start_method):
+                pool = multiprocessing.get_context(start_method).Pool(n_jobs, initializer, initargs)
+        self._pool = pool
+        self._n_jobs = n_jobs
+        self._under_way: dict[int, Chunk] = {}
+        self._answers: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+        # Read only, and missed gracefully: there is no public way to see a pool's processes.
+        self._processes = list(getattr(pool, "_pool", ()))
+        self._closed = False
+
+    def busy(self) -> bool:
+        return bool(self._under_way)
+
+    def room(self, chunk_seconds: float) -> bool:
+        return len(self._under_way) < _DEPTH * self._n_jobs
+
+    def submit(self, chunk: Chunk, slice_seconds: float) -> None:
+        try:
+            payload = b"".join(dump_values(chunk.items))
+        except Exception:  # user code: anything
+            position, error = culprit(chunk.items)
+            raise Unsendable(chunk.first + position, error) from error
+        first = chunk.first
+        self._under_way[first] = chunk
+        self._pool.apply_async(
+            _run_chunk,
+            (self._digest, self._function, payload, slice_seconds, self._stop_at_error),
+            callback=lambda answer: self._answers.put((first, answer)),
+            error_callback=lambda error: self._answers.put((first, error)),
+        )
+
+    def wait(self, timeout: float | None = None) -> list[Done | Lost | Refused]:
+        deadline = None if timeout is None else perf_counter() + timeout
+        while True:
+            left = _LIVENESS_SECONDS if deadline is None else deadline - perf_counter()
+            try:
+                first, answer = self._answers.get(timeout=max(0.0, min(left, _LIVENESS_SECONDS)))
+            except queue.Empty:
+                if left <= 0:
+                    return []
+                lost = self._lost()
+                if lost:
+                    return lost
+                continue
+            return [self._event(self._under_way.pop(first), answer)]
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if not self._own:
+            return
+        if self._under_way:
+            self._end()
+        else:
+            self._pool.close()
+            self._pool.join()
+
+    def kill(self) -> None:
+        if self._own and not self._closed:
+            self._closed = True
+            self._end()
+
+    def _end(self) -> None:
+        for process in self._processes:
+            # A pool with a dead worker may wait for its own locks in terminate(); it does not once all are dead.
+            process.kill()
+        self._pool.terminate()
+        self._pool.join()
+
+    def _lost(self) -> list[Done | Lost | Refused]:
+        current = list(getattr(self._pool, "_pool", ()))
+        dead = [process for process in self._processes if process not in current or not process.is_alive()]
+        codes = [code for process in dead if (code := _exitcode(process))]
+        self._processes = current
+        if not codes or not self._under_way:
+            return []
+        # Which chunk it had is unknown: the first one that has not come back stands for it.
+        chunk = self._under_way.pop(min(self._under_way))
+        return [Lost(Chunk(chunk.first, chunk.items[:1]), None, None, codes[0])]
+
+    def _event(self, chunk: Chunk, answer: Any) -> Done | Refused:
+        if isinstance(answer, BaseException):
+            return Refused(chunk, answer)
+        payload, packed_errors, seconds, cpu_seconds = answer
+        values = list(load_values(memoryview(payload)))
+        failures = {
+            chunk.first + offset: Failure(add_index(unpack_error(packed), chunk.first + offset), chunk.items[offset])
+            for offset, packed in packed_errors
+        }
+        rest = None
+        if len(values) < len(chunk.items):
+            rest = Chunk(chunk.first + len(values), chunk.items[len(values) :])
+        return Done(chunk.first, values, failures, rest, len(values), seconds, cpu_seconds, len(payload))
+
+
+def _exitcode(process: Any) -> int | None:
+    try:
+        code: int | None = process.exitcode
+    except ValueError:  # closed by its pool
+        return None
+    return code
+
+
+_functions: dict[bytes, Callable[[Any], Any]] = {}
+
+
+def _run_chunk(
+    digest: bytes, packed_function: bytes, payload: bytes, slice_seconds: float, stop_at_error: bool
+) -> tuple[bytes, list[tuple[int, bytes]], float, float]:
+    """In a worker: run a chunk and return (results, errors by position, wall seconds, CPU seconds)."""
+    context.worker_process = True
+    function = _functions.get(digest)
+    if function is None:
+        _functions.clear()
+        function = _functions[digest] = pickle.loads(packed_function)
+    items = load_values(memoryview(payload))
+    results: list[Any] = []
+    errors: list[tuple[int, bytes]] = []
+    cpu_began, began = process_time(), perf_counter()
+    for offset, item in enumerate(items):
+        try:
+            if type(item) is Unpicklable:
+                raise SerializationError(f"the item could not be rebuilt in a worker: {item.error!r}") from item.error
+            results.append(function(item))
+        except BaseException as error:  # the caller decides what SystemExit and the like mean
+            errors.append((offset, pack_error(error)))
+            results.append(None)
+            if stop_at_error or not isinstance(error, Exception):
+                break
+        if slice_seconds and perf_counter() - began > slice_seconds:
+            break
+    seconds, cpu_seconds = perf_counter() - began, process_time() - cpu_began
+    while True:
+        try:
+            return b"".join(dump_values(results)), errors, seconds, cpu_seconds
+        except Exception:  # user code: anything
+            offset, error = culprit(results)
+            refusal = SerializationError(f"the result cannot be pickled: {error}")
+            refusal.__cause__ = error
+            errors.append((offset, pack_error(refusal)))
+            results[offset] = None

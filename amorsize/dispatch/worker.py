@@ -1,0 +1,283 @@
+"""A worker's side: read a chunk, run its items, send results back; leave when the caller does.
+
+One thread reads, runs and writes, in that order, so nothing here needs a lock. Before each item its position goes into
+a slot of shared memory, which is how the caller knows the culprit when this process dies. The clock is read after each
+item. Every `FLUSH_SECONDS` at most, between items, finished results leave and the caller's wishes are looked up: a
+cancelled call or a used-up time slice ends the chunk, and its unstarted items go back. A second thread only waits for
+the caller's end.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import sys
+import threading
+from time import monotonic, perf_counter, process_time
+from typing import Any, NamedTuple
+
+from .. import context
+from ..errors import SerializationError
+from . import wire
+from .remote import pack_error
+from .serialize import Unpicklable, culprit, dump_values, load_values
+from .slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, open_slots
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+__all__ = ["Setup", "main"]
+
+# Shorter: more messages for the caller to read. Longer: more finished work lost with a worker. (benchmarks/pool.py)
+FLUSH_SECONDS = 0.010
+# Reading the resident size costs 10 us; growth between two readings goes unseen.
+_MEMORY_SECONDS = 0.1
+
+
+class Setup(NamedTuple):
+    """What a worker needs to know before its first chunk.
+
+    Attributes:
+        environ: the caller's environment; None when it was inherited.
+        threads: how many threads numerical libraries may use here.
+        idle_seconds: the worker leaves after so long without a message.
+        initializer: called without arguments before the first chunk, or None.
+        started_at: `time.monotonic()` when the caller ordered this worker.
+    """
+
+    environ: dict[str, str] | None
+    threads: int
+    idle_seconds: float
+    initializer: Any = None
+    started_at: float = 0.0
+
+
+def main(sock: socket.socket, setup: Setup) -> None:
+    """Run chunks from `sock` until the caller closes it, says so, or is silent too long."""
+    # The caller decides what an interrupt means; a handler inherited by fork is not for here.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sock.setblocking(True)
+    threading.Thread(target=_leave_with_parent, name="amorsize-lifeline", daemon=True).start()
+    context.in_worker.set(True)
+    context.worker_process = True
+    try:
+        slots = open_slots(sock)
+        _prepare_environment(setup)
+        _reseed()
+        if setup.initializer is not None:
+            try:
+                setup.initializer()
+            except BaseException as error:  # SystemExit too: a worker without its initializer runs nothing
+                wire.send(sock, wire.REFUSED, [pack_error(error)])
+                return
+        wire.send(sock, wire.READY, [wire.READY_BODY.pack(monotonic() - setup.started_at)])
+        _Worker(sock, slots).serve(setup.idle_seconds)
+    except (EOFError, OSError) as error:
+        if not isinstance(error, (EOFError, ConnectionError)):
+            raise
+        # The caller closed its end; nobody is left to tell.
+
+
+def _leave_with_parent() -> None:
+    from multiprocessing import parent_process
+
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _prepare_environment(setup: Setup) -> None:
+    if setup.environ is not None and dict(os.environ) != setup.environ:
+        os.environ.clear()
+        os.environ.update(setup.environ)
+    limit_threads(setup.threads)
+
+
+def limit_threads(threads: int) -> None:
+    """Let numerical libraries use at most `threads` threads in this process.
+
+    Libraries not loaded yet read the environment; loaded ones are told through threadpoolctl where it is installed.
+    A limit that the user set in the environment stands.
+    """
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        os.environ.setdefault(variable, str(threads))
+    if "numpy" in sys.modules:
+        try:
+            from threadpoolctl import threadpool_limits
+        except ImportError:
+            return
+        threadpool_limits(threads)
+
+
+def _reseed() -> None:
+    """Give this process random states of its own; a fork would repeat its parent's."""
+    random = sys.modules.get("random")
+    if random is not None:
+        random.seed()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+class _Worker:
+    def __init__(self, sock: socket.socket, slots: memoryview) -> None:
+        self._sock = sock
+        self._slots = slots
+        self._functions: dict[bytes, Any] = {}
+        self._serial = 0
+        self._memory_read_at = float("-inf")
+
+    def serve(self, idle_seconds: float) -> None:
+        while True:
+            if not select.select([self._sock], [], [], idle_seconds)[0]:
+                return
+            kind, body = wire.receive(self._sock)
+            if kind == wire.CHUNK:
+                self._run(body)
+            elif kind == wire.FUNCTION:
+                if len(self._functions) >= wire.FUNCTIONS_KEPT:
+                    del self._functions[next(iter(self._functions))]
+                self._functions[bytes(body[:16])] = body[16:]
+            else:
+                return
+
+    def _function(self, digest: bytes) -> Callable[[Any], Any]:
+        function = self._functions[digest]
+        if isinstance(function, memoryview):
+            function = self._functions[digest] = pickle.loads(function)
+        return function  # type: ignore[no-any-return]
+
+    def _run(self, body: memoryview) -> None:
+        chunk = wire.ChunkHead(*wire.CHUNK_HEAD.unpack_from(body))
+        slots = self._slots
+        slots[CURSOR] = -1 - chunk.first
+        self._serial += 1
+        slots[CHUNK_SERIAL] = self._serial
+        if slots[CALL_CANCELLED] >= chunk.call:
+            self._send(_Report(chunk), [], last=True)
+            return
+        try:
+            function = self._function(chunk.function)
+        except BaseException as error:  # importing the user's module runs the user's code
+            refusal = SerializationError(f"the function could not be rebuilt in a worker: {error!r}")
+            refusal.__cause__ = error
+            wire.send(self._sock, wire.REFUSED, [pack_error(refusal)])
+            return
+        items = load_values(body[wire.CHUNK_HEAD.size :])
+        if type(items) is list and any(type(item) is Unpicklable for item in items):
+            function = _refusing_unpicklable(function)
+        self._run_items(chunk, function, items)
+
+    def _run_items(self, chunk: wire.ChunkHead, function: Callable[[Any], Any], items: Any) -> None:
+        slots = self._slots
+        report = _Report(chunk)
+        results: list[Any] = []
+        append = results.append
+        index = chunk.first
+        report.begin()
+        now = perf_counter()
+        stop_at = now + chunk.slice_seconds if chunk.slice_seconds else float("inf")
+        look_at = min(now + FLUSH_SECONDS, stop_at)
+        for index, item in enumerate(items, index):
+            slots[CURSOR] = index
+            try:
+                append(function(item))
+            except BaseException as error:  # the caller decides what SystemExit and the like mean
+                report.errors.append((index - chunk.first, pack_error(error)))
+                append(None)
+                if chunk.stop_at_error or not isinstance(error, Exception):
+                    break
+            now = perf_counter()
+            if now >= look_at:
+                if now >= stop_at or slots[CALL_CANCELLED] >= chunk.call:
+                    break
+                if index + 1 < chunk.first + chunk.count:
+                    self._send(report, results, last=False)
+                    results.clear()
+                    report.begin()
+                    look_at = min(perf_counter() + FLUSH_SECONDS, stop_at)
+        slots[CURSOR] = -2 - index
+        self._send(report, results, last=True)
+
+    def _send(self, report: _Report, results: list[Any], *, last: bool) -> None:
+        seconds, cpu_seconds = report.elapsed()
+        try:
+            payload = dump_values(results)
+        except Exception:  # user code: anything; the culprit is looked for one by one
+            payload = self._dump_around_culprits(report, results)
+        errors = pickle.dumps(report.errors) if report.errors else b""
+        head = wire.ResultsHead(
+            call=report.chunk.call,
+            first=report.chunk.first + report.sent,
+            count=len(results),
+            unstarted=report.chunk.count - report.sent - len(results),
+            last=last,
+            seconds=seconds,
+            cpu_seconds=cpu_seconds,
+            memory=self._memory(),
+            errors=len(errors),
+        )
+        wire.send(self._sock, wire.RESULTS, [wire.RESULTS_HEAD.pack(*head), errors, *payload])
+        report.sent += len(results)
+        report.errors.clear()
+
+    def _dump_around_culprits(self, report: _Report, results: list[Any]) -> list[bytes]:
+        while True:
+            try:
+                return dump_values(results)
+            except Exception:  # user code: anything
+                position, error = culprit(results)
+                offset = report.sent + position
+                text = f"the result of item {report.chunk.first + offset} cannot be pickled: {error}"
+                refusal = SerializationError(text)
+                refusal.__cause__ = error
+                report.errors.append((offset, pack_error(refusal)))
+                results[position] = None
+
+    def _memory(self) -> int:
+        now = perf_counter()
+        if now - self._memory_read_at < _MEMORY_SECONDS:
+            return 0
+        self._memory_read_at = now
+        return resident_bytes()
+
+
+class _Report:
+    """What is known of a chunk between two messages."""
+
+    def __init__(self, chunk: wire.ChunkHead) -> None:
+        self.chunk = chunk
+        self.sent = 0
+        self.errors: list[tuple[int, bytes]] = []
+        self.begin()
+
+    def begin(self) -> None:
+        self._cpu = process_time()
+        self._wall = perf_counter()
+
+    def elapsed(self) -> tuple[float, float]:
+        return perf_counter() - self._wall, process_time() - self._cpu
+
+
+def _refusing_unpicklable(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def run(item: Any) -> Any:
+        if type(item) is Unpicklable:
+            raise SerializationError(f"the item could not be rebuilt in a worker: {item.error!r}") from item.error
+        return function(item)
+
+    return run
+
+
+def resident_bytes() -> int:
+    """Return this process's resident memory in bytes, 0 where it cannot be read cheaply."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -1,0 +1,158 @@
+"""What is this machine like now? Answers for the planner: cheap to ask often, each remembered as long as it stays true.
+
+`platforms` asks the system, `container` the control groups, `startup` keeps what real starts and chunks cost; here they
+are put together. Affinity and threads are read at each call, quota and free memory at most once a second, physical
+cores once.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Generic, TypeVar
+
+from ..plan.profile import MachineProfile
+from . import container, platforms
+from .startup import Costs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "available_memory",
+    "configured_start_method",
+    "cores",
+    "learn_bandwidth",
+    "learn_chunk",
+    "learn_start",
+    "machine_profile",
+    "native_threads",
+    "physical_cores",
+    "seconds_per_chunk",
+    "start_method",
+]
+
+READ_EVERY_SECONDS = 1.0  # oftener costs every call 40 us; more seldom misses memory that others took
+
+_T = TypeVar("_T")
+
+
+class Remembered(Generic[_T]):
+    """A reader whose answer is kept for some seconds.
+
+    Args:
+        read: takes no arguments and returns the value.
+        seconds: how long an answer is kept.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, read: Callable[[], _T], seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._read = read
+        self._seconds = seconds
+        self._clock = clock
+        self._kept: tuple[float, _T] | None = None
+
+    def __call__(self) -> _T:
+        now = self._clock()
+        kept = self._kept
+        if kept is not None and now - kept[0] < self._seconds:
+            return kept[1]
+        value = self._read()
+        self._kept = now, value
+        return value
+
+
+def cores() -> int:
+    """Return the cores that workers may use: the least of logical cores, affinity and container quota. At least 1."""
+    usable = platforms.usable_cores()
+    granted = _cpu_limit()
+    return usable if granted is None else min(usable, granted)
+
+
+def physical_cores() -> int:
+    """Return the physical cores of the machine, whatever part of them this process may use. At least 1."""
+    return _physical_cores()
+
+
+def available_memory() -> int | None:
+    """Return the bytes free for new processes, at most what the container still grants; None if unknown."""
+    return _available_memory()
+
+
+def native_threads() -> int | None:
+    """Return how many threads this process has, those of C libraries included; None if unknown."""
+    return platforms.native_threads()
+
+
+def configured_start_method(requested: str | None = None) -> str:
+    """Return how workers are to be started in a process with one thread: what a cached plan may depend on.
+
+    Args:
+        requested: "fork", "spawn", "forkserver", or None for the rule of `start_method`.
+    """
+    return requested or platforms.global_start_method() or ("fork" if platforms.has_fork() else "spawn")
+
+
+def start_method(requested: str | None = None) -> str:
+    """Return how workers are to be started now.
+
+    In this order: `requested`; multiprocessing's global start method, if it was set and is not the platform's default;
+    fork where it is safe, which is never on macOS and only while the process has one native thread (a lock held by
+    another thread would stay locked in the child for ever); forkserver where fork exists but threads run; spawn.
+
+    Args:
+        requested: "fork", "spawn", "forkserver", or None for the rule.
+    """
+    chosen = requested or platforms.global_start_method()
+    if chosen is not None:
+        return chosen
+    if not platforms.has_fork():
+        return "spawn"
+    if native_threads() == 1:
+        return "fork"
+    return "forkserver" if _has_forkserver() else "spawn"
+
+
+def seconds_per_chunk() -> float:
+    """Return the fixed cost in seconds of one chunk's way to a warm worker and back, as learnt so far."""
+    return _costs.chunk_seconds
+
+
+def machine_profile(start_method: str, *, warm_workers: int = 0) -> MachineProfile:
+    """Return what is known of this machine now, for workers started by `start_method`.
+
+    Args:
+        start_method: "fork", "spawn" or "forkserver".
+        warm_workers: workers already running and idle.
+    """
+    start = _costs.start(start_method)
+    return MachineProfile(
+        cores=cores(),
+        physical_cores=physical_cores(),
+        available_memory=available_memory(),
+        start_method=start_method,
+        seconds_first_start=start.first,
+        seconds_next_start=start.following,
+        seconds_per_chunk=_costs.chunk_seconds,
+        bytes_per_second=_costs.bytes_per_second,
+        warm_workers=warm_workers,
+    )
+
+
+def _read_physical_cores() -> int:
+    return platforms.physical_cores() or platforms.usable_cores()
+
+
+def _read_available_memory() -> int | None:
+    known = [free for free in (platforms.free_memory(), container.free_memory()) if free is not None]
+    return min(known, default=None)
+
+
+_costs = Costs()
+learn_start = _costs.learn_start
+learn_chunk = _costs.learn_chunk
+learn_bandwidth = _costs.learn_bandwidth
+_cpu_limit = Remembered(container.cpu_limit, READ_EVERY_SECONDS)
+_available_memory = Remembered(_read_available_memory, READ_EVERY_SECONDS)
+_physical_cores = Remembered(_read_physical_cores, float("inf"))
+_has_forkserver = Remembered(platforms.has_forkserver, float("inf"))

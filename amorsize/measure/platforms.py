@@ -1,0 +1,168 @@
+"""What does the operating system say, and how is it asked? The only place where systems differ.
+
+Every function has one name for all systems and keeps nothing: capabilities are tried before names of systems, the
+system's own files before psutil, whose import alone costs 20 ms. `machine` remembers what is worth remembering.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+__all__ = [
+    "free_memory",
+    "global_start_method",
+    "has_fork",
+    "has_forkserver",
+    "native_threads",
+    "physical_cores",
+    "process_memory",
+    "usable_cores",
+]
+
+
+def usable_cores() -> int:
+    """Return the cores this process may run on: logical ones, narrowed by its affinity. At least 1."""
+    # Affinity is within the logical cores, and costs 0.4 us where counting them costs 7. The newer process_cpu_count
+    # heeds PYTHON_CPU_COUNT, which may narrow the affinity but not widen it.
+    counted: int | None = None
+    if sys.version_info >= (3, 13):
+        counted = os.process_cpu_count()
+    if hasattr(os, "sched_getaffinity"):
+        allowed = len(os.sched_getaffinity(0))
+        return min(counted or allowed, allowed)
+    return counted or os.cpu_count() or 1
+
+
+def physical_cores(root: str = "/") -> int | None:
+    """Return the machine's physical cores; None where nothing tells.
+
+    Args:
+        root: folder that holds `sys` and `proc` on Linux; tests build their own.
+    """
+    if sys.platform == "linux":
+        return _cores_in_topology(root) or _cores_in_cpuinfo(root)
+    import psutil
+
+    return psutil.cpu_count(logical=False)
+
+
+def free_memory(root: str = "/") -> int | None:
+    """Return the bytes of memory that new processes could take without swapping; None where nothing tells.
+
+    Args:
+        root: folder that holds `proc` on Linux; tests build their own.
+    """
+    if sys.platform == "linux":
+        return _kilobytes(_text(f"{root}/proc/meminfo"), "MemAvailable:")
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def process_memory(root: str = "/") -> tuple[int, int] | None:
+    """Return this process's resident bytes now and at their peak; None where nothing tells.
+
+    Args:
+        root: folder that holds `proc` on Linux; tests build their own.
+    """
+    if sys.platform == "linux":
+        status = _text(f"{root}/proc/self/status")
+        now, peak = _kilobytes(status, "VmRSS:"), _kilobytes(status, "VmHWM:")
+        return None if now is None or peak is None else (now, peak)
+    import psutil
+
+    facts = psutil.Process().memory_info()
+    return int(facts.rss), int(getattr(facts, "peak_wset", facts.rss))
+
+
+def native_threads(root: str = "/") -> int | None:
+    """Return how many threads this process has, those of C libraries included; None where nothing tells.
+
+    Args:
+        root: folder that holds `proc` on Linux; tests build their own.
+    """
+    if sys.platform == "linux":
+        try:
+            # The kernel counts a thread as a link of this folder: one call, where listing it would open and read.
+            threads = os.stat(f"{root}/proc/self/task").st_nlink - 2
+        except OSError:
+            return None
+        return threads if threads > 0 else None
+    import psutil
+
+    return int(psutil.Process().num_threads())
+
+
+def has_fork() -> bool:
+    """Return whether a fork is safe here in a process with one thread. On macOS its own libraries forbid it."""
+    return hasattr(os, "fork") and sys.platform != "darwin"
+
+
+def has_forkserver() -> bool:
+    """Return whether multiprocessing has a forkserver here: it hands descriptors over a socket."""
+    if not hasattr(os, "fork"):
+        return False
+    import socket
+
+    return hasattr(socket, "CMSG_LEN") and hasattr(socket, "SCM_RIGHTS")
+
+
+def global_start_method() -> str | None:
+    """Return multiprocessing's start method if it was set to another than the platform's default, else None.
+
+    That it was set to the default cannot be told from its never having been set. A program that has not imported
+    multiprocessing cannot have set it, so it is not imported for this.
+    """
+    multiprocessing = sys.modules.get("multiprocessing")
+    if multiprocessing is None or not hasattr(multiprocessing, "get_start_method"):  # not imported, or just being so
+        return None
+    chosen: str | None = multiprocessing.get_start_method(allow_none=True)
+    default = multiprocessing.get_all_start_methods()[0]
+    return chosen if chosen != default else None
+
+
+def _cores_in_topology(root: str) -> int | None:
+    """Count the different sets of logical processors that share a core; `thread_siblings_list` is the older name."""
+    folder = f"{root}/sys/devices/system/cpu"
+    try:
+        names = [name for name in os.listdir(folder) if name.startswith("cpu") and name[3:].isdigit()]
+    except OSError:
+        return None
+    cores = set()
+    for name in names:
+        text = _text(f"{folder}/{name}/topology/core_cpus_list") or _text(
+            f"{folder}/{name}/topology/thread_siblings_list"
+        )
+        if text.strip():  # a processor that is switched off has no topology
+            cores.add(text.strip())
+    return len(cores) or None
+
+
+def _cores_in_cpuinfo(root: str) -> int | None:
+    cores = set()
+    package = ""
+    for line in _text(f"{root}/proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "physical id":
+            package = value.strip()
+        elif name.strip() == "core id":
+            cores.add((package, value.strip()))
+    return len(cores) or None
+
+
+def _kilobytes(text: str, name: str) -> int | None:
+    """Return the bytes in the line that starts with `name` and counts kilobytes."""
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) > 1 and words[0] == name and words[1].isdigit():
+            return int(words[1]) * 1024
+    return None
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

@@ -1,0 +1,266 @@
+"""What does the work itself cost? Times with their spread, and what crossing to a worker costs an item.
+
+Clocks are arguments throughout, so tests never wait. Spread is accumulated by Welford's method, extended to blocks of
+which only the total time is known; crossing is measured by comparing dumps of different lengths, because a single small
+dump is mostly its own fixed cost.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from ..log import debug
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["Running", "Sample", "Transfer", "measure_transfer", "sample", "spread"]
+
+LEAST_ITEMS = 5  # fewer say nothing of spread
+MOST_ITEMS = 1_000  # more of cheap items cost time and change nothing
+LEAST_SECONDS = 1e-3  # cheap items are sampled at least so long: rare dear ones among them must have a chance to show
+ENOUGH_RELATIVE_ERROR = 0.05  # of the mean: below it, a plan no longer depends on the error
+ONE_TIME_FACTOR = 10.0  # a first call this much dearer than all others paid something once: an import, a cache
+KEPT_RESULTS = 32  # kept to measure their way back; more would hold memory for no better figure
+DEAR_DUMP_SECONDS = 2e-3  # a dump or load this long is measured once, on one item
+_PROTOCOL = 5
+
+
+class Running:
+    """Mean, spread and maximum of item times, updated as they come, in constant memory.
+
+    Items may be added one by one or in blocks whose items were timed together. The longer the blocks, the less their
+    means differ, so weighing each block's squared deviation by its length gives the spread of single independent items
+    again (Welford 1962; Chan, Golub and LeVeque 1979, with as many degrees of freedom as there were blocks).
+
+    >>> times = Running()
+    >>> for seconds in (1.0, 2.0, 3.0):
+    ...     times.add(seconds)
+    >>> times.mean, times.std, times.max
+    (2.0, 1.0, 3.0)
+    """
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.mean = 0.0
+        self.max = 0.0
+        self._blocks = 0
+        self._squares = 0.0
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of one item's time in seconds; 0 while fewer than two times were added."""
+        return math.sqrt(self._squares / (self._blocks - 1)) if self._blocks > 1 else 0.0
+
+    @property
+    def relative_error(self) -> float:
+        """Standard error of the mean over the mean; infinite while fewer than two times were added."""
+        if self._blocks < 2:
+            return math.inf
+        return self.std / math.sqrt(self.n) / self.mean if self.mean > 0 else 0.0
+
+    def add(self, seconds: float) -> None:
+        """Add one item that took `seconds`."""
+        self.add_block(1, seconds)
+
+    def add_block(self, n_items: int, total_seconds: float) -> None:
+        """Add `n_items` that took `total_seconds` together. Their mean counts for the maximum: no more is known."""
+        if n_items < 1:
+            return
+        mean = total_seconds / n_items
+        self._fold(n_items, mean, mean, 1, 0.0)
+
+    def merge(self, other: Running) -> None:
+        """Add all that `other` has seen."""
+        if other.n:
+            self._fold(other.n, other.mean, other.max, other._blocks, other._squares)
+
+    def _fold(self, n: int, mean: float, most: float, blocks: int, squares: float) -> None:
+        total = self.n + n
+        distance = mean - self.mean
+        self._squares += squares + distance * distance * (self.n * n / total)
+        self.mean += distance * (n / total)
+        self.n = total
+        self._blocks += blocks
+        self.max = max(self.max, most)
+
+
+class Transfer(NamedTuple):
+    """What crossing to a worker and back costs one item.
+
+    Attributes:
+        bytes_in: pickled bytes of one item among others; None if one cannot be pickled.
+        bytes_out: pickled bytes of one result among others; None if one cannot be pickled, or there is none.
+        seconds_per_item: the caller's own time: pickling one item and unpickling one result.
+    """
+
+    bytes_in: float | None
+    bytes_out: float | None
+    seconds_per_item: float
+
+
+class Sample(NamedTuple):
+    """What running some items in the caller told.
+
+    Attributes:
+        items: the items taken, in the order taken, whether they succeeded or not.
+        results: results of the first successful ones, at most `KEPT_RESULTS`.
+        times: their running times.
+        cpu_share: CPU seconds over wall seconds, from 0 to 1.
+        failures: position among `items`, and the exception, of each one that raised.
+        exhausted: whether the input ended before the sample did.
+    """
+
+    items: list[Any]
+    results: list[Any]
+    times: Running
+    cpu_share: float
+    failures: list[tuple[int, Exception]]
+    exhausted: bool
+
+
+def sample(
+    func: Callable[[Any], object],
+    items: Iterator[Any],
+    budget_seconds: float,
+    clock: Callable[[], float],
+    cpu_clock: Callable[[], float],
+) -> Sample:
+    """Run items in the caller until their mean time is known well enough, or the budget is spent.
+
+    An item is taken only when it is run, and at least one is. An item that raises counts with its time.
+
+    Args:
+        func: takes one item.
+        items: only what is run is taken from it; its own exceptions pass through.
+        budget_seconds: no item is taken after so long, save a second one if the first imported modules.
+        clock: wall seconds.
+        cpu_clock: CPU seconds of this thread.
+    """
+    taken: list[Any] = []
+    results: list[Any] = []
+    failures: list[tuple[int, Exception]] = []
+    seconds: list[float] = []
+    so_far = Running()
+    exhausted = False
+    reading_seconds = _reading_seconds(clock)
+    modules = len(sys.modules)
+    first_imported = False
+    wall_start, cpu_start = clock(), cpu_clock()
+    while True:
+        try:
+            item = next(items)
+        except StopIteration:
+            exhausted = True
+            break
+        taken.append(item)
+        began = clock()
+        try:
+            result = func(item)
+        except Exception as error:  # noqa: BLE001 - the user's own; meets them again where they run the item
+            ended = clock()
+            failures.append((len(taken) - 1, error))
+        else:
+            ended = clock()
+            if len(results) < KEPT_RESULTS:
+                results.append(result)
+        seconds.append(max(0.0, ended - began - reading_seconds))
+        so_far.add(seconds[-1])
+        n = len(seconds)
+        spent = ended - wall_start
+        if n == 1:
+            first_imported = len(sys.modules) > modules
+            if first_imported:
+                continue  # what it took is mostly the import
+        if spent >= budget_seconds or n >= MOST_ITEMS:
+            break
+        if n >= LEAST_ITEMS and spent >= LEAST_SECONDS and so_far.relative_error <= ENOUGH_RELATIVE_ERROR:
+            break
+    wall_seconds, cpu_seconds = clock() - wall_start, cpu_clock() - cpu_start
+    # Too short a time to tell by the CPU clock's resolution is taken for computing.
+    share = 1.0 if wall_seconds < LEAST_SECONDS else min(1.0, max(0.0, cpu_seconds / wall_seconds))
+    return Sample(taken, results, _without_one_time_cost(seconds, first_imported), share, failures, exhausted)
+
+
+def measure_transfer(items: list[Any], results: list[Any], clock: Callable[[], float]) -> Transfer:
+    """Measure what it costs the caller to send `items` and to take in `results`, per item.
+
+    Lists of items are dumped as chunks would be: what several items share crosses once. The work is bounded to a few
+    milliseconds, or to one dump and load of one item where that alone takes longer.
+
+    Args:
+        items: some items; empty gives no figure.
+        results: some results; empty gives no figure.
+        clock: wall seconds.
+    """
+    bytes_in, seconds_in = _crossing(items, clock, load=False)
+    bytes_out, seconds_out = _crossing(results, clock, load=True)
+    return Transfer(bytes_in, bytes_out, seconds_in + seconds_out)
+
+
+def _crossing(values: list[Any], clock: Callable[[], float], *, load: bool) -> tuple[float | None, float]:
+    """Return pickled bytes and seconds for one of `values`: the loading's seconds if `load`, else the dumping's."""
+    if not values:
+        return None, 0.0
+    from pickle import dumps, loads
+
+    def cross(n: int) -> tuple[int, float, float]:
+        start = clock()
+        data = dumps(values[:n], _PROTOCOL)
+        middle = clock()
+        if load:
+            loads(data)
+        end = clock()
+        return len(data), (end - middle if load else middle - start), end - start
+
+    try:
+        empty_length, empty_seconds, _ = cross(0)
+        one_length, one_seconds, all_seconds = cross(1)
+        n = min(len(values), int(DEAR_DUMP_SECONDS / all_seconds) if all_seconds > 0 else len(values))
+        if n < 2:
+            return float(one_length - empty_length), max(0.0, one_seconds - empty_seconds)
+        # Again: the first dump of a type also looked up how such a type is pickled.
+        one_length, one_seconds, _ = cross(1)
+        length, seconds, _ = cross(n)
+    except Exception as error:  # noqa: BLE001 - an item's own pickling code may raise anything: it cannot cross
+        debug("not picklable, so taken for impossible to send: %s: %s", type(error).__name__, error)
+        return None, 0.0
+    return (length - one_length) / (n - 1), max(0.0, (seconds - one_seconds) / (n - 1))
+
+
+def _reading_seconds(clock: Callable[[], float]) -> float:
+    """Return what reading the clock adds to each time measured; for items of 0.1 us that is as much again."""
+    readings = [clock() for _ in range(6)]
+    return min(after - before for before, after in pairwise(readings))
+
+
+def _without_one_time_cost(seconds: list[float], first_imported: bool) -> Running:
+    """Return the times, without the first if it paid for something that later items found done."""
+    times = Running()
+    rest = seconds[1:]
+    one_time = len(rest) >= (1 if first_imported else LEAST_ITEMS) and seconds[0] > ONE_TIME_FACTOR * max(rest)
+    for value in rest if one_time else seconds:
+        times.add(value)
+    return times
+
+
+def spread(length: int) -> Iterator[int]:
+    """Yield each of `range(length)` once, so that those yielded so far always lie evenly over the whole.
+
+    Sorted inputs and slow tails show early this way. Steps of the golden section leave the most even gaps (Weyl 1916);
+    a step without a common divisor with the length visits every place.
+
+    Args:
+        length: at least 1.
+
+    >>> list(spread(8))
+    [0, 5, 2, 7, 4, 1, 6, 3]
+    """
+    step = max(1, round(length * 0.618034))
+    while math.gcd(step, length) != 1:
+        step += 1
+    return (place * step % length for place in range(length))

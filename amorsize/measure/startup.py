@@ -1,0 +1,87 @@
+"""What do starting a worker, sending a chunk and sending bytes cost here? Learnt from real ones, never from a test run.
+
+Until something was learnt the documented defaults stand. An observation moves the estimate half of its distance on the
+scale of ratios, so that costs which differ by orders of magnitude are learnt in a few steps from above and below alike;
+one observation counts for at most ten times the estimate, because a stalled machine would otherwise deter from starting
+workers at all, and then nothing would ever correct it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["Costs", "StartCost"]
+
+SLOW_OBSERVATION = 10.0  # the most that one observation counts for, as a multiple of the estimate
+LEAST_BYTES_OBSERVED = 100_000  # below this, a transfer's time is its fixed cost and says nothing of bandwidth
+
+
+class StartCost(NamedTuple):
+    """Seconds that starting workers costs.
+
+    Attributes:
+        first: until the first worker answers, when none is running.
+        following: further seconds for each worker after the first.
+    """
+
+    first: float
+    following: float
+
+
+# Pool(2) started and two trivial items mapped, CPython 3.11, two cores, quiet; too low starts workers for nothing,
+# too high keeps work serial that would gain.
+DEFAULT_STARTS = {
+    "fork": StartCost(0.011, 0.003),
+    "spawn": StartCost(0.080, 0.040),
+    "forkserver": StartCost(0.154, 0.006),
+}
+RUNNING_FORKSERVER = StartCost(0.011, 0.006)
+DEFAULT_CHUNK_SECONDS = 20e-6
+DEFAULT_BYTES_PER_SECOND = 1e9
+
+
+class Costs:
+    """The costs learnt so far. Threads may share one: a lost update loses one observation.
+
+    >>> costs = Costs()
+    >>> costs.start("fork").first
+    0.011
+    >>> costs.learn_start("fork", 0.044)
+    >>> round(costs.start("fork").first, 3)
+    0.022
+    """
+
+    def __init__(self) -> None:
+        self.chunk_seconds = DEFAULT_CHUNK_SECONDS
+        self.bytes_per_second = DEFAULT_BYTES_PER_SECOND
+        self._starts = dict(DEFAULT_STARTS)
+
+    def start(self, start_method: str) -> StartCost:
+        """Return what starting workers by `start_method` is expected to cost now."""
+        return self._starts[start_method]
+
+    def learn_start(self, start_method: str, first_seconds: float) -> None:
+        """Take in that the first worker answered `first_seconds` after its start began."""
+        known = self._starts[start_method]
+        if known is DEFAULT_STARTS["forkserver"]:
+            # That was the server's own start too, which happens once: what it took says nothing of the next worker.
+            self._starts[start_method] = RUNNING_FORKSERVER
+            return
+        first = _nearer(known.first, first_seconds)
+        self._starts[start_method] = StartCost(first, known.following * first / known.first)
+
+    def learn_chunk(self, seconds: float) -> None:
+        """Take in that one chunk's way to a warm worker and back, without its items' time, took `seconds`."""
+        self.chunk_seconds = _nearer(self.chunk_seconds, seconds)
+
+    def learn_bandwidth(self, nbytes: int, seconds: float) -> None:
+        """Take in that `nbytes` crossed a pipe in `seconds`. Small transfers are ignored."""
+        if nbytes >= LEAST_BYTES_OBSERVED and seconds > 0:
+            self.bytes_per_second = nbytes / _nearer(nbytes / self.bytes_per_second, seconds)
+
+
+def _nearer(known: float, seen: float) -> float:
+    if not seen > 0:  # a clock that stood still, or no number at all
+        return known
+    seen = max(known / SLOW_OBSERVATION, min(seen, known * SLOW_OBSERVATION))
+    return float((known * seen) ** 0.5)

@@ -1,0 +1,342 @@
+"""How should a user who drives a Pool of their own run this work? The advisor: it samples, it runs nothing for good.
+
+Three steps: look up a work profile or sample a new one; derive a plan for exactly this length and today's machine;
+give the input back whole. Planning is pure, so it is remembered by its arguments: asking again costs microseconds.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from functools import lru_cache
+from types import BuiltinFunctionType, FunctionType
+from typing import Any, NamedTuple, TypeVar
+
+from . import context
+from .cache import lookup
+from .errors import UnsupportedError
+from .measure import machine, platforms
+from .measure.inputs import Input
+from .measure.sampling import measure_transfer, sample
+from .options import check, resolve
+from .plan.planner import Plan, choose
+from .plan.profile import Limits, MachineProfile, WorkProfile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from .measure.sampling import Sample
+    from .options import Options
+
+__all__ = ["OptimizedPlan", "optimize"]
+
+# Less leaves too few items of 5 ms to judge their spread; more would be felt, since these items run again later.
+SAMPLE_SECONDS = 0.025
+# What an input that does not tell its length is taken for: work is mostly given to a Pool because it is much.
+UNKNOWN_LENGTH_ITEMS = 10_000
+# `Pool.map` cuts its chunks before any of them ran: with four a worker, a slow one's share is left to the others.
+CHUNKS_PER_WORKER = 4
+# Shorter chunks are mostly their own overhead, 20 us each; longer ones let a worker end long after the others.
+LEAST_CHUNK_SECONDS = 1e-3
+MOST_CHUNK_SECONDS = 1.0
+REMEMBERED_PLANS = 256  # one for each pair of work and length that a program may ask about again and again
+
+_T = TypeVar("_T")
+
+
+class OptimizedPlan(Plan):
+    """A plan for a Pool of the user's own, with the input given back.
+
+    Attributes:
+        data: the input, whole: the same object if it can be iterated again, else an iterator over all its items.
+        profile: what was measured, if `profile=True` asked for it.
+        cache_hit: whether the work profile came from the cache, so that no item was run.
+    """
+
+    data: Iterable[Any] = ()
+    profile: WorkProfile | None = None
+    cache_hit: bool = False
+
+    def explain(self) -> str:
+        """Return text that tells the choice, its reason, and the alternatives with their predicted seconds."""
+        from .report.explain import explain
+
+        return explain(self)
+
+
+def optimize(
+    func: Callable[[_T], Any],
+    data: Iterable[_T],
+    *,
+    use_cache: bool = True,
+    profile: bool = False,
+    **options: Any,
+) -> OptimizedPlan:
+    """Advise how to run `func` over `data` on a `multiprocessing.Pool` of the caller's own.
+
+    Some items are run here to measure them, for about 25 ms and at least one item, unless the cache knows the work.
+    The plan is serial or processes, its chunk size fit for `Pool.map` and `Pool.imap`. `amorsize.map` needs no such
+    advice.
+
+    Args:
+        func: takes one item. The caller runs sampled items again later: it should not mind.
+        data: any iterable. An iterator is advanced; use `plan.data` in its place.
+        use_cache: False neither reads nor writes the cache. An input of unknown length never uses it.
+        profile: True measures afresh, whatever the cache holds, and sets `plan.profile`.
+        **options: as for `amorsize.map`; `n_jobs`, `chunksize`, `backend` and `start_method` bound the plan.
+
+    Returns:
+        The plan. An item that raised while it was sampled is named in `plan.warnings`.
+
+    Raises:
+        TypeError, ValueError: an option is unknown or unfit.
+        UnsupportedError: `backend` is neither "auto", "serial", "processes" nor "pool", or processes are named where
+            none can be started.
+
+    >>> plan = optimize(abs, [-1, 2, -3], use_cache=False)
+    >>> plan.backend, list(map(abs, plan.data))
+    ('serial', [1, 2, 3])
+    """
+    check({**options, "use_cache": use_cache}, "optimize")
+    if not isinstance(profile, bool):
+        raise TypeError(f"profile must be True or False, not {type(profile).__name__} {profile!r}")
+    # True is the default, and leaves the word to `config`.
+    resolved = resolve(options if use_cache else {**options, "use_cache": False})
+    question = _Question(func, Input(data), _bounds(func, resolved), resolved)
+    because = "there are no items" if question.input.n_items == 0 else question.bounds.not_sampled_because
+    if because:
+        return _finish(_without_work(because), question.input.whole([]))
+    start_method = machine.start_method(resolved.start_method)
+    here = machine.machine_profile(start_method)
+    configured = machine.configured_start_method(resolved.start_method)
+    system = lookup.System(here.physical_cores, configured, here.available_memory, sys.platform, _PYTHON)
+    known = None if profile else _from_cache(question, here, system)
+    return known or _from_sample(question, here, system, with_profile=profile)
+
+
+class _Bounds(NamedTuple):
+    """What options and surroundings leave to the planner, and why, where they decide alone."""
+
+    backend: str
+    limits: Limits
+    serial_because: str = ""
+    not_sampled_because: str = ""
+
+
+class _Question(NamedTuple):
+    """One call of `optimize`, its arguments understood."""
+
+    func: Callable[..., Any]
+    input: Input
+    bounds: _Bounds
+    options: Options
+
+    @property
+    def plain(self) -> Callable[..., Any]:
+        """The function without our decorator, as the cache knows it."""
+        return getattr(self.func, "_amorsize_function", self.func)
+
+
+def _from_cache(question: _Question, here: MachineProfile, system: lookup.System) -> OptimizedPlan | None:
+    n_items = question.input.n_items
+    if n_items is None or not question.options.use_cache:
+        return None
+    work = lookup.find(question.plain, n_items, system).profile
+    if work is None:
+        return None
+    plan = _plan(work, here, n_items, question.bounds)
+    # A profile may stem from a serial run: whether such items can cross to a worker is then not known.
+    if plan.backend != "serial" and (work.bytes_in is None or work.bytes_out is None or _obstacle(question.func)):
+        return None
+    return _finish(plan, question.input.whole([]), cache_hit=True)
+
+
+def _from_sample(
+    question: _Question, here: MachineProfile, system: lookup.System, *, with_profile: bool
+) -> OptimizedPlan:
+    source, bounds = question.input, question.bounds
+    resident = platforms.process_memory()
+    sampled = sample(question.plain, source.items(), SAMPLE_SECONDS, time.perf_counter, _thread_seconds)
+    if not sampled.items:
+        return _finish(_without_work("there are no items"), source.whole([]))
+    work = _profile(sampled, _growth(resident, platforms.process_memory()))
+    n_items, warnings = _length(source, sampled)
+    warnings += _failures(source, sampled)
+    plan = _plan(work, here, n_items, bounds)
+    if with_profile or plan.backend != "serial":
+        work = _with_crossing(work, sampled)
+        plan = _plan(work, here, n_items, bounds)
+    obstacle = "" if plan.backend == "serial" else _obstacle(question.func) or _item_obstacle(work, sampled)
+    if obstacle:
+        warnings += (f"a Pool cannot take this work as it is: {obstacle}",)
+        if bounds.backend == "auto":
+            plan = _plan(work, here, n_items, _only_serial(bounds, obstacle))
+    if question.options.use_cache and source.n_items is not None:
+        lookup.store(question.plain, n_items, work, plan, system)
+    plan = plan._replace(warnings=plan.warnings + warnings)
+    return _finish(plan, source.whole(sampled.items), profile=work if with_profile else None)
+
+
+def _bounds(func: Callable[..., Any], options: Options) -> _Bounds:
+    backend = options.backend
+    if backend not in ("auto", "serial", "processes", "pool"):
+        shown = repr(backend) if isinstance(backend, str) else type(backend).__name__
+        raise UnsupportedError(
+            f"optimize() advises on a Pool: backend must be 'auto', 'serial', 'processes' or 'pool', not {shown}; "
+            "amorsize.map takes the others"
+        )
+    n_jobs = options.n_jobs
+    if n_jobs is not None and n_jobs < 0:
+        n_jobs = max(1, machine.cores() + 1 + n_jobs)
+    limits = Limits(n_jobs, options.chunksize, ("processes",))
+    because = ""
+    if _changes_its_owner(func):
+        return _Bounds(backend, limits, not_sampled_because="the function is a method of an object of this process")
+    if context.worker_process or context.in_worker.get():
+        because = "this already runs in a worker"
+    elif _is_daemon() and backend != "serial":
+        if backend != "auto":
+            raise UnsupportedError(f"backend={backend!r}: a daemon process may not start processes")
+        because = "a daemon process may not start processes"
+    elif backend == "serial":
+        because = "backend='serial' was asked for"
+    elif backend == "auto" and n_jobs == 1:
+        because = "one worker was asked for"
+    bounds = _Bounds(backend, limits)
+    if because:
+        return _only_serial(bounds, because)
+    return bounds if backend != "auto" else bounds._replace(limits=limits._replace(backends=("serial", "processes")))
+
+
+def _only_serial(bounds: _Bounds, because: str) -> _Bounds:
+    return bounds._replace(limits=bounds.limits._replace(backends=("serial",)), serial_because=because)
+
+
+def _plan(work: WorkProfile, here: MachineProfile, n_items: int, bounds: _Bounds) -> Plan:
+    plan = _choose(work, here, n_items, bounds.limits)
+    if bounds.serial_because:
+        return plan._replace(reason=f"serial: {bounds.serial_because}")
+    return plan._replace(backend="pool") if bounds.backend == "pool" else plan
+
+
+@lru_cache(maxsize=REMEMBERED_PLANS)
+def _choose(work: WorkProfile, here: MachineProfile, n_items: int, limits: Limits) -> Plan:
+    """Return the planner's choice, with chunks for a Pool, which cuts them all before any ran."""
+    plan = choose(work, here, n_items, limits)
+    if plan.backend == "serial" or limits.chunksize is not None:
+        return plan
+    return choose(work, here, n_items, limits._replace(chunksize=_pool_chunksize(work, n_items, plan.n_jobs)))
+
+
+def _pool_chunksize(work: WorkProfile, n_items: int, n_jobs: int) -> int:
+    share = -(-n_items // n_jobs)
+    seconds = max(work.seconds_per_item, LEAST_CHUNK_SECONDS / n_items)  # so that nothing is divided by zero
+    least = min(share, int(LEAST_CHUNK_SECONDS / seconds) + 1)
+    most = max(1, int(MOST_CHUNK_SECONDS / seconds))
+    return max(least, min(most, -(-share // CHUNKS_PER_WORKER)))
+
+
+def _without_work(because: str) -> Plan:
+    return Plan("serial", 1, 1, 0.0, 0.0, f"serial: {because}")
+
+
+def _finish(
+    plan: Plan, data: Iterable[Any], *, cache_hit: bool = False, profile: WorkProfile | None = None
+) -> OptimizedPlan:
+    finished = OptimizedPlan(*plan)
+    finished.data = data
+    finished.cache_hit = cache_hit
+    finished.profile = profile
+    return finished
+
+
+def _profile(sampled: Sample, memory_bytes: float) -> WorkProfile:
+    times = sampled.times
+    return WorkProfile(
+        items=times.n,
+        seconds_per_item=times.mean,
+        seconds_std=times.std,
+        seconds_max=times.max,
+        cpu_share=sampled.cpu_share,
+        memory_bytes=memory_bytes,
+    )
+
+
+def _with_crossing(work: WorkProfile, sampled: Sample) -> WorkProfile:
+    crossing = measure_transfer(sampled.items, sampled.results, time.perf_counter)
+    return work._replace(
+        bytes_in=crossing.bytes_in,
+        bytes_out=crossing.bytes_out,
+        transfer_seconds_per_item=crossing.seconds_per_item,
+    )
+
+
+def _growth(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float:
+    """Return by how many bytes resident memory grew: at its peak, if there was a new one between, else at the end."""
+    if before is None or after is None:
+        return 0.0
+    highest = after[1] if after[1] > before[1] else after[0]
+    return float(max(0, highest - before[0]))
+
+
+def _length(source: Input, sampled: Sample) -> tuple[int, tuple[str, ...]]:
+    if sampled.exhausted:
+        return len(sampled.items), ()
+    known = source.n_items if source.n_items is not None else source.hint
+    if known is not None:
+        return max(known, len(sampled.items)), ()
+    return UNKNOWN_LENGTH_ITEMS, (
+        f"the input does not tell its length: the plan is for {UNKNOWN_LENGTH_ITEMS:,} items",
+    )
+
+
+def _failures(source: Input, sampled: Sample) -> tuple[str, ...]:
+    if not sampled.failures:
+        return ()
+    taken, error = sampled.failures[0]
+    others = len(sampled.failures) - 1
+    text = f"item {source.place(taken)} raised {type(error).__name__} when it was sampled: {error}"
+    return (text + (f" (and {others} more of {len(sampled.items)} sampled)" if others else ""),)
+
+
+def _obstacle(func: Callable[..., Any]) -> str:
+    """Return why a Pool could not send `func` to a worker; empty if it can."""
+    if type(func) is FunctionType:
+        # As pickle does, at a fifth of the price: this stands in the way of every answer from the cache.
+        module = sys.modules.get(func.__module__)
+        if getattr(module, func.__qualname__, None) is func:
+            return ""
+    from pickle import dumps
+
+    try:
+        dumps(func)
+    except Exception as error:  # noqa: BLE001 - an object's own pickling code may raise anything; the text goes on
+        return f"the function cannot be pickled: {type(error).__name__}: {error}"
+    return ""
+
+
+def _item_obstacle(work: WorkProfile, sampled: Sample) -> str:
+    if work.bytes_in is None:
+        return f"an item, of type {type(sampled.items[0]).__name__}, cannot be pickled"
+    if work.bytes_out is None and sampled.results:
+        return f"a result, of type {type(sampled.results[0]).__name__}, cannot be pickled"
+    return ""
+
+
+def _changes_its_owner(func: Callable[..., Any]) -> bool:
+    """Return whether `func` is a method of a container or file, as `results.append`: a copy elsewhere would not do."""
+    if type(func) is not BuiltinFunctionType:
+        return False
+    owner = func.__self__
+    return isinstance(owner, (list, dict, set, bytearray)) or hasattr(owner, "fileno")
+
+
+def _is_daemon() -> bool:
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and bool(process.current_process().daemon)
+
+
+_PYTHON = sys.version.split(maxsplit=1)[0]
+# Missing where the system does not count a thread's own time; the whole process's is then the nearest.
+_thread_seconds: Callable[[], float] = getattr(time, "thread_time", time.process_time)

@@ -1,0 +1,325 @@
+"""Running items in the caller: as the builtin would, or watched by a clock until it is known what they cost.
+
+Plain serial work is a generator around a `for` loop: CPython calls a Python function from a generator's frame as fast
+as the builtin's C loop does (`benchmarks/overhead.py`), each `next()` pulls and runs one item, and an error ends it.
+
+Watched work times each item while items are long. Once they are short, timing each would cost more than it tells, so
+they run in stretches: a few items at first, then until a watching thread raises a flag, every `_STRETCH_SECONDS`. So
+however cheap the items were, at most one slow item runs before the clock is looked at again. The thread lives only
+while short items run one after another; it ends by itself when they do not.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import islice
+from operator import length_hint
+from threading import Lock, Thread
+from time import perf_counter
+from typing import Any, NamedTuple
+
+from .log import debug
+from .measure.sampling import Running
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .source import Source
+
+__all__ = ["Attempt", "Serial", "apply_star", "plain"]
+
+# Timing an item costs about 0.2 us. Items longer than this are timed one by one: at most 1% dearer.
+_LONG_ITEM_SECONDS = 20e-6
+# Items this long in a row before the thread pays: starting and ending it costs 100 us.
+_UNWATCHED_SECONDS = 300e-6
+_UNWATCHED_ITEMS = 8
+# Shorter: more switches to the watching thread, 20 us each. Longer: a slow item is noticed later.
+_STRETCH_SECONDS = 0.005
+# How many of the newest items and results are kept to learn what pickling them costs.
+_KEPT = 2
+
+
+def apply_star(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Call `function` with one item that is a tuple of arguments."""
+    return function(*arguments)
+
+
+def plain(function: Callable[..., Any], source: Source, *, star: bool) -> Iterator[Any]:
+    """Yield results as the builtin would."""
+    try:
+        if star:
+            for arguments in source.iterator:
+                yield function(*arguments)
+        else:
+            for item in source.iterator:
+                yield function(item)
+    except StopIteration:
+        return  # raised by the function; the builtin's iteration ends there too
+
+
+class Attempt(NamedTuple):
+    """How one item is run where errors do not simply end the call.
+
+    Attributes:
+        function: takes one item.
+        retries: how often an item that raised is run again.
+        returns: whether the last error is the item's result.
+        failed: told (index, error, tries) of each item that failed for good.
+    """
+
+    function: Callable[[Any], Any]
+    retries: int
+    returns: bool
+    failed: Callable[[int, Exception, int], None]
+
+    def __call__(self, item: Any, index: int) -> Any:
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return self.function(item)
+            except StopIteration:
+                raise
+            except Exception as error:  # the user's function
+                if tries <= self.retries:
+                    continue
+                self.failed(index, error, tries)
+                if not self.returns:
+                    raise
+                return error
+
+
+class Serial:
+    """Watched serial work. `phases()` yields iterables of results; it ends with the input, or when `leave` says so.
+
+    Args:
+        function: the user's function.
+        source: the input.
+        star: whether an item is a tuple of arguments.
+        leave: asked now and then, with this object; true ends the serial work before the next item.
+        attempt: runs an item where errors do not end the call; None where they do.
+
+    Attributes:
+        running: times of the items so far.
+        ended: whether nothing is left to do: the input is over, or the function raised.
+        recent: the newest few items that were timed alone, with their results.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        source: Source,
+        *,
+        star: bool,
+        leave: Callable[[Serial], bool],
+        attempt: Attempt | None = None,
+    ) -> None:
+        self.running = Running()
+        self.seconds = 0.0
+        self.ended = False
+        self.recent: list[tuple[Any, Any]] = []
+        self._items_per_second = 0.0
+        self._looks_long = False
+        self._function: Callable[[Any], Any] = partial(apply_star, function) if star else function
+        self._source = source
+        self._leave = leave
+        self._attempt = attempt
+
+    @property
+    def seconds_per_item(self) -> float:
+        """The newest items' mean seconds: what ran in about the last half of the time counts, the rest fades."""
+        return 1.0 / self._items_per_second if self._items_per_second else 0.0
+
+    def phases(self) -> Iterator[Iterator[Any]]:
+        """Yield generators of results, each to be iterated to its end before the next is asked for."""
+        while not self.ended:
+            yield self._long_items()
+            if self.ended or self._leave(self):
+                return
+            began = perf_counter()
+            while perf_counter() - began < _UNWATCHED_SECONDS:
+                yield self._stretch(_UNWATCHED_ITEMS)
+                if self.ended or self._looks_long:
+                    break
+            else:
+                if self._leave(self):
+                    return
+                with _Watch() as watch:
+                    while not (self.ended or self._looks_long):
+                        watch.begin()
+                        yield self._watched_stretch(watch.flag)
+                        if self._leave(self):
+                            return
+            if self.ended or self._leave(self):
+                return
+
+    def _add(self, items: int, seconds: float) -> None:
+        self.seconds += seconds
+        if items == 1:
+            self.running.add(seconds)
+        else:
+            self.running.add_block(items, seconds)
+        if seconds > 0:
+            weight = min(1.0, 2 * seconds / self.seconds)
+            self._items_per_second += weight * (items / seconds - self._items_per_second)
+
+    def _add_stretch(self, items: int, seconds: float) -> None:
+        # The time between two `next()`, the user's own, is in a stretch: what looks long is timed alone before it counts.
+        self._looks_long = items == 0 or seconds / items >= _LONG_ITEM_SECONDS
+        if not self._looks_long:
+            self._add(items, seconds)
+
+    def _long_items(self) -> Iterator[Any]:
+        """Run items one by one under the clock, until they turn out short or `leave` says so."""
+        function, source, attempt, recent = self._function, self._source, self._attempt, self.recent
+        look_at, short = 0.0, 0
+        ended = True
+        try:
+            for item in source.iterator:
+                began = perf_counter()
+                value = function(item) if attempt is None else attempt(item, source.index)
+                seconds = perf_counter() - began
+                source.index += 1
+                self._add(1, seconds)
+                recent.append((item, value))
+                if len(recent) > _KEPT:
+                    del recent[0]
+                del item
+                yield value
+                del value
+                short = short + 1 if seconds < _LONG_ITEM_SECONDS else 0
+                if short >= 4:
+                    ended = False
+                    return
+                if self.seconds >= look_at:
+                    if self._leave(self):
+                        ended = False
+                        return
+                    look_at = self.seconds * 1.25
+        except StopIteration:
+            return  # raised by the function; the builtin's iteration ends there too
+        finally:
+            self.ended = ended
+
+    def _stretch(self, most: int) -> Iterator[Any]:
+        """Run up to `most` items."""
+        function, source, attempt = self._function, self._source, self._attempt
+        before, began = source.index, perf_counter()
+        ended = True
+        try:
+            for item in islice(source.iterator, most):
+                value = function(item) if attempt is None else attempt(item, source.index)
+                source.index += 1
+                yield value
+            ended = source.index - before < most
+        except StopIteration:
+            return
+        finally:
+            self.ended = ended
+            self._add_stretch(source.index - before, perf_counter() - began)
+
+    def _watched_stretch(self, flag: list[bool]) -> Iterator[Any]:
+        """Run items until the flag is up."""
+        source = self._source
+        if self._attempt is not None:
+            loop = self._attempt_until(flag)
+        elif type(source.iterator) in _EXACT_HINTS:
+            loop = self._hinted_until(flag)
+        else:
+            loop = self._counted_until(flag)
+        return loop
+
+    def _hinted_until(self, flag: list[bool]) -> Iterator[Any]:
+        # The iterator itself tells how far it got: nothing to count in the loop.
+        function, source = self._function, self._source
+        left, began = length_hint(source.iterator), perf_counter()
+        ended = True
+        try:
+            for item in source.iterator:
+                yield function(item)
+                if flag:
+                    ended = False
+                    return
+        except StopIteration:
+            return
+        finally:
+            self.ended = ended
+            items = left - length_hint(source.iterator, 0)
+            source.index += items
+            self._add_stretch(items, perf_counter() - began)
+
+    def _counted_until(self, flag: list[bool]) -> Iterator[Any]:
+        function, source = self._function, self._source
+        before = index = source.index
+        began = perf_counter()
+        ended = True
+        try:
+            for index, item in enumerate(source.iterator, before + 1):
+                yield function(item)
+                if flag:
+                    ended = False
+                    return
+        except StopIteration:
+            return
+        finally:
+            self.ended = ended
+            source.index = index
+            self._add_stretch(index - before, perf_counter() - began)
+
+    def _attempt_until(self, flag: list[bool]) -> Iterator[Any]:
+        source, attempt = self._source, self._attempt
+        before, began = source.index, perf_counter()
+        ended = True
+        try:
+            for item in source.iterator:
+                value = attempt(item, source.index)  # type: ignore[misc]
+                source.index += 1
+                yield value
+                if flag:
+                    ended = False
+                    return
+        except StopIteration:
+            return
+        finally:
+            self.ended = ended
+            self._add_stretch(source.index - before, perf_counter() - began)
+
+
+_EXACT_HINTS = (type(iter([])), type(iter(())), type(iter(range(0))))
+
+
+class _Watch:
+    """Raises a flag every `_STRETCH_SECONDS`, from a thread, until nobody lowers it any more."""
+
+    def __init__(self) -> None:
+        self.flag: list[bool] = []
+        self._over = Lock()
+        self._thread: Thread | None = None
+
+    def __enter__(self) -> _Watch:
+        self._over.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.release()
+        if self._thread is not None:
+            self._thread.join()
+
+    def begin(self) -> None:
+        """Lower the flag, and see that somebody is there to raise it again."""
+        self.flag.clear()
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = Thread(target=self._raise_flags, name="amorsize-watch", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError as error:  # no thread to be had: the stretch then runs to its end
+                debug("serial work goes unwatched: %s", error)
+                self._thread = None
+
+    def _raise_flags(self) -> None:
+        while not self._over.acquire(timeout=_STRETCH_SECONDS):
+            if self.flag:
+                return  # raised last time and not lowered: the caller is busy elsewhere
+            self.flag.append(True)
+        self._over.release()

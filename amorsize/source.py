@@ -1,0 +1,79 @@
+"""The input of one call: read one item at a time by serial work, some at a time for workers, and never twice."""
+
+from __future__ import annotations
+
+from itertools import islice
+from operator import length_hint
+from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+__all__ = ["Source"]
+
+
+class Source:
+    """What is left of the input.
+
+    Args:
+        iterables: the call's iterables; `iter` is called on each, and nothing else.
+        strict: whether unequal lengths are an error, as for `zip`.
+
+    Attributes:
+        iterator: yields items; several iterables give tuples.
+        index: position of the next item. Who reads from `iterator` directly must count here.
+        error: what the input raised when it was last read by `take`; the items before it were returned.
+        single: whether an item is one argument.
+    """
+
+    def __init__(self, iterables: tuple[Iterable[Any], ...], *, strict: bool = False) -> None:
+        self._iterables = iterables
+        self._iterators = tuple(map(iter, iterables))
+        self.single = len(iterables) == 1
+        self.iterator: Iterator[Any]
+        if self.single:
+            self.iterator = self._iterators[0]
+        elif strict:
+            self.iterator = zip(*self._iterators, strict=True)
+        else:
+            self.iterator = zip(*self._iterators)
+        self.index = 0
+        self.error: Exception | None = None
+        self._total: int | None = None
+        self._total_known = False
+
+    def take(self, count: int) -> Sequence[Any]:
+        """Read up to `count` items. Fewer come back at the end, or before an error, which `error` then holds."""
+        items: list[Any] = []
+        if self.error is None:
+            try:
+                items.extend(islice(self.iterator, count))  # keeps what came before an error
+            except Exception as error:  # the user's iterator
+                self.error = error
+        self.index += len(items)
+        return items
+
+    def remaining(self) -> int | None:
+        """Return how many items are left as far as the input tells; None if it does not."""
+        total = self._length()
+        if total is not None:
+            return max(0, total - self.index)
+        hints = [length_hint(iterator, -1) for iterator in self._iterators]
+        return None if min(hints) < 0 else min(hints)
+
+    def _length(self) -> int | None:
+        if not self._total_known:
+            self._total_known = True
+            try:
+                self._total = min(map(len, self._iterables))  # type: ignore[arg-type]
+            except Exception:  # no length, or the user's __len__ failed: it is only a hint
+                self._total = None
+            if self._total is not None and any(map(_is_iterator, self._iterables)):
+                self._total = None
+        return self._total
+
+
+def _is_iterator(iterable: object) -> bool:
+    # An iterator's length, where it has one, is usually what is left and shrinks.
+    return hasattr(iterable, "__next__")

@@ -1,0 +1,156 @@
+"""What a call hands out: a lazy iterator that is as cheap as the builtin's.
+
+`start` gives a `Stream`. It is an `itertools.chain` over phases, each an iterable of results: generators while items
+run in the caller, lists of results once they run on workers. So the loop over results is C code, and Python code of
+ours runs between stretches and chunks, not between items (`benchmarks/overhead.py`).
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from itertools import chain
+from threading import RLock
+from typing import Any, TypeVar
+
+from . import context
+from .call import Call, in_daemon
+from .errors import UnsupportedError
+from .source import Source
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
+
+    from .dispatch.run import Failed
+    from .options import Options
+    from .plan.planner import Plan
+
+__all__ = ["Stream", "start"]
+
+R = TypeVar("R")
+
+def start(
+    function: Callable[..., R],
+    iterables: tuple[Iterable[Any], ...],
+    options: Options,
+    *,
+    star: bool = False,
+    strict: bool = False,
+) -> Stream[R]:
+    """Begin a call: `iter` is called on each iterable and nothing else happens until the first `next()`.
+
+    Args:
+        function: the user's function, undecorated.
+        iterables: one or more; `star` takes one, of argument tuples.
+        options: the resolved options.
+        star: whether each item is a tuple of arguments.
+        strict: whether iterables of unequal length are an error.
+
+    Raises:
+        UnsupportedError: an option asks for what does not exist (yet), or cannot be done here.
+        TypeError: an iterable is not iterable.
+    """
+    backend = _backend_name(options)
+    call = Call(function, Source(iterables, strict=strict), options, backend, star or len(iterables) > 1)
+    stream: Stream[R] = Stream.from_iterable(_Phases(call.phases()))
+    stream._call = call
+    return stream
+
+
+def _backend_name(options: Options) -> str:
+    """Return "auto", "serial", "processes" or "pool", or refuse."""
+    for name, idle in (("timeout", None), ("seed", None), ("progress", False)):
+        if getattr(options, name) is not idle:
+            raise UnsupportedError(f"{name}= is not built yet; leave it out")
+    backend = options.backend
+    if context.worker_process or context.in_worker.get():
+        return "serial"
+    if not isinstance(backend, str):
+        pool_module = sys.modules.get("multiprocessing.pool")
+        if pool_module is not None and isinstance(backend, pool_module.Pool):
+            if options.initializer is not None:
+                raise UnsupportedError("a Pool object has its own initializer; give it to the Pool")
+            return "pool"
+        raise UnsupportedError(
+            f"backend={backend!r} is not supported yet; a multiprocessing.Pool object, 'serial', 'processes' and "
+            "'pool' are"
+        )
+    if backend in ("threads", "dask", "ray"):
+        raise UnsupportedError(f"backend={backend!r} is not built yet; 'serial', 'processes' and 'pool' are")
+    if backend in ("processes", "pool") and in_daemon():
+        raise UnsupportedError(f"backend={backend!r}: a daemon process may not start processes of its own")
+    return backend
+
+
+class _Phases:
+    """What the chain asks for its next iterable: one thread at a time, each getting its own."""
+
+    def __init__(self, phases: Iterator[Iterable[Any]]) -> None:
+        self._phases = phases
+        self._lock = RLock()
+
+    def __iter__(self) -> _Phases:
+        return self
+
+    def __next__(self) -> Iterable[Any]:
+        with self._lock:
+            return next(self._phases)
+
+
+class Stream(chain[R]):
+    """The results of one call: a lazy iterator, in input order unless `ordered=False`.
+
+    It can be closed, and used in a `with` block, which closes it at the end. Made by `amorsize.map` and its relatives.
+    """
+
+    _call: Call
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan in force; None until one was made, which cheap or short work never needs."""
+        return self._call.plan
+
+    @property
+    def failures(self) -> list[Failed]:
+        """The items that failed for good so far: index, error, tries."""
+        return self._call.failures
+
+    def close(self) -> None:
+        """Cancel what is not done, release the workers; `next()` then raises StopIteration. May be called twice."""
+        self._call.close()
+
+    def __enter__(self) -> Stream[R]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __length_hint__(self) -> int:
+        return self._call.length_hint()
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a running map cannot be pickled or copied; make a list of it first")
+
+    def __copy__(self) -> Any:
+        self.__reduce__()
+
+    def __deepcopy__(self, memo: object) -> Any:
+        self.__reduce__()
+
+    def warn_if_never_iterated(self, name: str) -> None:
+        """Warn when this is dropped without ever having been iterated: nothing of `name` ran then."""
+        self._call.unused_name = name
+
+    def __del__(self) -> None:
+        call = self.__dict__.get("_call")  # missing when `start` was interrupted
+        if call is None:
+            return
+        if call.unused_name is not None and not call.begun:
+            warnings.warn(
+                f"the result of {call.unused_name} was never iterated, so nothing ran", RuntimeWarning, stacklevel=2
+            )
+        call.close()
