@@ -201,7 +201,7 @@ def amap(
 ) -> AsyncIterator[Any]:
     """Apply `func` to every item and yield the results in order, asynchronously. Not built yet: always refused.
 
-    The plain equivalent is `[func(item) async for item in iterable]`, with `await` where `func` is a coroutine function.
+    The plain equivalent is `[func(item) async for item in iterable]`, with an `await` before a coroutine function.
 
     Args:
         func: a function or a coroutine function, called with one item of each iterable.
@@ -223,6 +223,7 @@ def amap(
     Traceback (most recent call last):
     amorsize.UnsupportedError: amorsize.amap is not built yet; amorsize.map takes synchronous functions and inputs
     """
+    del func, iterable, iterables
     check(options, "amap")
     raise UnsupportedError("amorsize.amap is not built yet; amorsize.map takes synchronous functions and inputs")
 

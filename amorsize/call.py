@@ -226,10 +226,10 @@ class Call:
     def _system(self) -> lookup.System:
         return lookup.System(
             machine.physical_cores(),
-            self._method(),
+            machine.configured_start_method(self._options.start_method),
             machine.available_memory(),
             sys.platform,
-            f"{sys.version_info[0]}.{sys.version_info[1]}",
+            "%d.%d.%d" % sys.version_info[:3],
         )
 
     def _measured(self, serial: Serial) -> WorkProfile:

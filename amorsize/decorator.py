@@ -8,7 +8,9 @@ that is how it is pickled: by the name of the first one, and the way from there.
 from __future__ import annotations
 
 import operator
+import sys
 from functools import partial, update_wrapper
+from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from .optimize import optimize
@@ -49,10 +51,7 @@ class Parallelized(Generic[_P, _R]):
     (8, [2, 4, 6])
     """
 
-    # update_wrapper fills these in.
-    __name__: str
-    __qualname__: str
-    __wrapped__: Callable[_P, _R]
+    __wrapped__: Callable[_P, _R]  # update_wrapper fills it in, with the name and the docstring
 
     def __init__(self, function: Callable[_P, _R], options: Mapping[str, Any]) -> None:
         update_wrapper(self, function)
@@ -148,14 +147,23 @@ class Parallelized(Generic[_P, _R]):
         if bound is self._function:
             return self
         derived = self._derive(bound, self._options)
-        derived._origin = getattr, (owner if instance is None else instance, self.__name__)
+        name = getattr(self._function, "__name__", None)
+        if name is not None:
+            derived._origin = getattr, (owner if instance is None else instance, name)
         return derived
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        return self._origin or self.__qualname__
+        name: str | None = getattr(self, "__qualname__", None)
+        if self._origin is None and name is not None:
+            found: object = sys.modules.get(self.__module__)
+            for part in name.split("."):
+                found = getattr(found, part, None)
+            if found is self:
+                return name
+        return self._amorsize_reduce_by_value()
 
     def _amorsize_reduce_by_value(self) -> tuple[Any, ...]:
-        """Reduce as `__reduce__` does, but for a reader who has another main module: with the function itself."""
+        """Reduce for a reader whose main module is another: with the function itself instead of its name."""
         return self._origin or (type(self), (self._function, self._options))
 
     def __repr__(self) -> str:
@@ -170,7 +178,7 @@ class Parallelized(Generic[_P, _R]):
             self._refuse_options(constants)
             function = partial(function, **constants)
         stream = start(function, iterables, resolve(decorated=self._options), star=star)
-        stream.warn_if_never_iterated(f"{self.__qualname__}.{'starmap' if star else 'map'}")
+        stream.warn_if_never_iterated(f"{_label(self._function)}.{'starmap' if star else 'map'}")
         return stream
 
     def _refuse_options(self, constants: dict[str, Any]) -> None:
@@ -185,7 +193,7 @@ class Parallelized(Generic[_P, _R]):
             return
         for name in sorted(suspects - parameters.keys()):
             raise TypeError(
-                f"{self.__qualname__}() has no parameter {name!r}; keywords of .map are the function's own, "
+                f"{_label(self._function)}() has no parameter {name!r}; keywords of .map are the function's own, "
                 f"options go to .with_options({name}=...)"
             )
 
@@ -207,6 +215,9 @@ class ParallelizedOver(Parallelized[_P, _R]):
     def __init__(self, function: Callable[_P, _R], options: Mapping[str, Any], over: str) -> None:
         super().__init__(function, options)
         self._over = over
+        if type(function) is MethodType:
+            # A bound method is pickled as getattr(object, name), which is not the plain method but an object like this.
+            self._function = partial(function.__func__, function.__self__)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> list[_R]:  # type: ignore[override]
         """Map over the parameter, the other arguments constant.
@@ -217,10 +228,12 @@ class ParallelizedOver(Parallelized[_P, _R]):
         """
         bound = _signature(self._function).bind(*args, **kwargs)
         items = bound.arguments.get(self._over)
-        if isinstance(items, (str, bytes, bytearray)) or not hasattr(type(items), "__iter__"):
+        # Not `iter(items)`: the call makes the one iterator that there should be.
+        iterable = hasattr(type(items), "__iter__") or hasattr(type(items), "__getitem__")
+        if isinstance(items, (str, bytes, bytearray)) or not iterable:
             what = "nothing" if self._over not in bound.arguments else f"{type(items).__name__} {items!r}"
             raise TypeError(
-                f"{self.__qualname__}() maps over {self._over!r} and needs an iterable of items there, not {what}; "
+                f"{_label(self._function)}() maps over {self._over!r} and needs an iterable there, not {what}; "
                 "for one item, call .__wrapped__ or give a list of one"
             )
         function = _with_constants(self._function, bound, self._over)
@@ -284,7 +297,7 @@ def parallelize(function: Any = None, /, *, over: str | None = None, **options: 
 
 
 def _decorate(options: Mapping[str, Any], over: str | None, function: Any) -> Parallelized[Any, Any]:
-    plain = getattr(function, "__func__", function) if isinstance(function, (classmethod, staticmethod)) else function
+    plain: Any = function.__func__ if isinstance(function, (classmethod, staticmethod)) else function
     _refuse_unfit(plain)
     if over is None:
         return Parallelized(function, options)
@@ -296,7 +309,7 @@ def _refuse_unfit(function: Any) -> None:
     if isinstance(function, type):
         raise TypeError(f"parallelize() takes a function, not the class {function.__qualname__}; decorate its methods")
     if isinstance(function, Parallelized):
-        raise TypeError(f"{function.__qualname__} is parallelized already; use .with_options for other options")
+        raise TypeError(f"{_label(function)} is parallelized already; use .with_options for other options")
     if not callable(function):
         raise TypeError(f"parallelize() takes a function, not {type(function).__name__} {function!r}")
     flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
@@ -314,8 +327,9 @@ def _refuse_missing(function: Callable[..., Any], over: str) -> None:
     variadic = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
     fit = [name for name, parameter in parameters.items() if parameter.kind not in variadic]
     if over not in fit:
-        name = getattr(function, "__qualname__", repr(function))
-        raise TypeError(f"over={over!r} is no parameter of {name}(); it has {', '.join(fit) or 'none to map over'}")
+        raise TypeError(
+            f"over={over!r} is no parameter of {_label(function)}(); it has {', '.join(fit) or 'none to map over'}"
+        )
 
 
 def _signature(function: Callable[..., Any]) -> Any:
@@ -325,12 +339,34 @@ def _signature(function: Callable[..., Any]) -> Any:
 
 
 def _with_constants(function: Callable[..., _R], bound: Any, over: str) -> Callable[[Any], _R]:
-    """Return a function of one item, everything else in `bound` being constant."""
-    del bound.arguments[over]
-    parameter = bound.signature.parameters[over]
-    names = list(bound.signature.parameters)
-    before, after = names[: names.index(over)], names[names.index(over) + 1 :]
-    if parameter.kind is not parameter.KEYWORD_ONLY and _all_by_name(bound, after):
-        bound.apply_defaults()
-        return partial(function, *(bound.arguments[name] for name in before), **kept)
-    return partial(_call_with_item, function, bound, over)
+    """Return a function of one item for parameter `over`, every other argument in `bound` being constant."""
+    parameters = list(bound.signature.parameters.values())
+    place = list(bound.signature.parameters).index(over)
+    args, keywords = bound.args, bound.kwargs
+    if parameters[place].kind is parameters[place].KEYWORD_ONLY or place >= len(args):
+        del keywords[over]
+        return partial(_call_with_keyword, function, args, keywords, over)
+    before, after = args[:place], args[place + 1 :]
+    following = parameters[place + 1 : place + 1 + len(after)]
+    if any(parameter.kind is not parameter.POSITIONAL_OR_KEYWORD for parameter in following):
+        return partial(_call_between, function, before, after, keywords)
+    # The usual case needs no function of ours, so the worker sees the user's own.
+    named = {parameter.name: value for parameter, value in zip(following, after, strict=True)}
+    return partial(function, *before, **named, **keywords)
+
+
+def _call_with_keyword(
+    function: Callable[..., _R], args: tuple[Any, ...], keywords: dict[str, Any], name: str, item: Any
+) -> _R:
+    return function(*args, **keywords, **{name: item})
+
+
+def _call_between(
+    function: Callable[..., _R], before: tuple[Any, ...], after: tuple[Any, ...], keywords: dict[str, Any], item: Any
+) -> _R:
+    return function(*before, item, *after, **keywords)
+
+
+def _label(function: Callable[..., Any]) -> str:
+    """Return the function's name for a message; partials and callable objects have none."""
+    return getattr(function, "__qualname__", None) or repr(function)

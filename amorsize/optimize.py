@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple, TypeVar
 
@@ -40,9 +40,12 @@ CHUNKS_PER_WORKER = 4
 # Shorter chunks are mostly their own overhead, 20 us each; longer ones let a worker end long after the others.
 LEAST_CHUNK_SECONDS = 1e-3
 MOST_CHUNK_SECONDS = 1.0
+KEPT_SECONDS = 0.1  # the machine's state is read again after so long: it costs as much as the rest of a known answer
 REMEMBERED_PLANS = 256  # one for each pair of work and length that a program may ask about again and again
 
 _T = TypeVar("_T")
+_SERIAL, _PROCESSES, _EITHER = ("serial",), ("processes",), ("serial", "processes")
+_PYTHON = sys.version.split(maxsplit=1)[0]
 
 
 class OptimizedPlan(Plan):
@@ -107,12 +110,20 @@ def optimize(
     because = "there are no items" if question.input.n_items == 0 else question.bounds.not_sampled_because
     if because:
         return _finish(_without_work(because), question.input.whole([]))
-    start_method = machine.start_method(resolved.start_method)
-    here = machine.machine_profile(start_method)
-    configured = machine.configured_start_method(resolved.start_method)
-    system = lookup.System(here.physical_cores, configured, here.available_memory, sys.platform, _PYTHON)
+    here, system = _surroundings(machine.configured_start_method(resolved.start_method), resolved.start_method)()
     known = None if profile else _from_cache(question, here, system)
-    return known or _from_sample(question, here, system, with_profile=profile)
+    return known if known is not None else _from_sample(question, here, system, with_profile=profile)
+
+
+@cache  # there are three start methods
+def _surroundings(configured: str, requested: str | None) -> machine.Remembered[tuple[MachineProfile, lookup.System]]:
+    """Return a reader of the machine's state that keeps its answer for a moment, as advice may."""
+
+    def read() -> tuple[MachineProfile, lookup.System]:
+        here = machine.machine_profile(machine.start_method(requested))
+        return here, lookup.System(here.physical_cores, configured, here.available_memory, sys.platform, _PYTHON)
+
+    return machine.Remembered(read, KEPT_SECONDS)
 
 
 class _Bounds(NamedTuple):
@@ -156,12 +167,13 @@ def _from_sample(
     question: _Question, here: MachineProfile, system: lookup.System, *, with_profile: bool
 ) -> OptimizedPlan:
     source, bounds = question.input, question.bounds
+    expected = source.expected_items()
     resident = platforms.process_memory()
-    sampled = sample(question.plain, source.items(), SAMPLE_SECONDS, time.perf_counter, _thread_seconds)
+    sampled = sample(question.plain, source.items(), SAMPLE_SECONDS, time.perf_counter, time.process_time)
     if not sampled.items:
         return _finish(_without_work("there are no items"), source.whole([]))
     work = _profile(sampled, _growth(resident, platforms.process_memory()))
-    n_items, warnings = _length(source, sampled)
+    n_items, warnings = _length(expected, sampled)
     warnings += _failures(source, sampled)
     plan = _plan(work, here, n_items, bounds)
     if with_profile or plan.backend != "serial":
@@ -189,28 +201,24 @@ def _bounds(func: Callable[..., Any], options: Options) -> _Bounds:
     n_jobs = options.n_jobs
     if n_jobs is not None and n_jobs < 0:
         n_jobs = max(1, machine.cores() + 1 + n_jobs)
-    limits = Limits(n_jobs, options.chunksize, ("processes",))
     because = ""
-    if _changes_its_owner(func):
-        return _Bounds(backend, limits, not_sampled_because="the function is a method of an object of this process")
     if context.worker_process or context.in_worker.get():
         because = "this already runs in a worker"
-    elif _is_daemon() and backend != "serial":
-        if backend != "auto":
-            raise UnsupportedError(f"backend={backend!r}: a daemon process may not start processes")
-        because = "a daemon process may not start processes"
     elif backend == "serial":
         because = "backend='serial' was asked for"
+    elif _is_daemon():
+        because = "a daemon process may not start processes"
+        if backend != "auto":
+            raise UnsupportedError(f"backend={backend!r}: {because}")
     elif backend == "auto" and n_jobs == 1:
         because = "one worker was asked for"
-    bounds = _Bounds(backend, limits)
-    if because:
-        return _only_serial(bounds, because)
-    return bounds if backend != "auto" else bounds._replace(limits=limits._replace(backends=("serial", "processes")))
+    backends = _SERIAL if because else _EITHER if backend == "auto" else _PROCESSES
+    not_sampled = "the function is a method of an object of this process" if _changes_its_owner(func) else ""
+    return _Bounds(backend, Limits(n_jobs, options.chunksize, backends), because, not_sampled)
 
 
 def _only_serial(bounds: _Bounds, because: str) -> _Bounds:
-    return bounds._replace(limits=bounds.limits._replace(backends=("serial",)), serial_because=because)
+    return bounds._replace(limits=bounds.limits._replace(backends=_SERIAL), serial_because=because)
 
 
 def _plan(work: WorkProfile, here: MachineProfile, n_items: int, bounds: _Bounds) -> Plan:
@@ -280,15 +288,13 @@ def _growth(before: tuple[int, int] | None, after: tuple[int, int] | None) -> fl
     return float(max(0, highest - before[0]))
 
 
-def _length(source: Input, sampled: Sample) -> tuple[int, tuple[str, ...]]:
+def _length(expected: int | None, sampled: Sample) -> tuple[int, tuple[str, ...]]:
     if sampled.exhausted:
         return len(sampled.items), ()
-    known = source.n_items if source.n_items is not None else source.hint
-    if known is not None:
-        return max(known, len(sampled.items)), ()
-    return UNKNOWN_LENGTH_ITEMS, (
-        f"the input does not tell its length: the plan is for {UNKNOWN_LENGTH_ITEMS:,} items",
-    )
+    if expected is not None:
+        return max(expected, len(sampled.items)), ()  # a hint may have promised too little
+    text = f"the input does not tell its length: the plan is for {UNKNOWN_LENGTH_ITEMS:,} items"
+    return UNKNOWN_LENGTH_ITEMS, (text,)
 
 
 def _failures(source: Input, sampled: Sample) -> tuple[str, ...]:
@@ -304,8 +310,9 @@ def _obstacle(func: Callable[..., Any]) -> str:
     """Return why a Pool could not send `func` to a worker; empty if it can."""
     if type(func) is FunctionType:
         # As pickle does, at a fifth of the price: this stands in the way of every answer from the cache.
-        module = sys.modules.get(func.__module__)
-        if getattr(module, func.__qualname__, None) is func:
+        held = getattr(sys.modules.get(func.__module__), func.__qualname__, None)
+        # A decorated function is sent by the name that it shares with its decorated self.
+        if held is func or getattr(held, "_amorsize_function", None) is func:
             return ""
     from pickle import dumps
 
@@ -335,8 +342,3 @@ def _changes_its_owner(func: Callable[..., Any]) -> bool:
 def _is_daemon() -> bool:
     process = sys.modules.get("multiprocessing.process")
     return process is not None and bool(process.current_process().daemon)
-
-
-_PYTHON = sys.version.split(maxsplit=1)[0]
-# Missing where the system does not count a thread's own time; the whole process's is then the nearest.
-_thread_seconds: Callable[[], float] = getattr(time, "thread_time", time.process_time)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -97,10 +98,29 @@ def test_the_demo_compares_times_and_names_the_largest(capsys, backend):
     python = ".".join(map(str, sys.version_info[:3]))
     assert printed.err == ""
     assert printed.out.startswith(f"30 source files of Python {python}'s standard library")
-    for part in ("builtin map", "amorsize.map, first", "amorsize.map, again", "All three gave equal results.", "Why, "):
+    for part in ("builtin map", "amorsize.map, first", "amorsize.map, again", "All three gave equal results."):
         assert part in printed.out
     assert "Largest modules" in printed.out
     assert "Most nested modules" in printed.out
+
+
+def test_the_demo_tells_the_plan_and_its_reason(capsys, monkeypatch):
+    """The plan stands beside the seconds, and its reason in words below the table."""
+    plan = amorsize.Plan("processes", 2, 7, predicted_seconds=1.0, serial_seconds=2.0, reason="two are faster")
+
+    class Planned(itertools.chain):
+        pass
+
+    def planned_map(function, paths, **options):
+        stream = Planned(map(function, paths))
+        stream.plan = plan
+        return stream
+
+    monkeypatch.setattr(amorsize, "map", planned_map)
+    assert demo.run(limit=1) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("processes, n_jobs=2, chunksize=7") == 2
+    assert "Why, amorsize.map, first: two are faster\n" in printed
 
 
 def test_the_demo_fails_if_results_differ(capsys, monkeypatch):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -156,7 +158,8 @@ def test_arbitrary_files_never_raise(tmp_path_factory, cpu_max, memory_max, curr
 )
 def test_memory_of_version_2(tree, files, free):
     """What is granted is the limit less what is used, page cache that would be given back not counted as used."""
-    assert container.free_memory(tree({**V2, **{f"sys/fs/cgroup/{name}": text for name, text in files.items()}})) == free
+    root = tree({**V2, **{f"sys/fs/cgroup/{name}": text for name, text in files.items()}})
+    assert container.free_memory(root) == free
 
 
 def test_memory_of_version_1(tree):
@@ -229,6 +232,14 @@ def test_physical_cores_from_cpuinfo(tree):
 
 
 @linux_only
+def test_threads_of_a_folder_that_does_not_count_links_are_unknown(tmp_path, monkeypatch):
+    """A count below one is no count: an emulated system may not keep it."""
+    (tmp_path / "proc/self/task").mkdir(parents=True)
+    monkeypatch.setattr(os, "stat", lambda _path: SimpleNamespace(st_nlink=1))
+    assert platforms.native_threads(str(tmp_path)) is None
+
+
+@linux_only
 def test_nothing_told_is_unknown(tmp_path):
     """Without the system's files there is no figure, and no error."""
     root = str(tmp_path)
@@ -270,6 +281,25 @@ def test_process_memory_never_exceeds_its_peak():
     assert 0 < memory[0] <= memory[1]
 
 
+def test_systems_without_files_of_their_own_are_asked_through_psutil(monkeypatch):
+    """Where nothing quicker is known, psutil answers, within what this system's own files say."""
+    threads = platforms.native_threads()
+    monkeypatch.setattr(platforms, "sys", SimpleNamespace(platform="other", modules=sys.modules))
+    assert platforms.native_threads() == threads
+    assert (platforms.physical_cores() or 1) >= 1
+    assert platforms.free_memory() > 0
+    now, peak = platforms.process_memory()
+    assert 0 < now <= peak
+
+
+def test_forkserver_needs_fork(monkeypatch):
+    """A forkserver exists where descriptors can be handed over, and nowhere without fork."""
+    if hasattr(os, "fork"):
+        assert platforms.has_forkserver() == ("forkserver" in multiprocessing.get_all_start_methods())
+    monkeypatch.delattr(os, "fork", raising=False)
+    assert not platforms.has_forkserver()
+
+
 def test_native_threads_counts_a_thread_more():
     """A running thread is seen at once."""
     release = threading.Event()
@@ -289,7 +319,7 @@ def test_a_reading_is_kept_for_its_seconds():
     remembered = machine.Remembered(lambda: reads.append(now[0]) or len(reads), 1.0, lambda: now[0])
     answers = []
     for now[0] in (0.0, 0.5, 0.99, 1.0, 1.5, 2.5):
-        answers.append(remembered())  # noqa: PERF401 - the clock is the loop's variable
+        answers.append(remembered())
     assert answers == [1, 1, 1, 2, 2, 3]
     assert reads == [0.0, 1.0, 2.5]
 
@@ -335,7 +365,7 @@ def test_spawn_without_fork(plain_platform):
 
 
 def test_macos_never_forks(monkeypatch):
-    """macOS has fork, but its own libraries do not survive it."""
+    """On macOS fork exists, but the system's own libraries do not survive it."""
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not platforms.has_fork()
 

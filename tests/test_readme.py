@@ -17,7 +17,7 @@ README = (TREE / "README.md").read_text(encoding="utf-8")
 def blocks(language):
     """List the README's code blocks of one language, each with the heading that it stands under."""
     heading, found = "", []
-    for match in re.finditer(r"^#+ (.+)$|^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL):
+    for match in re.finditer(r"^#+ ([^\n]+)$|^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL):
         if match[1]:
             heading = match[1]
         elif match[2] == language:

@@ -72,10 +72,8 @@ def _instructions(raw: bytes) -> Iterator[tuple[int, int]]:
 
 def _slots(code: CodeType) -> tuple[str, ...]:
     """Return the names that the arguments of the cell instructions count through."""
-    if sys.version_info < (3, 11):
-        return code.co_cellvars + code.co_freevars
-    own = tuple(name for name in code.co_cellvars if name not in code.co_varnames)
-    return code.co_varnames + own + code.co_freevars
+    own = tuple(name for name in code.co_cellvars if _CELLS_APART or name not in code.co_varnames)
+    return (() if _CELLS_APART else code.co_varnames) + own + code.co_freevars
 
 
 def _numbers(*names: str) -> frozenset[int]:
@@ -85,6 +83,7 @@ def _numbers(*names: str) -> frozenset[int]:
 _EXTENDED_ARG = opmap["EXTENDED_ARG"]
 _LOAD_GLOBAL = opmap["LOAD_GLOBAL"]
 _LOAD_GLOBAL_SHIFT = int(sys.version_info >= (3, 11))  # since 3.11 the lowest bit asks for a NULL to be pushed
+_CELLS_APART = sys.version_info < (3, 11)  # since then cells are numbered after the locals, arguments among them
 _LOAD_NAMES = _numbers("LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")  # class bodies within a function
 _STORE_GLOBALS = _numbers("STORE_GLOBAL", "DELETE_GLOBAL")
 _STORE_CELLS = _numbers("STORE_DEREF", "DELETE_DEREF")

@@ -29,7 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     prune = commands.add_parser("prune", help="remove the entries that are too old")
     prune.add_argument(
         "--days",
-        type=float,
+        type=_days,
         default=TTL_SECONDS / _DAY_SECONDS,
         help="age in days beyond which an entry goes (default: %(default)g)",
     )
@@ -51,13 +51,17 @@ def run(args: Namespace) -> int:
         stats = lookup.cache_stats()
         print(f"{stats.entries} entries, {stats.bytes:,} bytes in {lookup.get_cache_dir()}")
     elif command == "prune":
-        if not args.days >= 0:
-            print(f"--days must be 0 or more, not {args.days:g}", file=sys.stderr)
-            return 2
         print(f"{lookup.prune_expired_cache(args.days * _DAY_SECONDS)} entries removed")
     else:
         print(f"{lookup.clear_cache()} entries removed")
     return 0
+
+
+def _days(text: str) -> float:
+    days = float(text)
+    if not days >= 0:
+        raise ValueError(f"an age is 0 or more, not {text}")
+    return days
 
 
 def _list() -> int:

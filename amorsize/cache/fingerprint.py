@@ -95,10 +95,9 @@ def _digits(*parts: bytes) -> str:
 def _remember(func: Any, digits: str, facts: tuple[Facts, ...]) -> None:
     place = id(func)
 
-    def dead(reference: ref[Any]) -> None:
-        # A younger function may live at the address by now.
-        if place in _remembered and _remembered[place].function is reference:
-            del _remembered[place]
+    def dead(_: ref[Any]) -> None:
+        # Called before the address can be reused, and not at all once the reference itself was dropped.
+        _remembered.pop(place, None)
 
     try:
         reference = ref(func, dead)

@@ -128,18 +128,24 @@ def find(
         return _miss("function")
     group, reason = _known(digits, SIZES if n_items is None else (size_bucket(n_items),))
     now = clock()
-    usable = [held for held in group if fault(held.entry, system, now, ttl_seconds) is None]
-    if not usable:
-        # The newest entry's fault is the one to name.
-        return _miss(fault(group[0].entry, system, now, ttl_seconds) or reason if group else reason)
-    chosen = usable[0]
+    chosen = None
+    for held in group:
+        wrong = fault(held.entry, system, now, ttl_seconds)
+        if wrong is None:
+            chosen = held
+            break
+        if held is group[0]:
+            reason = wrong  # the newest entry's fault is the one to name
+    if chosen is None:
+        return _miss(reason)
     if seconds_per_item is None:
         memory.count_hit()
     elif clearly_outside(chosen.entry.key.time, seconds_per_item):
-        right = [held for held in usable if held.entry.key.time == time_bucket(seconds_per_item)]
-        if not right:
+        right = time_bucket(seconds_per_item)
+        others = (held for held in group if held.entry.key.time == right)
+        chosen = next((held for held in others if fault(held.entry, system, now, ttl_seconds) is None), None)
+        if chosen is None:
             return _miss("time")
-        chosen = right[0]
         memory.count_hit()
     entry = chosen.entry
     if memory_changed(entry.system.available_memory, system.available_memory):

@@ -25,7 +25,7 @@ from ..log import debug
 from ..measure import machine
 from . import wire
 from .backend import Chunk, Done, Failure, Lost, Refused, Unsendable
-from .process import Flight, Worker, start_worker
+from .process import Flight, Worker, all_workers, start_worker
 from .remote import add_index, unpack_error
 from .serialize import ByValue, Unpicklable, culprit, dump, dump_values, load_values
 from .worker import Setup
@@ -225,13 +225,13 @@ def _release_at_exit() -> None:
 
 
 def _kill_all() -> None:
-    from .process import _all_workers
-
+    """End every worker of this process: the interpreter is leaving, and nobody waits for what still runs."""
+    workers = all_workers()
     with _lock:
         _idle.clear()
-    for worker in list(_all_workers):
+    for worker in workers:
         worker.process.kill()
-    for worker in list(_all_workers):
+    for worker in workers:
         worker.end(kill=True)
 
 

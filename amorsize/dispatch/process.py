@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from .backend import Chunk
 
-__all__ = ["Flight", "Worker", "main_hidden", "start_worker"]
+__all__ = ["Flight", "Worker", "all_workers", "main_hidden", "start_worker"]
 
 # A worker told to leave does so within a millisecond; one that does not is stuck in its exit handlers.
 _LEAVE_SECONDS = 1.0
@@ -120,6 +120,11 @@ class Worker:
 
 
 _all_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+def all_workers() -> list[Worker]:
+    """Return the workers of this process that have not been released."""
+    return list(_all_workers)
 
 
 def start_worker(start_method: str, setup: Setup) -> Worker:

@@ -174,7 +174,8 @@ class Run:
             return 1
         remaining = self._source.remaining()
         if remaining is None:
-            remaining = WINDOW_ITEMS * self._n_jobs
+            # Such an input may be endless: chunks are kept small enough for two a worker in the window.
+            remaining = WINDOW_ITEMS
         return chunk_length(
             max(1, remaining), self._n_jobs, seconds_per_item, seconds_per_chunk=machine.seconds_per_chunk()
         )
@@ -187,7 +188,8 @@ class Run:
                 chunk = Chunk(chunk.first, chunk.items[:length])
             return chunk
         ahead = self._source.index - self._next
-        if self._failed_at is not None or self._bytes_waiting >= WINDOW_BYTES or ahead >= max(WINDOW_ITEMS, 3 * self._n_jobs * length):
+        window = max(WINDOW_ITEMS, 0 if self._source.remaining() is None else 3 * self._n_jobs * length)
+        if self._failed_at is not None or self._bytes_waiting >= WINDOW_BYTES or ahead + length > window:
             return None
         first = self._source.index
         items = self._source.take(length)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import queue
+import threading
 from hashlib import sha256
 from time import perf_counter, process_time
 from typing import Any
 
 from .. import context
 from ..errors import SerializationError
+from ..log import debug
 from .backend import Chunk, Done, Failure, Lost, Refused, Unsendable
 from .process import main_hidden
 from .remote import add_index, pack_error, unpack_error
@@ -29,6 +31,8 @@ __all__ = ["StockPool"]
 
 # How often the pool's processes are looked at while nothing comes back.
 _LIVENESS_SECONDS = 0.5
+# What a broken pool gets to end by itself.
+_END_SECONDS = 2.0
 # One chunk may wait behind each running one, to hide the caller's turn-round.
 _DEPTH = 2
 
@@ -76,6 +80,7 @@ class StockPool:
         # Read only, and missed gracefully: there is no public way to see a pool's processes.
         self._processes = list(getattr(pool, "_pool", ()))
         self._closed = False
+        self._broken = False
 
     def busy(self) -> bool:
         return bool(self._under_way)
@@ -131,11 +136,18 @@ class StockPool:
             self._end()
 
     def _end(self) -> None:
-        for process in self._processes:
-            # A pool with a dead worker may wait for its own locks in terminate(); it does not once all are dead.
-            process.kill()
-        self._pool.terminate()
-        self._pool.join()
+        if not self._broken:
+            self._pool.terminate()
+            self._pool.join()
+            return
+        # A worker that died with the queue's lock makes terminate() wait for ever; the caller must not.
+        ending = threading.Thread(target=self._pool.terminate, name="amorsize-pool-end", daemon=True)
+        ending.start()
+        ending.join(_END_SECONDS)
+        if ending.is_alive():
+            debug("the standard Pool does not end: a worker died with its lock")
+            for process in self._processes:
+                process.kill()
 
     def _lost(self) -> list[Done | Lost | Refused]:
         current = list(getattr(self._pool, "_pool", ()))
@@ -144,6 +156,7 @@ class StockPool:
         self._processes = current
         if not codes or not self._under_way:
             return []
+        self._broken = True
         # Which chunk it had is unknown: the first one that has not come back stands for it.
         chunk = self._under_way.pop(min(self._under_way))
         return [Lost(Chunk(chunk.first, chunk.items[:1]), None, None, codes[0])]

@@ -117,12 +117,15 @@ def limit_threads(threads: int) -> None:
 
 def _reseed() -> None:
     """Give this process random states of its own; a fork would repeat its parent's."""
-    random = sys.modules.get("random")
-    if random is not None:
+    # Imported by name, not taken from sys.modules: another thread may be in the middle of importing it.
+    if "random" in sys.modules:
+        import random
+
         random.seed()
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()
+    if "numpy.random" in sys.modules:
+        import numpy.random
+
+        numpy.random.seed()
 
 
 class _Worker:

@@ -33,7 +33,6 @@ class Input:
 
     Attributes:
         n_items: its length, or None if it does not tell.
-        hint: its length if it gives a hint of it, or None.
 
     >>> letters = Input(iter("abc"))
     >>> next(letters.items())
@@ -45,14 +44,22 @@ class Input:
     def __init__(self, data: Iterable[Any]) -> None:
         self._data = data
         self._rest: Iterator[Any] | None = None
+        self.n_items: int | None
+        if isinstance(data, _WITH_PLACES):
+            self.n_items = len(data)
+            return
         kind = type(data)
-        self.n_items: int | None = len(data) if hasattr(kind, "__len__") else None  # type: ignore[arg-type]
-        hint = length_hint(data, -1)
-        self.hint = hint if hint >= 0 else None
-        if hasattr(kind, "__next__") or not (
-            isinstance(data, _COLLECTIONS) or (self.n_items is not None and hasattr(kind, "__getitem__"))
-        ):
+        self.n_items = len(data) if hasattr(kind, "__len__") else None  # type: ignore[arg-type]
+        comes_again = isinstance(data, _COLLECTIONS) or (self.n_items is not None and hasattr(kind, "__getitem__"))
+        if hasattr(kind, "__next__") or not comes_again:
             self._rest = iter(data)
+
+    def expected_items(self) -> int | None:
+        """Return the length, or before anything was taken what the input says of it; None if it says nothing."""
+        if self.n_items is not None:
+            return self.n_items
+        hint = length_hint(self._data, -1)
+        return hint if hint >= 0 else None
 
     def items(self) -> Iterator[Any]:
         """Return an iterator over items to sample; see `place` for where they stand."""

@@ -110,7 +110,7 @@ class Sample(NamedTuple):
         items: the items taken, in the order taken, whether they succeeded or not.
         results: results of the first successful ones, at most `KEPT_RESULTS`.
         times: their running times.
-        cpu_share: CPU seconds over wall seconds, from 0 to 1.
+        cpu_share: CPU seconds over wall seconds: 0 waits, 1 computes, more than 1 computes on several cores.
         failures: position among `items`, and the exception, of each one that raised.
         exhausted: whether the input ended before the sample did.
     """
@@ -139,7 +139,7 @@ def sample(
         items: only what is run is taken from it; its own exceptions pass through.
         budget_seconds: no item is taken after so long, save a second one if the first imported modules.
         clock: wall seconds.
-        cpu_clock: CPU seconds of this thread.
+        cpu_clock: CPU seconds of this process, whose other threads may be the items' own.
     """
     taken: list[Any] = []
     results: list[Any] = []
@@ -182,7 +182,7 @@ def sample(
             break
     wall_seconds, cpu_seconds = clock() - wall_start, cpu_clock() - cpu_start
     # Too short a time to tell by the CPU clock's resolution is taken for computing.
-    share = 1.0 if wall_seconds < LEAST_SECONDS else min(1.0, max(0.0, cpu_seconds / wall_seconds))
+    share = 1.0 if wall_seconds < LEAST_SECONDS else max(0.0, cpu_seconds / wall_seconds)
     return Sample(taken, results, _without_one_time_cost(seconds, first_imported), share, failures, exhausted)
 
 

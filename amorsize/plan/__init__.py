@@ -1,0 +1,1 @@
+"""Deciding, pure: numbers in, numbers out. No clock, no disk, no process, no randomness."""

@@ -94,13 +94,7 @@ def _checked(name: str, value: Any) -> float:
 
 
 def _plain(name: str, value: Any) -> float:
-    # NumPy's numbers have `__index__` or `is_integer`; its booleans, Decimal and text have neither.
-    if not isinstance(value, bool):
-        try:
-            if hasattr(value, "__index__"):
-                return operator.index(value)
-            if hasattr(value, "is_integer"):
-                return float(value)
-        except TypeError as error:  # an array of several numbers
-            raise TypeError(f"{name} must be a number, not {type(value).__name__}: {error}") from None
-    raise TypeError(f"{name} must be a number, not {type(value).__name__} {value!r}")
+    # NumPy's integers and floats have `is_integer`; its booleans and arrays, Decimal and text have not.
+    if isinstance(value, bool) or not (isinstance(value, int) or hasattr(value, "is_integer")):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__} {value!r}")
+    return operator.index(value) if hasattr(value, "__index__") else float(value)

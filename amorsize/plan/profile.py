@@ -37,7 +37,7 @@ class MachineProfile(NamedTuple):
     """What is known of this machine now.
 
     Attributes:
-        cores: cores that this process may use: the least of logical cores, affinity and container CPU quota, at least 1.
+        cores: cores that this process may use: the least of logical cores, affinity and container quota; at least 1.
         physical_cores: physical cores of the machine.
         available_memory: bytes free for new processes, the container's limit honoured. None: unknown.
         start_method: "fork", "spawn" or "forkserver": how a worker would be started now.

@@ -13,13 +13,13 @@ state and can be asked again after every surprise:
   Engineering, 1985) balance against the imbalance at the end.
 - *An even part of what remains*, which the least length never exceeds: no worker is left without a chunk.
 
-The times behind the second and third bound are only estimates, and can be wrong by any factor. Hence the slice: a worker
-that has run `SLICE_SECONDS` on one chunk hands back what it has not started, so a wrong guess costs one slice and one
-more chunk, not a chunk's whole length. It is the idea of lazy splitting (Tzannes et al., PPoPP 2010) and of heartbeat
-scheduling (Acar et al., PLDI 2018), with the beat taken between items.
+The times behind the second and third bound are only estimates, and can be wrong by any factor. Hence the slice: a
+worker that has run `SLICE_SECONDS` on one chunk hands back what it has not started, so a wrong guess costs one slice
+and one more chunk, not a chunk's whole length. It is the idea of lazy splitting (Tzannes et al., PPoPP 2010) and of
+heartbeat scheduling (Acar et al., PLDI 2018), with the beat taken between items.
 
-`benchmarks/schedule.py` chose the constants: it simulates 2 to 256 workers over eight shapes of item times against static,
-one-by-one, guided, factoring and trapezoid schedules, its estimate starting from nothing and learnt as `smoothed` does.
+`benchmarks/schedule.py` chose the constants: it simulates 2 to 256 workers over eight shapes of item times against
+static, one-by-one, guided, factoring and trapezoid schedules, its estimate learnt from nothing as `smoothed` does.
 """
 
 from __future__ import annotations

@@ -1,0 +1,63 @@
+"""The map that decides for itself: `amorsize.map`, `@amorsize.parallelize`, and the advisor `amorsize.optimize`."""
+
+# The map of the package. Imports point down, never up; docs/architecture.md has the reasons.
+#
+#   cli, demo             the command line
+#   decorator             a function that carries its own map
+#   api                   map, starmap, amap: what the user calls
+#   optimize              the advisor for a pool of the user's own
+#   stream, call, serial  one call's life, and the iterator that the user holds
+#   report/               what is told of a plan
+#   dispatch/             runs chunks on worker processes
+#   cache/                remembers what was measured, in memory and on disk
+#   measure/              reads clocks and the machine, and nothing else does
+#   plan/                 pure: numbers in, a plan out
+#   options, errors, context, log
+
+from __future__ import annotations
+
+from .api import amap, map, shutdown, starmap
+from .cache.lookup import CacheStats, cache_stats, clear_cache, get_cache_dir, prune_expired_cache
+from .decorator import Parallelized, parallelize
+from .errors import (
+    AmorsizeError,
+    InitializerError,
+    ItemTimeoutError,
+    SerializationError,
+    UnsupportedError,
+    WorkerCrashError,
+)
+from .optimize import OptimizedPlan, optimize
+from .options import config
+from .plan.planner import Plan
+from .stream import Stream
+
+__all__ = [
+    "AmorsizeError",
+    "CacheStats",
+    "InitializerError",
+    "ItemTimeoutError",
+    "OptimizedPlan",
+    "Parallelized",
+    "Plan",
+    "SerializationError",
+    "Stream",
+    "UnsupportedError",
+    "WorkerCrashError",
+    "amap",
+    "cache_stats",
+    "clear_cache",
+    "config",
+    "get_cache_dir",
+    "map",
+    "optimize",
+    "parallelize",
+    "prune_expired_cache",
+    "shutdown",
+    "starmap",
+]
+
+# Tracebacks and pickles show the name that users know, which stays when a module is split.
+for _name in __all__:
+    globals()[_name].__module__ = __name__
+del _name

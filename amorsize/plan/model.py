@@ -1,0 +1,136 @@
+"""How long will this work take, run in such a way on this machine?
+
+Every way of running is a straight line in the number of items: seconds that are due whatever the number, and seconds
+for each item. That is as much as measured means can support, and it buys a proof: as a wider plan has a flatter slope,
+the best width can only grow with the number of items (Topkis, Operations Research 1978).
+
+For processes the slope is the largest of three, since each bounds the whole from below:
+
+- the caller's own seconds for an item: pickling, bytes over the pipe, its share of a chunk's cost;
+- a worker's seconds for an item, divided by the workers;
+- the CPU seconds of both, divided by the cores.
+
+The fixed part is the start of workers that are not warm, and the imbalance at the end. When a worker runs dry, every
+other one is within a piece of work; how much of it is left, on average, is the mean residual life of renewal theory,
+(mean + variance / mean) / 2, so spread in item times counts for as much as it does in truth.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .schedule import OVERHEAD_SHARE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .profile import MachineProfile, WorkProfile
+
+__all__ = ["Line", "caller_seconds_per_item", "predict_seconds", "processes_line", "start_seconds"]
+
+# The caller's least cost of an item's way through workers, however cheap to pickle. Smaller: free items look worth
+# sending. Larger: items of a few microseconds stay in the caller. (design figure: a million no-ops through a stock Pool
+# cost 0.11 us each; benchmarks/regret.py has the row)
+LEAST_TRANSFER_SECONDS = 0.15e-6
+
+
+class Line(NamedTuple):
+    """A prediction for any number of items.
+
+    Attributes:
+        fixed_seconds: due whatever the number of items.
+        seconds_per_item: due for each item.
+    """
+
+    fixed_seconds: float
+    seconds_per_item: float
+
+    def at(self, n_items: int) -> float:
+        """Return the seconds that `n_items` take."""
+        return self.fixed_seconds + n_items * self.seconds_per_item
+
+
+def predict_seconds(
+    work: WorkProfile, machine: MachineProfile, n_items: int, backend: str, n_jobs: int, chunksize: int | None = None
+) -> float:
+    """Return the seconds that `n_items` will take, from the call to the last result.
+
+    Args:
+        work: what was measured of the function.
+        machine: what is known of the machine.
+        n_items: number of items.
+        backend: "serial" or "processes".
+        n_jobs: number of workers; ignored for "serial".
+        chunksize: items a chunk if all are equally long, None for lengths chosen by `plan.schedule`.
+
+    Raises:
+        ValueError: the model does not know the backend.
+
+    >>> from amorsize.plan.profile import MachineProfile, WorkProfile
+    >>> work, machine = WorkProfile(10, 0.001), MachineProfile(2, 2, None, "fork", 0.01, 0.001)
+    >>> predict_seconds(work, machine, 1000, "serial", 1)
+    1.0
+    >>> round(predict_seconds(work, machine, 1000, "processes", 2), 2)
+    0.53
+    """
+    if n_items <= 0:
+        return 0.0
+    if backend == "serial":
+        return n_items * _positive(work.seconds_per_item)
+    if backend != "processes":
+        raise ValueError(f"backend must be 'serial' or 'processes' to be predicted, not {backend!r}")
+    seconds = processes_line(work, machine, n_jobs, chunksize).at(n_items)
+    # No plan is quicker than its longest item, if that one is still to come.
+    return max(seconds, min(work.seconds_max, n_items * _positive(work.seconds_per_item)))
+
+
+def processes_line(work: WorkProfile, machine: MachineProfile, n_jobs: int, chunksize: int | None = None) -> Line:
+    """Return the prediction for `n_jobs` worker processes; arguments as for `predict_seconds`."""
+    item = _positive(work.seconds_per_item)
+    chunk = _positive(machine.seconds_per_chunk)
+    if chunksize is None:
+        # What plan.schedule aims at: a chunk's cost is a small share of its time, or it holds one item.
+        chunk_share = min(chunk, OVERHEAD_SHARE * item)
+        piece = max(item, chunk / OVERHEAD_SHARE)
+    else:
+        chunk_share = chunk / chunksize
+        piece = chunksize * item
+    caller = caller_seconds_per_item(work, machine) + chunk_share
+    worker = item + caller  # a worker unpickles and pickles what the caller pickles and unpickles
+    cpu = (item * _positive(work.cpu_share) + 2 * caller) / max(1, machine.cores)
+    deviation = _positive(work.seconds_std)
+    residual = (piece + deviation * (deviation / item if item else 0.0)) / 2
+    imbalance = residual * (1 - 1 / n_jobs) if n_jobs > 1 else 0.0
+    return Line(
+        start_seconds(machine, n_jobs) + n_jobs * chunk + imbalance,
+        max(caller, worker / n_jobs, cpu),
+    )
+
+
+def start_seconds(machine: MachineProfile, n_jobs: int) -> float:
+    """Return the seconds until `n_jobs` workers are ready, warm ones counted as ready.
+
+    >>> from amorsize.plan.profile import MachineProfile
+    >>> start_seconds(MachineProfile(8, 4, None, "fork", 0.010, 0.005), 3)
+    0.02
+    >>> start_seconds(MachineProfile(8, 4, None, "fork", 0.010, 0.001, warm_workers=4), 4)
+    0.0
+    """
+    missing = n_jobs - max(0, machine.warm_workers)
+    if missing <= 0:
+        return 0.0
+    following = _positive(machine.seconds_next_start)
+    if machine.warm_workers > 0:
+        return missing * following
+    return _positive(machine.seconds_first_start) + (missing - 1) * following
+
+
+def caller_seconds_per_item(work: WorkProfile, machine: MachineProfile) -> float:
+    """Return the caller's own seconds for sending one item and taking its result, chunks' fixed cost apart."""
+    n_bytes = _positive(work.bytes_in or 0.0) + _positive(work.bytes_out or 0.0)
+    piped = n_bytes / max(machine.bytes_per_second, 1.0) if n_bytes else 0.0
+    return max(LEAST_TRANSFER_SECONDS, work.transfer_seconds_per_item) + piped
+
+
+def _positive(number: float) -> float:
+    # Noise in a small measurement can come out below zero.
+    return max(0.0, number)
