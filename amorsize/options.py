@@ -104,7 +104,7 @@ def resolve(given: Mapping[str, Any] = _EMPTY, decorated: Mapping[str, Any] = _E
         decorated: the decorator's options, already through `check`.
     """
     environ = _environment()
-    configured = _configured.get()
+    configured = _configured.get()[-1]
     if not (given or decorated or configured or environ):
         return _DEFAULTS
     options = Options(**{**environ, **configured, **decorated, **given})
@@ -132,12 +132,14 @@ class config:  # noqa: N801 - used as a verb: `with amorsize.config(n_jobs=2):`
         self._options = check(options, "config")
 
     def __enter__(self) -> None:
-        self._token = _configured.set({**_configured.get(), **self._options})
+        outer = _configured.get()
+        _configured.set((*outer, {**outer[-1], **self._options}))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        _configured.reset(self._token)
+        # No token is kept: one object may be entered again, inside itself and in several threads at once.
+        _configured.set(_configured.get()[:-1])
 
 
 def _environment() -> dict[str, Any]:
@@ -262,4 +264,5 @@ _VARIABLES = (
     ("start_method", "AMORSIZE_START_METHOD"),
 )
 _DEFAULTS = Options()
-_configured: ContextVar[Mapping[str, Any]] = ContextVar("amorsize_config", default=_EMPTY)
+# The blocks that are open here, outermost first, each with those around it folded in.
+_configured: ContextVar[tuple[Mapping[str, Any], ...]] = ContextVar("amorsize_config", default=(_EMPTY,))

@@ -220,6 +220,9 @@ def _current_generation(function: Any) -> int:
 def _release_at_exit() -> None:
     global _exit_hook_set
     if not _exit_hook_set:
+        # Imported first, so that ours runs before its own exit function, which waits for every child.
+        import multiprocessing.util  # noqa: F401
+
         _exit_hook_set = True
         atexit.register(_kill_all)
 

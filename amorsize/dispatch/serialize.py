@@ -139,6 +139,8 @@ def _pickler_class() -> type[pickle.Pickler]:
                     found = _find(value.__module__, value.__qualname__)
                     if found is not value and getattr(found, "__wrapped__", None) is value:
                         return _load_wrapped, (value.__module__, value.__qualname__)
+                elif hasattr(type(value), "_amorsize_reduce_by_value") and value.__module__ == "__main__":
+                    return value._amorsize_reduce_by_value()
                 return super().reducer_override(value)
 
         _classes.append(ByValuePickler)

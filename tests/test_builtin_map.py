@@ -1,0 +1,27 @@
+"""CPython's own test of the builtin, run on `amorsize.map` in its place."""
+
+from __future__ import annotations
+
+import unittest
+
+import pytest
+
+import amorsize
+
+test_builtin = pytest.importorskip("test.test_builtin", reason="this Python comes without its `test` package")
+
+TESTS = [name for name in ("test_map", "test_map_strict", "test_map_strict_error_handling") if hasattr(
+    test_builtin.BuiltinTest, name
+)]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_builtin_map(name, monkeypatch):
+    """The module's global `map` is ours, and its tests pass."""
+    monkeypatch.setattr(test_builtin, "map", amorsize.map, raising=False)
+    result = unittest.TestResult()
+
+    test_builtin.BuiltinTest(name).run(result)
+
+    assert result.testsRun == 1
+    assert result.errors + result.failures + result.skipped == []
