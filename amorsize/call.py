@@ -12,6 +12,7 @@ from typing import Any
 from .cache import fingerprint, lookup
 from .errors import SerializationError
 from .measure import machine
+from .measure.sampling import Running
 from .plan.profile import Limits, WorkProfile
 from .serial import Attempt, Serial, apply_star, plain
 
@@ -29,6 +30,8 @@ __all__ = ["Call", "in_daemon"]
 
 # Less work than this is not worth a look at cache or machine, which cost about as much on a first call.
 _SILENT_SECONDS = 200e-6
+# After workers turned out not to help, so much serial work must pass before they are thought of again.
+_PATIENCE_SECONDS = 0.1
 
 
 def in_daemon() -> bool:
@@ -64,7 +67,10 @@ class Call:
         self._current: Any = None
         self._serial: Serial | None = None
         self._pace: Pace | None = None
-        self._no_workers = False
+        self._over = False
+        self._patience_seconds = _SILENT_SECONDS
+        self._running = Running()
+        self._serial_seconds = 0.0
         self._looked_up = False
         self._known: WorkProfile | None = None
         self._transfer: Any = None
@@ -154,19 +160,18 @@ class Call:
     def _as_it_turns_out(self) -> Iterator[Iterable[Any]]:
         if fingerprint.remembers(self._function) and self._known_to_pay():
             yield from self._on_workers("processes")
-            if not self._no_workers:
-                return
-        self._initialize_here()
-        while True:
+        if not self._over:
+            self._initialize_here()
+        while not self._over:
             serial = self._serial = Serial(
                 self._function, self._source, star=self._star, leave=self._leave, attempt=self._attempt()
             )
             yield from serial.phases()
-            if serial.ended:
-                break
-            yield from self._on_workers("processes")
-            if not self._no_workers:
-                break
+            self._running.merge(serial.running)
+            self._serial_seconds += serial.seconds
+            self._over = serial.ended
+            if not serial.ended:
+                yield from self._on_workers("processes")
         self._remember()
 
     def _known_to_pay(self) -> bool:
@@ -174,8 +179,7 @@ class Call:
         if not self._looked_up:
             self._looked_up = True
             if self._options.use_cache:
-                remaining = self._source.remaining()
-                self._known = lookup.find(self._function, remaining, self._system()).profile
+                self._known = lookup.find(self._function, self._source.remaining(), self._system()).profile
         if self._known is None:
             return False
         remaining = self._source.remaining()
@@ -183,33 +187,47 @@ class Call:
 
     def _leave(self, serial: Serial) -> bool:
         """Say whether the rest should go to workers now."""
-        if serial.seconds < _SILENT_SECONDS or self._no_workers:
+        if serial.seconds < self._patience_seconds:
             return False
         from .plan.escalate import should_escalate
 
-        if not self._looked_up and self._known_to_pay():
+        if not self._looked_up and self._known_to_pay() and self._still_true(serial):
             return True
-        remaining = self._source.remaining()
-        work = self._measured(serial)
+        remaining, limits = self._source.remaining(), self._limits()
         profile = machine.machine_profile(self._method(), warm_workers=_warm_workers())
-        running = serial.running
-        if not should_escalate(serial.seconds, running.n, remaining, work, profile, self._limits()):
+        done = serial.running.n
+        if not should_escalate(serial.seconds, done, remaining, self._measured(serial), profile, limits):
             return False
         if self._transfer is None:
             from .measure.sampling import measure_transfer
 
-            items, results = zip(*serial.recent)
+            items, results = zip(*serial.recent, strict=True)
             self._transfer = measure_transfer(list(items), list(results), perf_counter)
+            if not should_escalate(serial.seconds, done, remaining, self._measured(serial), profile, limits):
+                return False
         # Without a length, as much again as was done is what can be expected.
-        return self._choose(self._measured(serial), running.n if remaining is None else remaining)
+        self._choose(self._measured(serial), done if remaining is None else remaining, ("processes",))
+        return True
 
-    def _choose(self, work: WorkProfile, n_items: int) -> bool:
+    def _still_true(self, serial: Serial) -> bool:
+        """Say whether what this call's first items took fits what is known; if not, look up what does."""
+        found = lookup.find(
+            self._function, self._source.remaining(), self._system(), seconds_per_item=serial.seconds_per_item
+        )
+        if found.profile is self._known:
+            return True
+        self._known, self.plan = found.profile, None
+        return self._known_to_pay()
+
+    def _choose(
+        self, work: WorkProfile, n_items: int, backends: tuple[str, ...] = ("serial", "processes")
+    ) -> bool:
         from .plan.planner import choose
 
         if n_items < 1:
             return False
         profile = machine.machine_profile(self._method(), warm_workers=_warm_workers())
-        self.plan = choose(work, profile, n_items, self._limits())
+        self.plan = choose(work, profile, n_items, self._limits()._replace(backends=backends))
         return self.plan.backend == "processes"
 
     def _limits(self) -> Limits:
@@ -245,53 +263,70 @@ class Call:
 
     def _remember(self) -> None:
         """Keep what was measured for the next call."""
-        serial, pace = self._serial, self._pace
-        items = serial.running.n if serial is not None else 0
-        seconds = serial.seconds if serial is not None else 0.0
-        if pace is not None:
-            items, seconds = items + pace.items, seconds + pace.seconds
+        pace = self._pace
+        items = self._running.n + (pace.items if pace is not None else 0)
+        seconds = self._serial_seconds + (pace.seconds if pace is not None else 0.0)
         if not self._options.use_cache or not items or (not self._looked_up and seconds < _SILENT_SECONDS):
             return
-        work = WorkProfile(items, seconds / items) if serial is None else self._measured(serial)
-        if self._known is not None and self._transfer is None:
-            known = self._known
-            work = work._replace(
-                bytes_in=known.bytes_in,
-                bytes_out=known.bytes_out,
-                transfer_seconds_per_item=known.transfer_seconds_per_item,
-            )
-        work = work._replace(items=items, seconds_per_item=seconds / items)
+        work = WorkProfile(items, seconds / items, self._running.std, max(self._running.max, seconds / items))
+        told = self._transfer or self._known
+        if told is not None:
+            work = work._replace(bytes_in=told.bytes_in, bytes_out=told.bytes_out)
+        if self._transfer is not None:
+            work = work._replace(transfer_seconds_per_item=self._transfer.seconds_per_item)
+        elif self._known is not None:
+            work = work._replace(transfer_seconds_per_item=self._known.transfer_seconds_per_item)
         if pace is not None and pace.seconds:
-            work = work._replace(cpu_share=min(1.0, pace.cpu_seconds / pace.seconds))
+            work = work._replace(cpu_share=pace.cpu_seconds / pace.seconds)
         lookup.store(self._function, self._source.index, work, self.plan, self._system())
 
     # Work on workers.
 
     def _on_workers(self, name: str) -> Iterator[Iterable[Any]]:
+        """Run on workers until the input is over or, under "auto", they turn out not to help."""
         from .dispatch.run import Pace, Run
 
         auto = self._backend == "auto"
         n_jobs = self._width()
+        if self.plan is None:
+            self.plan = _as_named(name, n_jobs, self._options.chunksize)
+        started = machine.machine_profile(self._method(), warm_workers=_warm_workers())
         try:
             backend = self._open(name, n_jobs)
         except SerializationError as error:
             if not auto:
                 raise
-            self._stay_here(error)
+            warnings.warn(f"amorsize stays in one process: {error}", RuntimeWarning, stacklevel=2)
+            self._be_patient(float("inf"))
             return
-        known = self._serial.seconds_per_item if self._serial is not None else None
-        if known is None and self._known is not None:
-            known = self._known.seconds_per_item
-        self._pace = Pace(known)
-        run = Run(backend, self._source, self._options, n_jobs, self._pace, self.failures, self._run_here if auto else None)
+        if self._pace is None:
+            self._pace = Pace()
+        self._pace.seconds_per_item = self._expected_seconds_per_item()
+        run = Run(
+            backend,
+            self._source,
+            self._options,
+            n_jobs,
+            self._pace,
+            self.failures,
+            self._one_item() if auto else None,
+            0.0 if started.warm_workers else started.seconds_first_start,
+        )
         yield from run
-        if run.refused is not None:
-            self._stay_here(run.refused)
-            for chunk in run.leftovers():
-                yield map(self._one_item(), chunk.items)
-            return
-        if self._serial is None and auto:
-            self._remember()
+        if run.withdrawn is None:
+            self._over = True
+        else:
+            # Each time it was not worth it, the next try has to look better.
+            self._be_patient(max(_PATIENCE_SECONDS, 4 * self._patience_seconds))
+
+    def _be_patient(self, seconds: float) -> None:
+        self._patience_seconds = seconds
+        self.plan = None
+
+    def _expected_seconds_per_item(self) -> float | None:
+        if self._serial is not None and self._serial.running.n:
+            return self._serial.seconds_per_item
+        return self._known.seconds_per_item if self._known is not None else None
 
     def _width(self) -> int:
         """Return the number of workers: the user's, the plan's, or what cores, memory and input allow."""
@@ -333,16 +368,6 @@ class Call:
             initargs=options.initargs,
         )
 
-    def _stay_here(self, error: BaseException) -> None:
-        self._no_workers = True
-        self.plan = None
-        warnings.warn(f"amorsize stays in one process: {error}", RuntimeWarning, stacklevel=2)
-
-    def _run_here(self, item: Any, refusal: Exception) -> Any:
-        """Run an item that no worker can take."""
-        warnings.warn(f"amorsize runs it in the caller: {refusal}", RuntimeWarning, stacklevel=2)
-        return self._one_item()(item)
-
 
 def _works_in_place(function: Any) -> bool:
     """Say whether a function is plainly there for what it changes: a bound method of a container or of a file."""
@@ -352,6 +377,12 @@ def _works_in_place(function: Any) -> bool:
         return False
     owner = function.__self__
     return owner is not None and not isinstance(owner, (ModuleType, type, str, bytes, int, float, complex, tuple))
+
+
+def _as_named(name: str, n_jobs: int, chunksize: int | None) -> Plan:
+    from .plan.planner import Plan
+
+    return Plan(name, n_jobs, chunksize or 1, 0.0, 0.0, f"{name}: it was asked for by name")
 
 
 def _warm_workers() -> int:

@@ -54,6 +54,11 @@ class Source:
         self.index += len(items)
         return items
 
+    def end(self) -> None:
+        """Have no more items, whatever the input has."""
+        self.iterator = iter(())
+        self._total, self._total_known = self.index, True
+
     def remaining(self) -> int | None:
         """Return how many items are left as far as the input tells; None if it does not."""
         total = self._length()

@@ -13,27 +13,31 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 PROMISE_MILLISECONDS = 12.0
 SHOWN_MODULES = 8
-_ENVIRON = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+CODES = ("pass", "import amorsize")
+TREE = Path(__file__).resolve().parents[1]
+# The interpreter itself and not a virtual environment's: what that one's .pth files load would count as bare.
+PYTHON = str(Path(sys.executable).resolve())
 
 
-def start_milliseconds(code: str) -> float:
+def start_milliseconds(code: str, environ: dict[str, str]) -> float:
     """Return how long an interpreter takes to start, run `code` and end."""
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], check=True, env=_ENVIRON)
+    subprocess.run([PYTHON, "-c", code], check=True, env=environ)
     return (time.perf_counter() - began) * 1e3
 
 
-def slowest_modules() -> list[tuple[float, str]]:
+def slowest_modules(environ: dict[str, str]) -> list[tuple[float, str]]:
     """Return (milliseconds, name) of the modules that `import amorsize` loads, the slowest first."""
     # What a bare interpreter loads comes before the first line of ours, so only what follows it counts.
     code = "import sys; print('begin', file=sys.stderr); import amorsize"
-    command = [sys.executable, "-X", "importtime", "-c", code]
-    told = subprocess.run(command, check=True, env=_ENVIRON, stderr=subprocess.PIPE, text=True).stderr
+    command = [PYTHON, "-X", "importtime", "-c", code]
+    told = subprocess.run(command, check=True, env=environ, stderr=subprocess.PIPE, text=True).stderr
     lines = told.partition("begin\n")[2].splitlines()
     fields = (line.removeprefix("import time:").split("|") for line in lines)
     return sorted(((int(own) / 1e3, name.strip()) for own, _, name in fields), reverse=True)
@@ -44,19 +48,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=40, help="pairs of interpreters to start")
     rounds = parser.parse_args().rounds
-    start_milliseconds("import amorsize")  # writes the byte code
-    bare, importing = [], []
-    for _ in range(rounds):
-        bare.append(start_milliseconds("pass"))
-        importing.append(start_milliseconds("import amorsize"))
+    with tempfile.TemporaryDirectory() as byte_code:
+        # Byte code is kept whatever the surroundings say, as it is for every installed package.
+        environ = {**os.environ, "PYTHONPATH": str(TREE), "PYTHONPYCACHEPREFIX": byte_code}
+        environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        for code in CODES:
+            start_milliseconds(code, environ)
+        times: dict[str, list[float]] = {code: [] for code in CODES}
+        for _ in range(rounds):
+            for code in CODES:
+                times[code].append(start_milliseconds(code, environ))
+        slowest = slowest_modules(environ)
+    bare, importing = times.values()
+    differences = min(importing) - min(bare), statistics.median(importing) - statistics.median(bare)
     print(f"Python {sys.version.split()[0]}, {rounds} rounds, milliseconds")
     print(f"{'':<18}{'minimum':>9}{'median':>9}")
-    for name, times in (("bare interpreter", bare), ("import amorsize", importing)):
-        print(f"{name:<18}{min(times):>9.1f}{statistics.median(times):>9.1f}")
-    least, middle = min(importing) - min(bare), statistics.median(importing) - statistics.median(bare)
-    print(f"{'difference':<18}{least:>9.1f}{middle:>9.1f}   (promised: at most {PROMISE_MILLISECONDS:g})")
+    for code, taken in times.items():
+        print(f"{code:<18}{min(taken):>9.1f}{statistics.median(taken):>9.1f}")
+    print(f"{'difference':<18}{differences[0]:>9.1f}{differences[1]:>9.1f}   (at most {PROMISE_MILLISECONDS:g})")
     print("\nslowest modules, own time under -X importtime:")
-    for milliseconds, name in slowest_modules()[:SHOWN_MODULES]:
+    for milliseconds, name in slowest[:SHOWN_MODULES]:
         print(f"{milliseconds:>9.2f}  {name}")
 
 

@@ -1,4 +1,4 @@
-"""What every test gets: an empty cache, a clean environment, a choice of backends, and a look at what it left behind."""
+"""What every test gets: an empty cache, a clean environment, backends to choose from, and a look at what it left."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ import threading
 from builtins import map as plain_map
 
 import pytest
+import workers
 
 import amorsize
-import workers
 
 READ_AHEAD = 5_000  # items; the most that may be pulled beyond the results that were asked for
 LARGE = 300_000  # bytes; far beyond a pipe's buffer, both ways
@@ -243,7 +243,7 @@ class TestLaziness:
         """In serial work each `next` pulls one item and runs it."""
         ran = []
         source = Counting()
-        stream = amorsize.map(lambda number: ran.append(number), source, backend="serial")
+        stream = amorsize.map(ran.append, source, backend="serial")
 
         for count in range(1, 5):
             next(stream)
@@ -291,10 +291,13 @@ class TestStream:
 
     def test_a_with_block_closes_it(self, anywhere):
         """Leaving the block closes the iterator, by an error too."""
-        with pytest.raises(ZeroDivisionError), amorsize.map(workers.square, itertools.count(), **anywhere) as stream:
+        with amorsize.map(workers.square, itertools.count(), **anywhere) as stream:
             next(stream)
-            raise ZeroDivisionError
+        assert list(stream) == []
 
+        stream = amorsize.map(workers.fail_at_seven, itertools.count(), **anywhere)
+        with pytest.raises(KeyError), stream:
+            list(stream)
         assert list(stream) == []
 
     def test_length_hint_counts_what_is_left(self, anywhere):
@@ -330,7 +333,7 @@ class TestFunctions:
             functools.partial(workers.add, 10),
             workers.Scale(3),
             workers.Scale(3).shifted,
-            (lambda offset: lambda number: number + offset)(5),
+            workers.adder(5),
             str,
             "{:>4}".format,
             operator.neg,

@@ -9,9 +9,9 @@ import types
 import warnings
 
 import pytest
+import workers
 
 import amorsize
-import workers
 from amorsize.decorator import Parallelized, ParallelizedOver
 
 
@@ -30,7 +30,9 @@ class TestPlainCall:
 
     def test_it_looks_like_the_function(self):
         """Name, docstring, module and signature are the original's, which is at `__wrapped__`."""
-        assert (workers.area.__name__, workers.area.__qualname__, workers.area.__module__) == ("area", "area", "workers")
+        area = workers.area
+
+        assert (area.__name__, area.__qualname__, area.__module__) == ("area", "area", "workers")
         assert workers.area.__doc__ == "Return the area of a rectangle."
         assert str(inspect.signature(workers.area)) == "(width, height=1)"
         assert isinstance(workers.area.__wrapped__, types.FunctionType)
@@ -120,9 +122,10 @@ class TestNeverIterated:
     @pytest.mark.parametrize("verb", ["map", "starmap"])
     def test_a_dropped_result_warns(self, verb):
         """A result that nobody iterated warns when it goes, naming the function, as nothing ran."""
+        dropped = getattr(workers.area, verb)
+
         with pytest.warns(RuntimeWarning, match=rf"area\.{verb} was never iterated"):
-            getattr(workers.area, verb)([(1, 2)])
-            gc.collect()
+            dropped([(1, 2)])
 
     def test_a_started_result_does_not_warn(self):
         """One `next` is enough to be quiet, and so is an empty input."""
@@ -164,7 +167,12 @@ class TestOptions:
 
     @pytest.mark.parametrize(
         ("options", "error"),
-        [({"njobs": 2}, TypeError), ({"n_jobs": "2"}, TypeError), ({"n_jobs": 0}, ValueError), ({"over": 3}, TypeError)],
+        [
+            ({"njobs": 2}, TypeError),
+            ({"n_jobs": "2"}, TypeError),
+            ({"n_jobs": 0}, ValueError),
+            ({"over": 3}, TypeError),
+        ],
     )
     def test_unfit_options_are_refused_at_the_decoration(self, options, error):
         """A wrong option fails where it is written."""

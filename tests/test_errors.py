@@ -42,8 +42,10 @@ def test_each_error_is_ours_and_the_nearest_builtin(ours, nearest):
         (WorkerCrashError(3, 1, tries=2), "the worker running item 3 died (exit code 1); it was tried 2 times"),
         (
             WorkerCrashError(3, -9, free_memory=1_234_567_890),
-            "the worker running item 3 died (signal SIGKILL); the system kills so when memory runs out "
-            "(1,235 MB were free)",
+            (
+                "the worker running item 3 died (signal SIGKILL); the system kills so when memory runs out "
+                "(1,235 MB were free)"
+            ),
         ),
         (
             WorkerCrashError(3, 1, lost=1),

@@ -92,8 +92,8 @@ def test_unfit_options_are_refused_in_words(given, error, text):
         lambda **given: amorsize.starmap(abs, [], **given),
         lambda **given: amorsize.amap(abs, [], **given),
         lambda **given: amorsize.optimize(abs, [], **given),
-        lambda **given: amorsize.config(**given),
-        lambda **given: amorsize.parallelize(**given),
+        amorsize.config,
+        amorsize.parallelize,
     ],
     ids=["map", "starmap", "amap", "optimize", "config", "parallelize"],
 )
@@ -152,10 +152,12 @@ class TestConfig:
 
     def test_blocks_nest_and_end(self):
         """An inner block adds to the outer one, and each is over with its end, by an error too."""
+        inner = amorsize.config(n_jobs=2)
         with amorsize.config(n_jobs=3, chunksize=30):
-            with pytest.raises(KeyError), amorsize.config(n_jobs=2):
+            with inner:
                 assert resolve()[:2] == (2, 30)
-                raise KeyError
+            with pytest.raises(ZeroDivisionError), inner:
+                1 / resolve().retries
             assert resolve()[:2] == (3, 30)
         assert resolve() == Options()
 

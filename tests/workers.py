@@ -16,6 +16,10 @@ def add(*numbers):
     return sum(numbers)
 
 
+def adder(offset):
+    return lambda number: number + offset
+
+
 def add_text(*texts):
     return "".join(texts)
 

@@ -262,7 +262,8 @@ class Lease:
         return self._n_jobs
 
     def any_ready(self) -> bool:
-        """Say whether some worker has finished starting."""
+        if not any(worker.ready for worker in self._workers):
+            self._pump(0.0)
         return any(worker.ready for worker in self._workers)
 
     def busy(self) -> bool:

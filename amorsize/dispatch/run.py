@@ -4,11 +4,16 @@ Pieces of input wait in a backlog when they come back (a time slice was over, a 
 the backlog goes before new input. Results wait by position until all before them are there. Reading ahead stops when
 `WINDOW_ITEMS` items or `WINDOW_BYTES` bytes of results are on their way; the oldest missing piece is always under way
 or in the backlog, so that never blocks for good.
+
+Under "auto" the caller works too when it helps: it runs short items while the workers start, and items that cannot be
+sent; and the run withdraws, leaving the rest to serial work, when workers turn out slower than the caller would be.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
+from time import perf_counter
 from typing import Any, NamedTuple
 
 from ..errors import InitializerError, WorkerCrashError
@@ -29,6 +34,12 @@ __all__ = ["Failed", "Pace", "Run"]
 # Smaller: a long item at the head leaves workers idle. Larger: more memory, more work lost with an abandoned iterator.
 WINDOW_ITEMS = 4096
 WINDOW_BYTES = 64 << 20
+# Shorter: the workers' first answers wait less for the caller. Longer: fewer looks at whether they are ready.
+_OVERLAP_SECONDS = 0.001
+# Workers are judged after this long: before, their start and the first small chunks are all there is.
+_JUDGED_SECONDS = 0.050
+# How much faster than the workers the caller must look before the run withdraws: a slow machine looks uneven.
+_SLOWER_SHARE = 0.7
 # Workers that die before they begin anything, so many in a row, will not do better.
 _FRUITLESS_DEATHS = 3
 
@@ -86,7 +97,11 @@ class Run:
         n_jobs: number of workers, for the chunk schedule.
         pace: what is known of the items' times; this run adds to it.
         failures: where items that failed for good are listed.
-        run_here: runs one item in the caller when it cannot be sent; None if that is an error.
+        function: runs one item in the caller, under "auto" only; None where every item goes to a worker.
+        start_seconds: how long workers that are not ready yet are expected to take until they are.
+
+    Attributes:
+        withdrawn: why the workers got no more items, in words; None while they do. The input may then have more.
     """
 
     def __init__(
@@ -97,16 +112,21 @@ class Run:
         n_jobs: int,
         pace: Pace,
         failures: list[Failed],
-        run_here: Callable[[Any, Exception], Any] | None = None,
+        function: Callable[[Any], Any] | None = None,
+        start_seconds: float = 0.0,
     ) -> None:
         self.failures = failures
-        self.refused: BaseException | None = None
+        self.withdrawn: str | None = None
         self._backend = backend
         self._source = source
         self._options = options
         self._n_jobs = n_jobs
         self._pace = pace
-        self._run_here = run_here
+        self._function = function
+        self._ready_at = perf_counter() + start_seconds
+        self._working_seconds = 0.0
+        self._judged_seconds = 0.0
+        self._judged_seconds = 0.0
         self._backlog: deque[Chunk] = deque()
         self._pieces: dict[int, _Piece] = {}
         self._next = source.index
@@ -120,7 +140,17 @@ class Run:
         backend = self._backend
         try:
             while True:
+                began = perf_counter()
                 self._fill()
+                if not self._ready():
+                    if not self._work_here():
+                        if not backend.busy():
+                            return
+                        for event in backend.wait():
+                            self._take(event)
+                    self._fill()
+                    self._working_seconds += perf_counter() - began
+                    self._withdraw_if_slower()
                 while (piece := self._pop()) is not None:
                     self._bytes_waiting -= piece.bytes_out
                     self._next += len(piece.values)
@@ -128,14 +158,9 @@ class Run:
                         yield piece.values
                     if piece.error is not None:
                         if isinstance(piece.error, StopIteration):
-                            return  # as the builtin's iteration ends there
+                            self._source.end()  # as the builtin's iteration ends there
+                            return
                         raise piece.error
-                if self._fill() or self._ready():
-                    continue
-                if not backend.busy():
-                    return
-                for event in backend.wait():
-                    self._take(event)
         except GeneratorExit:
             raise
         except BaseException:
@@ -145,27 +170,60 @@ class Run:
         finally:
             backend.close()
 
-    def leftovers(self) -> list[Chunk]:
-        """Return what came back unstarted after the workers refused the function, in order."""
-        return sorted(self._backlog)
-
-    def _fill(self) -> bool:
-        """Submit what there is room for; say whether anything was."""
-        submitted = False
-        while not self.refused:
+    def _fill(self) -> None:
+        """Submit what there is room for."""
+        while self.withdrawn is None:
             seconds_per_item = self._pace.seconds_per_item
             length = self._length(seconds_per_item)
             if not self._backend.room((seconds_per_item or 0.0) * length):
-                break
+                return
             chunk = self._chunk(length)
             if chunk is None:
-                break
-            submitted = True
+                return
             try:
                 self._backend.submit(chunk, 0.0 if self._options.chunksize else SLICE_SECONDS)
             except Unsendable as error:
                 self._keep_here(chunk, error)
-        return submitted
+
+    def _work_here(self) -> bool:
+        """Run a little in the caller, if there is anything for it to do; say whether there was."""
+        function = self._function
+        if function is None:
+            return False
+        if self.withdrawn is not None:
+            if not self._backlog:
+                return False
+            chunk: Chunk | None = self._chunk(1)
+        else:
+            # While workers start, items that will be over before they are ready.
+            seconds_per_item = self._pace.seconds_per_item
+            left = self._ready_at - perf_counter()
+            if seconds_per_item is None or seconds_per_item > left / 2 or self._backend.any_ready():
+                return False
+            chunk = self._chunk(max(1, int(min(_OVERLAP_SECONDS, left / 4) / max(seconds_per_item, 1e-7))))
+        if chunk is None:
+            return False
+        for index, item in enumerate(chunk.items, chunk.first):
+            self._run_here(function, index, item)
+        return True
+
+    def _run_here(self, function: Callable[[Any], Any], index: int, item: Any) -> None:
+        try:
+            value = function(item)
+        except Exception as error:  # the user's function
+            self._take_failure(index, Failure(error, item))
+        else:
+            self._put(index, _Piece([value], None, 0))
+
+    def _withdraw_if_slower(self) -> None:
+        """Leave the rest to the caller if the workers' items, one after another, would have been done sooner there."""
+        if self._function is None or self.withdrawn is not None or self._working_seconds < _JUDGED_SECONDS:
+            return
+        in_caller = self._pace.seconds - self._judged_seconds
+        if in_caller < _SLOWER_SHARE * self._working_seconds:
+            self.withdrawn = "workers turned out slower than the caller"
+        self._judged_seconds += in_caller
+        self._working_seconds = 0.0
 
     def _length(self, seconds_per_item: float | None) -> int:
         if self._options.chunksize is not None:
@@ -188,7 +246,8 @@ class Run:
                 chunk = Chunk(chunk.first, chunk.items[:length])
             return chunk
         ahead = self._source.index - self._next
-        window = max(WINDOW_ITEMS, 0 if self._source.remaining() is None else 3 * self._n_jobs * length)
+        fixed = self._options.chunksize is not None or self._source.remaining() is not None
+        window = max(WINDOW_ITEMS, 3 * self._n_jobs * length if fixed else 0)
         if self._failed_at is not None or self._bytes_waiting >= WINDOW_BYTES or ahead + length > window:
             return None
         first = self._source.index
@@ -205,15 +264,11 @@ class Run:
             self._backlog.appendleft(Chunk(refusal.index + 1, chunk.items[at + 1 :]))
         if chunk.items[:at]:
             self._backlog.appendleft(Chunk(chunk.first, chunk.items[:at]))
-        if self._run_here is None:
+        if self._function is None:
             self._settle(refusal.index, refusal, 1)
-            return
-        try:
-            value = self._run_here(chunk.items[at], refusal)
-        except Exception as error:  # the user's function
-            self._settle(refusal.index, error, 1)
         else:
-            self._put(refusal.index, _Piece([value], None, 0))
+            warnings.warn(f"amorsize runs it in the caller: {refusal}", RuntimeWarning, stacklevel=2)
+            self._run_here(self._function, refusal.index, chunk.items[at])
 
     def _take(self, event: Done | Lost | Refused) -> None:
         if isinstance(event, Done):
@@ -221,13 +276,17 @@ class Run:
             self._take_done(event)
         elif isinstance(event, Lost):
             self._take_lost(event)
-        elif event.chunk is None or isinstance(event.error, InitializerError) or self._run_here is None:
+        elif event.chunk is None or isinstance(event.error, InitializerError) or self._function is None:
             raise event.error
         else:
-            self.refused = event.error
-            self._backlog.append(event.chunk)
+            if self.withdrawn is None:
+                self.withdrawn = str(event.error)
+                warnings.warn(f"amorsize stays in one process: {event.error}", RuntimeWarning, stacklevel=2)
+            self._requeue(event.chunk)
 
     def _take_done(self, done: Done) -> None:
+        if not self._pace.items:
+            self._working_seconds = 0.0  # until now the workers were starting
         self._pace.add(done)
         self._requeue(done.rest)
         start = 0

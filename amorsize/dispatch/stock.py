@@ -82,6 +82,9 @@ class StockPool:
         self._closed = False
         self._broken = False
 
+    def any_ready(self) -> bool:
+        return True  # a standard Pool does not tell
+
     def busy(self) -> bool:
         return bool(self._under_way)
 

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import doctest
+import inspect
+import json
+import pickle
+
+import pytest
+
+import amorsize
+from amorsize import api, decorator
+
+NAMES = [
+    "AmorsizeError",
+    "CacheStats",
+    "InitializerError",
+    "ItemTimeoutError",
+    "OptimizedPlan",
+    "Parallelized",
+    "Plan",
+    "SerializationError",
+    "Stream",
+    "UnsupportedError",
+    "WorkerCrashError",
+    "amap",
+    "cache_stats",
+    "clear_cache",
+    "config",
+    "get_cache_dir",
+    "map",
+    "optimize",
+    "parallelize",
+    "prune_expired_cache",
+    "shutdown",
+    "starmap",
+]
+# Each costs milliseconds, or starts something: a program that only imports amorsize has none of them.
+HEAVY = {
+    "asyncio", "cloudpickle", "concurrent.futures", "dataclasses", "inspect", "logging", "multiprocessing",
+    "multiprocessing.pool", "numpy", "pathlib", "pickle", "platformdirs", "psutil", "random", "subprocess", "tempfile",
+    "threadpoolctl", "tqdm",
+}  # fmt: skip
+
+
+def test_the_public_names_are_pinned():
+    """A name is public by being listed here and there."""
+    assert amorsize.__all__ == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_public_name_is_nice(name):
+    """Each public name is documented, calls `amorsize` its module, and is pickled by that name."""
+    public = getattr(amorsize, name)
+
+    assert public.__module__ == "amorsize"
+    assert public.__qualname__ == name
+    # A NamedTuple without a docstring has its signature there.
+    assert not inspect.getdoc(public).startswith(f"{name}(")
+    assert pickle.loads(pickle.dumps(public)) is public
+
+
+@pytest.mark.parametrize("method", ["map", "starmap", "with_options", "optimize"])
+def test_a_public_method_is_documented(method):
+    """Each verb of a decorated function has a docstring with its arguments."""
+    assert "Args:" in getattr(amorsize.Parallelized, method).__doc__
+
+
+def test_a_traceback_shows_the_public_name():
+    """An error is shown by the name under which users catch it."""
+    with pytest.raises(amorsize.UnsupportedError) as raised:
+        amorsize.amap(abs, [1])
+
+    assert raised.exconly().startswith("amorsize.UnsupportedError: amorsize.amap is not built yet")
+
+
+def test_amap_is_refused_at_the_call():
+    """What is not built refuses when it is called, naming itself, whatever it is given."""
+    with pytest.raises(NotImplementedError, match=r"amorsize\.amap is not built yet"):
+        amorsize.amap(None, None, None, n_jobs=2)
+
+
+def test_shutdown_without_workers_is_nothing():
+    """`shutdown` may be called at any time, and again."""
+    amorsize.shutdown()
+    amorsize.shutdown()
+
+
+@pytest.mark.parametrize("module", [api, decorator], ids=lambda module: module.__name__)
+def test_the_examples_in_docstrings_are_true(module):
+    """What a docstring shows is what happens."""
+    examples = doctest.DocTestFinder(exclude_empty=True)
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL)
+    for name in module.__all__:
+        for example in examples.find(getattr(module, name), name, module=False, globs={}):
+            runner.run(example)
+
+    assert runner.tries > 0
+    assert runner.failures == 0
+
+
+@pytest.mark.slow
+def test_importing_loads_nothing_heavy(python):
+    """`import amorsize` loads none of the modules that cost milliseconds."""
+    # What the interpreter's own start loads (an editable install's finder, coverage) is not ours.
+    code = "import sys, json; before = {*sys.modules}; import amorsize; print(json.dumps([*sys.modules.keys() - before]))"
+    child = python("-c", code)
+
+    assert child.stderr == ""
+    assert HEAVY & set(json.loads(child.stdout)) == set()
+
+
+@pytest.mark.slow
+def test_importing_does_nothing(python, tmp_path):
+    """`import amorsize` starts no thread or process, writes no file, sets no variable and no exit hook."""
+    code = """if True:
+        import atexit, gc, os, sys, threading, warnings
+        environ, hooks, filters = dict(os.environ), atexit._ncallbacks(), list(warnings.filters)
+        import amorsize
+        assert dict(os.environ) == environ
+        assert atexit._ncallbacks() == hooks
+        assert list(warnings.filters) == filters
+        assert threading.active_count() == 1
+        assert not os.listdir(".")
+        assert not os.path.exists(os.environ["AMORSIZE_CACHE_DIR"])
+    """
+    child = python("-c", code, cwd=tmp_path)
+
+    assert (child.returncode, child.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_serial_work_needs_no_process_machinery(python):
+    """A short call loads neither `multiprocessing` nor cloudpickle."""
+    code = (
+        "import sys, amorsize; before = {*sys.modules}; assert list(amorsize.map(abs, [-1])) == [1]; "
+        "print({'multiprocessing', 'cloudpickle', 'psutil'} & (sys.modules.keys() - before))"
+    )
+
+    assert python("-c", code).stdout == "set()\n"
