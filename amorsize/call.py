@@ -206,7 +206,10 @@ class Call:
             if not should_escalate(serial.seconds, done, remaining, self._measured(serial), profile, limits):
                 return False
         # Without a length, as much again as was done is what can be expected.
-        self._choose(self._measured(serial), done if remaining is None else remaining, ("processes",))
+        work, left = self._measured(serial), done if remaining is None else remaining
+        if not self._choose(work, left):
+            # The prediction alone would stay; the bound of `should_escalate` says that enough was spent here.
+            self._choose(work, left, ("processes",))
         return True
 
     def _still_true(self, serial: Serial) -> bool:
@@ -247,7 +250,7 @@ class Call:
             machine.configured_start_method(self._options.start_method),
             machine.available_memory(),
             sys.platform,
-            "%d.%d.%d" % sys.version_info[:3],
+            ".".join(map(str, sys.version_info[:3])),
         )
 
     def _measured(self, serial: Serial) -> WorkProfile:

@@ -36,6 +36,8 @@ _UNWATCHED_SECONDS = 300e-6
 _UNWATCHED_ITEMS = 8
 # Shorter: more switches to the watching thread, 20 us each. Longer: a slow item is noticed later.
 _STRETCH_SECONDS = 0.005
+# So many short items one after another, and the next ones are not timed alone.
+_SHORT_IN_A_ROW = 4
 # How many of the newest items and results are kept to learn what pickling them costs.
 _KEPT = 2
 
@@ -133,26 +135,22 @@ class Serial:
 
     def phases(self) -> Iterator[Iterator[Any]]:
         """Yield generators of results, each to be iterated to its end before the next is asked for."""
-        while not self.ended:
+        while True:
             yield self._long_items()
-            if self.ended or self._leave(self):
+            if self._stop():
                 return
-            began = perf_counter()
-            while perf_counter() - began < _UNWATCHED_SECONDS:
-                yield self._stretch(_UNWATCHED_ITEMS)
-                if self.ended or self._looks_long:
-                    break
-            else:
-                if self._leave(self):
-                    return
-                with _Watch() as watch:
-                    while not (self.ended or self._looks_long):
-                        watch.begin()
-                        yield self._watched_stretch(watch.flag)
-                        if self._leave(self):
-                            return
-            if self.ended or self._leave(self):
+            yield self._unwatched()
+            if self._stop():
                 return
+            with _Watch() as watch:
+                while not self._looks_long:
+                    watch.begin()
+                    yield self._watched_stretch(watch.flag)
+                    if self._stop():
+                        return
+
+    def _stop(self) -> bool:
+        return self.ended or self._leave(self)
 
     def _add(self, items: int, seconds: float) -> None:
         self.seconds += seconds
@@ -165,7 +163,7 @@ class Serial:
             self._items_per_second += weight * (items / seconds - self._items_per_second)
 
     def _add_stretch(self, items: int, seconds: float) -> None:
-        # The time between two `next()`, the user's own, is in a stretch: what looks long is timed alone before it counts.
+        # The time between two `next()`, the user's own, is in it: what looks long is timed alone before it counts.
         self._looks_long = items == 0 or seconds / items >= _LONG_ITEM_SECONDS
         if not self._looks_long:
             self._add(items, seconds)
@@ -189,7 +187,8 @@ class Serial:
                 yield value
                 del value
                 short = short + 1 if seconds < _LONG_ITEM_SECONDS else 0
-                if short >= 4:
+                if short >= _SHORT_IN_A_ROW:
+                    self._looks_long = False
                     ended = False
                     return
                 if self.seconds >= look_at:
@@ -202,22 +201,34 @@ class Serial:
         finally:
             self.ended = ended
 
-    def _stretch(self, most: int) -> Iterator[Any]:
-        """Run up to `most` items."""
+    def _unwatched(self) -> Iterator[Any]:
+        """Run items with a look at the clock every few, for `_UNWATCHED_SECONDS` or until they turn out long."""
         function, source, attempt = self._function, self._source, self._attempt
-        before, began = source.index, perf_counter()
+        before = good = source.index
+        began = last = perf_counter()
         ended = True
         try:
-            for item in islice(source.iterator, most):
-                value = function(item) if attempt is None else attempt(item, source.index)
-                source.index += 1
-                yield value
-            ended = source.index - before < most
+            while last - began < _UNWATCHED_SECONDS:
+                for item in islice(source.iterator, _UNWATCHED_ITEMS):
+                    value = function(item) if attempt is None else attempt(item, source.index)
+                    source.index += 1
+                    yield value
+                now = perf_counter()
+                done = source.index - good
+                if not done:
+                    return
+                if now - last >= done * _LONG_ITEM_SECONDS:
+                    # These few are left out of what is known: the time between two `next()` is in it.
+                    self._looks_long = True
+                    break
+                good, last = source.index, now
+            ended = False
         except StopIteration:
             return
         finally:
             self.ended = ended
-            self._add_stretch(source.index - before, perf_counter() - began)
+            if good > before:
+                self._add(good - before, last - began)
 
     def _watched_stretch(self, flag: list[bool]) -> Iterator[Any]:
         """Run items until the flag is up."""
@@ -255,7 +266,7 @@ class Serial:
         began = perf_counter()
         ended = True
         try:
-            for index, item in enumerate(source.iterator, before + 1):
+            for index, item in enumerate(source.iterator, before + 1):  # noqa: B007 - read in `finally`
                 yield function(item)
                 if flag:
                     ended = False
@@ -286,7 +297,7 @@ class Serial:
             self._add_stretch(source.index - before, perf_counter() - began)
 
 
-_EXACT_HINTS = (type(iter([])), type(iter(())), type(iter(range(0))))
+_EXACT_HINTS: tuple[type, ...] = (type(iter([])), type(iter(())), type(iter(range(0))))
 
 
 class _Watch:
@@ -297,7 +308,7 @@ class _Watch:
         self._over = Lock()
         self._thread: Thread | None = None
 
-    def __enter__(self) -> _Watch:
+    def __enter__(self) -> _Watch:  # noqa: PYI034 - typing.Self is newer than CPython 3.10
         self._over.acquire()
         return self
 

@@ -37,7 +37,7 @@ class Source:
         elif strict:
             self.iterator = zip(*self._iterators, strict=True)
         else:
-            self.iterator = zip(*self._iterators)
+            self.iterator = zip(*self._iterators, strict=False)
         self.index = 0
         self.error: Exception | None = None
         self._total: int | None = None
@@ -49,7 +49,7 @@ class Source:
         if self.error is None:
             try:
                 items.extend(islice(self.iterator, count))  # keeps what came before an error
-            except Exception as error:  # the user's iterator
+            except Exception as error:  # noqa: BLE001 - the user's iterator
                 self.error = error
         self.index += len(items)
         return items
@@ -72,7 +72,7 @@ class Source:
             self._total_known = True
             try:
                 self._total = min(map(len, self._iterables))  # type: ignore[arg-type]
-            except Exception:  # no length, or the user's __len__ failed: it is only a hint
+            except Exception:  # noqa: BLE001 - no length, or the user's __len__ failed: it is only a hint
                 self._total = None
             if self._total is not None and any(map(_is_iterator, self._iterables)):
                 self._total = None

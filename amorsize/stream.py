@@ -54,7 +54,7 @@ def start(
     """
     backend = _backend_name(options)
     call = Call(function, Source(iterables, strict=strict), options, backend, star or len(iterables) > 1)
-    stream: Stream[R] = Stream.from_iterable(_Phases(call.phases()))
+    stream: Stream[R] = Stream.from_iterable(_Phases(call.phases()))  # type: ignore[assignment]  # as its subclass
     stream._call = call
     return stream
 

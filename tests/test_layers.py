@@ -79,9 +79,7 @@ def test_every_module_has_a_floor():
 def test_imports_point_down(path):
     """No module imports a layer above its own, or beside it, wherever the import stands."""
     own = layer_of(path)
-    wrong = [
-        f"line {line}: {layer}" for layer, line in own_layers(path) if layer != own and RANK[layer] >= RANK[own]
-    ]
+    wrong = [f"line {line}: {layer}" for layer, line in own_layers(path) if layer != own and RANK[layer] >= RANK[own]]
 
     assert wrong == []
 

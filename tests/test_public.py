@@ -102,7 +102,7 @@ def test_the_examples_in_docstrings_are_true(module):
 def test_importing_loads_nothing_heavy(python):
     """`import amorsize` loads none of the modules that cost milliseconds."""
     # What the interpreter's own start loads (an editable install's finder, coverage) is not ours.
-    code = "import sys, json; before = {*sys.modules}; import amorsize; print(json.dumps([*sys.modules.keys() - before]))"
+    code = "import sys, json; old = {*sys.modules}; import amorsize; print(json.dumps([*sys.modules.keys() - old]))"
     child = python("-c", code)
 
     assert child.stderr == ""

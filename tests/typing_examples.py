@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import amorsize
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
     from pathlib import Path
 
     from typing_extensions import assert_type
@@ -55,6 +55,8 @@ def over(path: str, size: int) -> bytes:
 
 
 class Cart:
+    """Has a decorated method."""
+
     @amorsize.parallelize
     def price(self, amount: int, count: int = 1) -> float:
         return amount * count
@@ -84,8 +86,7 @@ if TYPE_CHECKING:
     amorsize.parallelize(n_jobs="2")  # type: ignore[call-overload]
 
     # Backends as objects.
-    with ThreadPoolExecutor() as executor:
-        amorsize.map(one, numbers, backend=executor)
+    amorsize.map(one, numbers, backend=ThreadPoolExecutor())
 
     # The iterator is more than one.
     with amorsize.map(one, numbers) as stream:

@@ -53,7 +53,7 @@ class Failed(NamedTuple):
         tries: how often it was started.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody needs here
     error: BaseException
     tries: int
 
