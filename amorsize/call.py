@@ -15,13 +15,14 @@ from .measure import machine
 from .measure.sampling import Running
 from .plan.profile import Limits, WorkProfile
 from .serial import Attempt, Serial, apply_star, plain
+from .understudy import Understudy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from .dispatch.backend import Backend
-    from .dispatch.run import Failed, Pace
+    from .dispatch.run import Failed, Pace, Run
     from .options import Options
     from .plan.planner import Plan
     from .source import Source
@@ -30,6 +31,8 @@ __all__ = ["Call", "in_daemon"]
 
 # Less work than this is not worth a look at cache or machine, which cost about as much on a first call.
 _SILENT_SECONDS = 200e-6
+# A first item shorter than this is not worth a second look, whatever workers cost.
+_LONG_FIRST_SECONDS = 0.010
 # After workers turned out not to help, so much serial work must pass before they are thought of again.
 _PATIENCE_SECONDS = 0.1
 
@@ -166,13 +169,53 @@ class Call:
             serial = self._serial = Serial(
                 self._function, self._source, star=self._star, leave=self._leave, attempt=self._attempt()
             )
-            yield from serial.phases()
+            understudy = self._understudy()
+            if understudy is not None:
+                yield serial.first_item(understudy)
+            if understudy is not None and understudy.run is not None and not serial.ended:
+                understudy.run.widen()
+                yield from self._finish(understudy.run)
+            elif not serial.ended:
+                yield from serial.phases()
             self._running.merge(serial.running)
             self._serial_seconds += serial.seconds
-            self._over = serial.ended
-            if not serial.ended:
+            self._over = self._over or serial.ended
+            if not self._over and (understudy is None or understudy.run is None):
                 yield from self._on_workers("processes")
         self._remember()
+
+    def _understudy(self) -> Understudy | None:
+        """Return what is to stand beside the first item; None if nothing may."""
+        remaining = self._source.remaining()
+        if self._source.index or self._looked_up or remaining is None or remaining < 2:
+            return None
+        limits = self._limits()
+        if (limits.n_jobs or machine.cores()) < 2:
+            return None
+        # A second thread runs by then, so a fork is out.
+        method = machine.configured_start_method(self._options.start_method)
+        if method == "fork":
+            if self._options.start_method == "fork":
+                return None
+            method = machine.threaded_start_method()
+        profile = machine.machine_profile(method)
+        return Understudy(partial(self._begin_beside, method), max(_LONG_FIRST_SECONDS, profile.seconds_first_start))
+
+    def _begin_beside(self, method: str) -> Run:
+        """Start workers on the items behind the first one, which keeps one core busy itself."""
+        self._start_method = method
+        width = self._width()
+        self.plan = _as_found(width, self._options.chunksize)
+        backend = self._open("processes", max(1, width - 1))
+        return self._run_on(backend, width)
+
+    def _finish(self, run: Run) -> Iterator[Iterable[Any]]:
+        yield from run
+        if run.withdrawn is None:
+            self._over = True
+        else:
+            # Each time it was not worth it, the next try has to look better.
+            self._be_patient(max(_PATIENCE_SECONDS, 4 * self._patience_seconds))
 
     def _known_to_pay(self) -> bool:
         """Look the function up once; say whether what is known makes workers the plan."""
@@ -287,13 +330,10 @@ class Call:
 
     def _on_workers(self, name: str) -> Iterator[Iterable[Any]]:
         """Run on workers until the input is over or, under "auto", they turn out not to help."""
-        from .dispatch.run import Pace, Run
-
         auto = self._backend == "auto"
         n_jobs = self._width()
         if self.plan is None:
             self.plan = _as_named(name, n_jobs, self._options.chunksize)
-        started = machine.machine_profile(self._method(), warm_workers=_warm_workers())
         try:
             backend = self._open(name, n_jobs)
         except SerializationError as error:
@@ -302,25 +342,25 @@ class Call:
             warnings.warn(f"amorsize stays in one process: {error}", RuntimeWarning, stacklevel=2)
             self._be_patient(float("inf"))
             return
+        yield from self._finish(self._run_on(backend, n_jobs))
+
+    def _run_on(self, backend: Backend, n_jobs: int) -> Run:
+        from .dispatch.run import Pace, Run
+
         if self._pace is None:
             self._pace = Pace()
         self._pace.seconds_per_item = self._expected_seconds_per_item()
-        run = Run(
+        profile = machine.machine_profile(self._method())
+        return Run(
             backend,
             self._source,
             self._options,
             n_jobs,
             self._pace,
             self.failures,
-            self._one_item() if auto else None,
-            0.0 if started.warm_workers else started.seconds_first_start,
+            self._one_item() if self._backend == "auto" else None,
+            profile.seconds_first_start,
         )
-        yield from run
-        if run.withdrawn is None:
-            self._over = True
-        else:
-            # Each time it was not worth it, the next try has to look better.
-            self._be_patient(max(_PATIENCE_SECONDS, 4 * self._patience_seconds))
 
     def _be_patient(self, seconds: float) -> None:
         self._patience_seconds = seconds
@@ -386,6 +426,13 @@ def _as_named(name: str, n_jobs: int, chunksize: int | None) -> Plan:
     from .plan.planner import Plan
 
     return Plan(name, n_jobs, chunksize or 1, 0.0, 0.0, f"{name}: it was asked for by name")
+
+
+def _as_found(n_jobs: int, chunksize: int | None) -> Plan:
+    from .plan.planner import Plan
+
+    reason = f"{n_jobs} workers: the first item took long enough to start them beside it"
+    return Plan("processes", n_jobs, chunksize or 1, 0.0, 0.0, reason)
 
 
 def _warm_workers() -> int:

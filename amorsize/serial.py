@@ -24,6 +24,7 @@ from .measure.sampling import Running
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from .source import Source
 
@@ -133,6 +134,23 @@ class Serial:
         """The newest items' mean seconds: what ran in about the last half of the time counts, the rest fades."""
         return 1.0 / self._items_per_second if self._items_per_second else 0.0
 
+    def first_item(self, beside: AbstractContextManager[object]) -> Iterator[Any]:
+        """Run one item under the clock, `beside` entered around it."""
+        source, attempt = self._source, self._attempt
+        self.ended = True
+        for item in islice(source.iterator, 1):
+            source.index += 1
+            began = perf_counter()
+            try:
+                with beside:
+                    value = self._function(item) if attempt is None else attempt(item, source.index - 1)
+            except StopIteration:
+                return
+            self._add(1, perf_counter() - began)
+            self.recent.append((item, value))
+            self.ended = False
+            yield value
+
     def phases(self) -> Iterator[Iterator[Any]]:
         """Yield generators of results, each to be iterated to its end before the next is asked for."""
         while True:
@@ -176,9 +194,9 @@ class Serial:
         try:
             for item in source.iterator:
                 began = perf_counter()
-                value = function(item) if attempt is None else attempt(item, source.index)
-                seconds = perf_counter() - began
                 source.index += 1
+                value = function(item) if attempt is None else attempt(item, source.index - 1)
+                seconds = perf_counter() - began
                 self._add(1, seconds)
                 recent.append((item, value))
                 if len(recent) > _KEPT:

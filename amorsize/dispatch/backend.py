@@ -99,6 +99,9 @@ class Backend(Protocol):
     def wait(self, timeout: float | None = None) -> list[Done | Lost | Refused]:
         """Block until something happened, or for `timeout` seconds, and return the events."""
 
+    def widen(self, n_jobs: int) -> None:
+        """Allow `n_jobs` workers from now on."""
+
     def any_ready(self) -> bool:
         """Say whether some worker has finished starting. Looks, but does not wait."""
 

@@ -261,6 +261,10 @@ class Lease:
         """Number of workers."""
         return self._n_jobs
 
+    def widen(self, n_jobs: int) -> None:
+        """Allow `n_jobs` workers from now on; further ones start when there is a chunk for them."""
+        self._n_jobs = n_jobs
+
     def any_ready(self) -> bool:
         if not any(worker.ready for worker in self._workers):
             self._pump(0.0)

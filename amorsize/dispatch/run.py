@@ -127,6 +127,7 @@ class Run:
         self._working_seconds = 0.0
         self._judged_seconds = 0.0
         self._judged_seconds = 0.0
+        self._held = False
         self._backlog: deque[Chunk] = deque()
         self._pieces: dict[int, _Piece] = {}
         self._next = source.index
@@ -169,6 +170,23 @@ class Run:
             raise
         finally:
             backend.close()
+
+    def step(self, timeout: float) -> None:
+        """Keep the workers fed, and take in what they say within `timeout` seconds; no item runs in the caller."""
+        self._held = True
+        self._fill()
+        if self._backend.busy():
+            for event in self._backend.wait(timeout):
+                self._take(event)
+        self._held = False
+
+    def widen(self) -> None:
+        """Use all the workers that the run is meant for; it may have begun with fewer."""
+        self._backend.widen(self._n_jobs)
+
+    def close(self) -> None:
+        """Give up a run that nobody will iterate."""
+        self._backend.kill()
 
     def _fill(self) -> None:
         """Submit what there is room for."""
@@ -259,6 +277,10 @@ class Run:
         return Chunk(first, items)
 
     def _keep_here(self, chunk: Chunk, refusal: Unsendable) -> None:
+        if self._held:
+            self.withdrawn = str(refusal)
+            self._requeue(chunk)
+            return
         at = refusal.index - chunk.first
         if chunk.items[at + 1 :]:
             self._backlog.appendleft(Chunk(refusal.index + 1, chunk.items[at + 1 :]))

@@ -82,6 +82,9 @@ class StockPool:
         self._closed = False
         self._broken = False
 
+    def widen(self, n_jobs: int) -> None:
+        self._n_jobs = n_jobs  # a standard Pool keeps its width; only the chunks under way may be more
+
     def any_ready(self) -> bool:
         return True  # a standard Pool does not tell
 

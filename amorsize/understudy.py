@@ -1,0 +1,74 @@
+"""Workers that take over the items behind a first one that turns out long.
+
+Nothing is known of the first item until it has run. So a second thread waits beside it: as long as starting workers
+would take, and no longer. If the item still runs then, the thread starts workers and gives them the following items;
+when the item is done, the caller takes the run over where the thread left it. By the ski-rental argument, waiting for
+the price of a start before paying it costs at most twice what knowing would have.
+
+The input must have a length: only such an input may be read ahead of an item that has not returned.
+"""
+
+from __future__ import annotations
+
+from threading import Event, Thread
+
+from .log import debug
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from .dispatch.run import Run
+
+__all__ = ["Understudy"]
+
+# Longer: the caller, done with its item, waits up to this long for the thread. Shorter: more wake-ups for nothing.
+_STEP_SECONDS = 0.01
+
+
+class Understudy:
+    """Use in a `with` block around the first item; afterwards `run` is the run that was begun, or None.
+
+    Args:
+        begin: starts workers on the following items and returns the run. Called in the thread, at most once.
+        delay_seconds: how long the first item may take before that.
+    """
+
+    def __init__(self, begin: Callable[[], Run], delay_seconds: float) -> None:
+        self.run: Run | None = None
+        self._begin = begin
+        self._delay_seconds = delay_seconds
+        self._over = Event()
+        self._error: BaseException | None = None
+        self._thread = Thread(target=self._stand_by, name="amorsize-understudy", daemon=True)
+
+    def __enter__(self) -> Understudy:  # noqa: PYI034 - typing.Self is newer than CPython 3.10
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        if error is not None and self.run is not None:
+            self.run.close()
+        elif error is None and self._error is not None:
+            raise self._error
+
+    def _stand_by(self) -> None:
+        if self._over.wait(self._delay_seconds):
+            return
+        try:
+            run = self._begin()
+        except Exception as error:  # noqa: BLE001 - only an attempt: the caller goes on and meets the cause itself
+            debug("no workers beside the first item: %r", error)
+            return
+        self.run = run
+        try:
+            while not self._over.is_set():
+                run.step(_STEP_SECONDS)
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+            run.close()
+            self._error = error
