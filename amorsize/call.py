@@ -19,7 +19,7 @@ from .understudy import Understudy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from .dispatch.backend import Backend
     from .dispatch.run import Failed, Pace, Run
@@ -169,20 +169,27 @@ class Call:
             serial = self._serial = Serial(
                 self._function, self._source, star=self._star, leave=self._leave, attempt=self._attempt()
             )
-            understudy = self._understudy()
-            if understudy is not None:
-                yield serial.first_item(understudy)
-            if understudy is not None and understudy.run is not None and not serial.ended:
-                understudy.run.widen()
-                yield from self._finish(understudy.run)
-            elif not serial.ended:
+            run = yield from self._first_item(serial)
+            if run is None and not serial.is_over():
                 yield from serial.phases()
             self._running.merge(serial.running)
             self._serial_seconds += serial.seconds
-            self._over = self._over or serial.ended
-            if not self._over and (understudy is None or understudy.run is None):
+            if serial.is_over():
+                self._over = True
+            elif run is not None:
+                run.widen()
+                yield from self._finish(run)
+            else:
                 yield from self._on_workers("processes")
         self._remember()
+
+    def _first_item(self, serial: Serial) -> Generator[Iterable[Any], None, Run | None]:
+        """Run the first item with an understudy beside it, if one may; return the run that it began."""
+        understudy = self._understudy()
+        if understudy is None:
+            return None
+        yield serial.first_item(understudy)
+        return understudy.run
 
     def _understudy(self) -> Understudy | None:
         """Return what is to stand beside the first item; None if nothing may."""

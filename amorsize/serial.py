@@ -134,6 +134,10 @@ class Serial:
         """The newest items' mean seconds: what ran in about the last half of the time counts, the rest fades."""
         return 1.0 / self._items_per_second if self._items_per_second else 0.0
 
+    def is_over(self) -> bool:
+        """Say whether nothing is left to do, here or elsewhere."""
+        return self.ended
+
     def first_item(self, beside: AbstractContextManager[object]) -> Iterator[Any]:
         """Run one item under the clock, `beside` entered around it."""
         source, attempt = self._source, self._attempt

@@ -18,7 +18,7 @@ FLOORS = (
     {"cache"},
     {"dispatch", "report"},
     {"source"},
-    {"serial"},
+    {"serial", "understudy"},
     {"call"},
     {"stream"},
     {"optimize"},

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from hashlib import sha256
 from types import MethodType
 from typing import Any, NamedTuple
 from weakref import ref
@@ -19,9 +18,20 @@ from amorsize.cache.describe import Walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from amorsize.cache.describe import Facts
+    from hashlib import sha256
 
-__all__ = ["DIGITS", "fingerprint", "forget"]
+    from amorsize.cache.describe import Facts
+else:
+    # As the standard library's own `random` does: hashlib would load OpenSSL, 3.5 ms of every program's start.
+    try:
+        from _sha2 import sha256
+    except ImportError:
+        try:
+            from _sha256 import sha256  # CPython before 3.12
+        except ImportError:
+            from hashlib import sha256
+
+__all__ = ["DIGITS", "fingerprint", "forget", "remembers"]
 
 DIGITS = 16
 # Functions remembered at once. Fewer: a program that maps more functions describes them again, tens of microseconds
@@ -70,8 +80,8 @@ def fingerprint(func: Any) -> str:
         return _digits(b"partial", fingerprint(func.func).encode(), walk.part(func.args), walk.part(func.keywords))
     if kind is MethodType:
         return _digits(b"method", fingerprint(func.__func__).encode(), walk.part(func.__self__))
-    if kind.__module__.startswith("amorsize."):  # a decorated function of ours costs what the plain one costs
-        return fingerprint(func.__wrapped__)
+    if hasattr(kind, "_amorsize_function"):  # a decorated function of ours costs what the plain one costs
+        return fingerprint(func._amorsize_function)
     digits = _digits(walk.part(func))
     _remember(func, digits, tuple(walk.facts))
     return digits
@@ -79,6 +89,8 @@ def fingerprint(func: Any) -> str:
 
 def remembers(func: Any) -> bool:
     """Say whether this very function object was fingerprinted before, so that doing it again costs near nothing."""
+    while type(func) is partial:
+        func = func.func
     remembered = _remembered.get(id(func))
     return remembered is not None and remembered.function() is func
 

@@ -1,0 +1,179 @@
+"""What the benchmarks run: worker functions, and inputs whose items take a known time.
+
+Work for a processor is a fixed number of turns of an empty loop, not a wait for a clock: two workers on one core then
+take twice as long, as real work does. How many turns a second holds is measured once by the process that compares
+(`turns_per_second`) and told to every contender, so that all run the same loop. Only the probes sleep.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from itertools import repeat
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["PROBES", "WORKLOADS", "Workload", "inflate", "nap", "noop", "spin", "spin_on", "turns_per_second"]
+
+BLOB_BYTES = 200_000
+WAITED = 2  # workers that the probes' lower bounds are for
+WIDE = 8  # and those of the heavy-tailed one
+
+
+def noop(item: object) -> object:
+    """Do nothing."""
+    return item
+
+
+def spin(turns: int) -> int:
+    """Keep a processor busy for so many turns."""
+    for _ in repeat(None, turns):
+        pass
+    return turns
+
+
+def nap(seconds: float) -> float:
+    """Sleep, or return at once for no seconds."""
+    if seconds:
+        time.sleep(seconds)
+    return seconds
+
+
+def checksum(blob: bytes) -> int:
+    """Read a large input once, which takes far less than sending it."""
+    return crc32(blob)
+
+
+def spin_on(work: tuple[int, bytes]) -> int:
+    """Take a large input, and keep a processor busy."""
+    turns, blob = work
+    return spin(turns) + len(blob)
+
+
+def inflate(turns: int) -> bytes:
+    """Keep a processor busy, and return a large result."""
+    spin(turns)
+    return bytes(BLOB_BYTES)
+
+
+def turns_per_second() -> float:
+    """Return how many turns of `spin` a second of processor time holds: the quickest of some tries."""
+    turns, best = 200_000, float("inf")
+    for _ in range(20):
+        began = time.process_time()
+        spin(turns)
+        best = min(best, time.process_time() - began)
+    return turns / best
+
+
+class Workload(NamedTuple):
+    """A function and its input.
+
+    Attributes:
+        name: what the tables call it.
+        function: takes one item; importable, so that every contender can send it.
+        n_items: how many items there are.
+        make: given turns a second, returns the input: what is iterated once, or many times.
+        anew: whether each call needs an input of its own, as a generator does.
+        n_jobs: workers a contender is given; None for one a core.
+        seconds: item times where they are known by themselves, as naps are; None else.
+    """
+
+    name: str
+    function: Callable[..., object]
+    n_items: int
+    make: Callable[[float], Iterable[object]]
+    anew: bool = False
+    n_jobs: int | None = None
+    seconds: tuple[float, ...] | None = None
+
+    @property
+    def least_seconds(self) -> float:
+        """No schedule is done sooner, were all times known: the even share, or the longest item."""
+        times, n_jobs = self.seconds or (), self.n_jobs or 1
+        return max(sum(times) / n_jobs, *times)
+
+    @property
+    def greedy_seconds(self) -> float:
+        """What handing items out one by one, in order and for nothing, would take: all that can be done unknowing."""
+        ends = [0.0] * (self.n_jobs or 1)
+        for seconds in self.seconds or ():
+            ends[ends.index(min(ends))] += seconds
+        return max(ends)
+
+
+def even(name: str, n_items: int, seconds: float) -> Workload:
+    """Return a workload of equal items."""
+    return Workload(name, spin, n_items, lambda turns: [round(turns * seconds)] * n_items)
+
+
+def uneven(name: str, seconds: list[float]) -> Workload:
+    """Return a workload of items of these times."""
+    return Workload(name, spin, len(seconds), lambda turns: [round(turns * each) for each in seconds])
+
+
+def blobs(count: int) -> list[bytes]:
+    """Return large items, each an object of its own."""
+    return [bytes([number % 256]) * BLOB_BYTES for number in range(count)]
+
+
+def probe(name: str, seconds: list[float], n_jobs: int = WAITED) -> Workload:
+    """Return a workload of naps."""
+    return Workload(name, nap, len(seconds), lambda _: seconds, n_jobs=n_jobs, seconds=tuple(seconds))
+
+
+def pareto(count: int, mean: float, shape: float, seed: int) -> list[float]:
+    """Return the same heavy-tailed times on every call."""
+    chance = random.Random(seed)  # noqa: S311 - item times are no secret
+    times = [chance.paretovariate(shape) for _ in range(count)]
+    return [each * mean * count / sum(times) for each in times]
+
+
+def with_giant(at: int) -> list[float]:
+    """Return 400 items of 3 ms, and one of 0.6 s at place `at`."""
+    times = [0.003] * 400
+    times.insert(at, 0.6)
+    return times
+
+
+_CHANCE = random.Random(1)  # noqa: S311 - item times are no secret
+_ANY_ORDER = [_CHANCE.uniform(0, 2e-3) for _ in range(600)]
+_NAPS = [_CHANCE.uniform(0, 8e-3) for _ in range(400)]
+
+# The quick ones first: what they leave of the time is the others'.
+WORKLOADS = (
+    Workload("no-op x 100", noop, 100, lambda _: range(100)),
+    even("3 items of 2 ms", 3, 2e-3),
+    Workload("no-op x 1,000,000", noop, 1_000_000, lambda _: range(1_000_000)),
+    even("1 us x 100,000", 100_000, 1e-6),
+    Workload("200 kB in x 200", checksum, 200, lambda _: blobs(200)),
+    Workload("200 kB out x 200", inflate, 200, lambda _: [0] * 200),
+    Workload("200 kB in, 2 ms x 200", spin_on, 200, lambda turns: [(round(turns * 2e-3), b) for b in blobs(200)]),
+    Workload("200 kB out, 2 ms x 200", inflate, 200, lambda turns: [round(turns * 2e-3)] * 200),
+    uneven("heavy-tailed x 500", pareto(500, 1e-3, 1.5, seed=3)),
+    uneven("ascending to 2 ms x 600", sorted(_ANY_ORDER)),
+    uneven("descending from 2 ms x 600", sorted(_ANY_ORDER, reverse=True)),
+    Workload("generator of 1 ms x 600", spin, 600, lambda turns: (round(turns * 1e-3) for _ in range(600)), anew=True),
+    even("10 us x 100,000", 100_000, 10e-6),
+    even("100 us x 10,000", 10_000, 100e-6),
+    even("50 ms x 20", 20, 50e-3),
+    probe("probe A / 4 (naps)", [0.0] * 20_000 + [0.025] * 40),
+    probe("probe B / 2 (naps)", [0.15] * 10 + [1e-3] * 1_000),
+    even("1 ms x 2,000", 2_000, 1e-3),
+    even("4 items of 1 s", 4, 1.0),
+)
+
+PROBES = (
+    probe("A: 20,000 free, then 40 of 0.1 s", [0.0] * 20_000 + [0.1] * 40),
+    probe("B: 10 of 0.3 s, then 2,000 of 1 ms", [0.3] * 10 + [1e-3] * 2_000),
+    probe("heavy-tailed x 400", pareto(400, 0.02, 1.5, seed=3), n_jobs=WIDE),
+    probe("heavy-tailed, free x 20,000 first", [0.0] * 20_000 + pareto(400, 0.02, 1.5, seed=4), n_jobs=WIDE),
+    probe("one giant first", with_giant(0)),
+    probe("one giant in the middle", with_giant(200)),
+    probe("one giant last", with_giant(400)),
+    probe("ascending to 8 ms x 400", sorted(_NAPS)),
+    probe("descending from 8 ms x 400", sorted(_NAPS, reverse=True)),
+)
