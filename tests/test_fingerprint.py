@@ -12,6 +12,7 @@ import weakref
 
 import pytest
 
+from amorsize import parallelize
 from amorsize.cache import bytecode, describe, fingerprint
 from amorsize.cache.fingerprint import forget
 

@@ -1,8 +1,9 @@
-"""The messages between the caller and one worker: their layout, and the two ways to read and write them.
+"""The messages between the caller and one worker: their layout, and how both sides read and write them.
 
 Every message is a fixed head (kind, length) and a body. The caller never blocks on a socket: it writes what fits and
-reads what is there (`Outbox`, `Inbox`), so a worker that is stuck in a write cannot stop it. The worker blocks
-(`receive`, `send`), for it has nothing else to do.
+reads what is there (`Outbox`, `Inbox`), so a worker that is stuck in a write cannot stop it. The worker blocks in
+`send`, and in `Inbox.read` only after it was told that there is something to read. Small messages that wait together
+are written by one call and read by one call: with them, calls to the system are most of the cost.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator, Sequence
 
-__all__ = ["CHUNK", "EXIT", "FUNCTION", "FUNCTIONS_KEPT", "READY", "REFUSED", "RESULTS"]
-__all__ += ["ChunkHead", "Inbox", "Outbox", "ResultsHead", "receive", "send"]
+__all__ = ["CHUNK", "EXIT", "FUNCTION", "READY", "REFUSED", "RESULTS"]
+__all__ += ["CHUNK_HEAD", "READY_BODY", "RESULTS_HEAD"]
+__all__ += ["ChunkHead", "Inbox", "KeptFunctions", "Outbox", "ResultsHead", "send"]
 
 FUNCTION, CHUNK, EXIT, READY, RESULTS, REFUSED = range(6)
-# Both sides drop the oldest function beyond this many, so the caller knows what a worker still has.
-FUNCTIONS_KEPT = 32
 
 _HEAD = Struct("<BQ")
 # Buffers below this are joined before they are written: a copy costs less than a call.
 _JOIN_BYTES = 1 << 16
+# What is read at once. A longer body gets a buffer of its own, so that it is not copied.
+_READ_BYTES = 1 << 16
 
 
 class ChunkHead(NamedTuple):
@@ -42,7 +44,7 @@ class ChunkHead(NamedTuple):
 
     call: int
     first: int
-    count: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs here
     slice_seconds: float
     stop_at_error: bool
     function: bytes
@@ -52,7 +54,6 @@ class ResultsHead(NamedTuple):
     """What precedes some results of a chunk.
 
     Attributes:
-        call: number of the call.
         first: position of the first result in the input.
         count: number of results.
         unstarted: number of items of the chunk that will not be run by this worker; only the last message counts.
@@ -63,9 +64,8 @@ class ResultsHead(NamedTuple):
         errors: length of the pickled errors that follow the head, before the results.
     """
 
-    call: int
     first: int
-    count: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs here
     unstarted: int
     last: bool
     seconds: float
@@ -74,10 +74,10 @@ class ResultsHead(NamedTuple):
     errors: int
 
 
-# Seconds from the caller's order to start the worker until it could take a chunk.
+CHUNK_HEAD = Struct("<qqQd?16s")
+RESULTS_HEAD = Struct("<qQQ?ddQQ")
+# Seconds from the order to start a worker until it was ready.
 READY_BODY = Struct("<d")
-CHUNK_HEAD = Struct("<QQQd?16s")
-RESULTS_HEAD = Struct("<QQQQ?ddQQ")
 
 
 def head(kind: int, buffers: Sequence[bytes]) -> bytes:
@@ -87,112 +87,142 @@ def head(kind: int, buffers: Sequence[bytes]) -> bytes:
 
 def send(sock: socket.socket, kind: int, buffers: Sequence[bytes]) -> None:
     """Write one message and block until it is written."""
-    for buffer in _joined(head(kind, buffers), buffers):
-        sock.sendall(buffer)
-
-
-def receive(sock: socket.socket) -> tuple[int, memoryview]:
-    """Read one message, blocking. Raises EOFError when the other end is closed."""
-    kind, length = _HEAD.unpack(_exactly(sock, _HEAD.size))
-    return kind, _exactly(sock, length)
-
-
-def _exactly(sock: socket.socket, length: int) -> memoryview:
-    view = memoryview(bytearray(length))
-    at = 0
-    while at < length:
-        got = sock.recv_into(view[at:])
-        if not got:
-            raise EOFError("the other end is closed")
-        at += got
-    return view
-
-
-def _joined(first: bytes, buffers: Sequence[bytes]) -> Iterator[bytes]:
-    small = [first]
+    small = [head(kind, buffers)]
     for buffer in buffers:
         if len(buffer) < _JOIN_BYTES:
             small.append(buffer)
             continue
-        yield b"".join(small)
-        small = []
-        yield buffer
+        sock.sendall(b"".join(small))
+        small.clear()
+        sock.sendall(buffer)
     if small:
-        yield b"".join(small)
+        sock.sendall(b"".join(small))
 
 
 class Outbox:
-    """Bytes on their way to a worker that may not be reading."""
+    """Messages on their way to a worker that may not be reading."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._waiting: deque[memoryview] = deque()
+        self._waiting: deque[bytes | memoryview] = deque()
 
     def put(self, kind: int, buffers: Sequence[bytes]) -> None:
-        """Add one message and write as much as fits now. Raises OSError when the worker is gone."""
-        self._waiting.extend(map(memoryview, _joined(head(kind, buffers), buffers)))
-        self.flush()
+        """Add one message; nothing is written before `flush`."""
+        self._waiting.append(head(kind, buffers))
+        self._waiting.extend(buffers)
 
     def flush(self) -> None:
         """Write what fits now. Raises OSError when the worker is gone."""
         waiting = self._waiting
         while waiting:
+            piece = self._joined() if len(waiting) > 1 else waiting[0]
             try:
-                sent = self._sock.send(waiting[0])
+                sent = self._sock.send(piece)
             except BlockingIOError:
                 return
-            if sent < len(waiting[0]):
-                waiting[0] = waiting[0][sent:]
-            else:
+            if sent == len(piece):
                 waiting.popleft()
+            else:
+                waiting[0] = memoryview(piece)[sent:]
+
+    def _joined(self) -> bytes | memoryview:
+        """Make one piece of the small ones in front, and return the first piece."""
+        waiting = self._waiting
+        small: list[bytes | memoryview] = []
+        size = 0
+        while waiting and size + len(waiting[0]) < _JOIN_BYTES:
+            small.append(waiting.popleft())
+            size += len(small[-1])
+        if small:
+            waiting.appendleft(small[0] if len(small) == 1 else b"".join(small))
+        return waiting[0]
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
 
 class Inbox:
-    """Bytes from a worker, as whole messages."""
+    """Bytes from the other side, as whole messages."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._head = bytearray()
+        self._ahead = memoryview(bytearray(_READ_BYTES))
+        self._start = self._stop = 0
         self._body: memoryview | None = None
         self._kind = 0
         self._at = 0
 
-    def messages(self) -> Iterator[tuple[int, memoryview]]:
-        """Yield the messages that have arrived whole. Raises EOFError when the worker is gone."""
-        while True:
-            if self._body is None:
-                if not self._read_heads():
-                    return
-            elif self._at < len(self._body):
-                got = self._receive(self._body[self._at :])
-                if not got:
-                    return
-                self._at += got
-            if self._body is not None and self._at == len(self._body):
-                body, self._body = self._body, None
-                yield self._kind, body
-
-    def _read_heads(self) -> bool:
-        piece = bytearray(_HEAD.size - len(self._head))
-        got = self._receive(memoryview(piece))
-        self._head += piece[:got]
-        if len(self._head) < _HEAD.size:
+    def read(self) -> bool:
+        """Read once what is there; say whether anything was. Raises EOFError when the other end is closed."""
+        if self._body is not None:
+            free = self._body[self._at :]
+        else:
+            if self._start:
+                left = self._stop - self._start
+                if left:
+                    self._ahead[:left] = self._ahead[self._start : self._stop]
+                self._start, self._stop = 0, left
+            free = self._ahead[self._stop :]
+        try:
+            got = self._sock.recv_into(free)
+        except BlockingIOError:
             return False
-        self._kind, length = _HEAD.unpack(self._head)
-        self._head.clear()
-        self._body, self._at = memoryview(bytearray(length)), 0
+        except OSError as error:
+            raise EOFError("the other end is gone") from error
+        if not got:
+            raise EOFError("the other end is closed")
+        if self._body is not None:
+            self._at += got
+        else:
+            self._stop += got
         return True
 
-    def _receive(self, view: memoryview) -> int:
-        try:
-            got = self._sock.recv_into(view)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            raise EOFError("the worker is gone") from error
-        if not got:
-            raise EOFError("the worker is gone")
-        return got
+    def messages(self) -> Iterator[tuple[int, memoryview]]:
+        """Yield what has been read whole: kind and body. A body is valid until the next one is asked for."""
+        if self._body is not None:
+            if self._at < len(self._body):
+                return
+            body, self._body = self._body, None
+            yield self._kind, body
+            del body
+        ahead = self._ahead
+        while self._stop - self._start >= _HEAD.size:
+            kind, length = _HEAD.unpack_from(ahead, self._start)
+            begin = self._start + _HEAD.size
+            if begin + length <= self._stop:
+                self._start = begin + length
+                yield kind, ahead[begin : begin + length]
+                continue
+            if _HEAD.size + length > len(ahead):
+                self._kind, self._at = kind, self._stop - begin
+                self._body = memoryview(bytearray(length))
+                self._body[: self._at] = ahead[begin : self._stop]
+                self._start = self._stop = 0
+            return
+
+
+class KeptFunctions:
+    """Which functions a worker keeps. Both sides keep this account, so that the caller knows what to send again.
+
+    Bounded in number and in bytes, for a function may be bound to large data; the newest is kept whatever its size.
+    """
+
+    # Fewer: a program that maps several functions in turn sends them again. More: memory in every worker.
+    MOST = 32
+    MOST_BYTES = 64 << 20
+
+    def __init__(self) -> None:
+        self._sizes: dict[bytes, int] = {}
+
+    def __contains__(self, digest: bytes) -> bool:
+        return digest in self._sizes
+
+    def add(self, digest: bytes, size: int) -> list[bytes]:
+        """Take in a function, and return which others are to be dropped for it."""
+        dropped = []
+        while self._sizes and (len(self._sizes) >= self.MOST or sum(self._sizes.values()) + size > self.MOST_BYTES):
+            oldest = next(iter(self._sizes))
+            del self._sizes[oldest]
+            dropped.append(oldest)
+        self._sizes[digest] = size
+        return dropped
