@@ -26,6 +26,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,40 +37,28 @@ from machine_facts import facts  # noqa: E402
 from workloads import WORKLOADS, Workload, turns_per_second  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    Series = dict[str, list[float]]  # seconds by contender
 
 RESULTS = Path(__file__).parent / "results" / "regret.txt"
 FORGIVEN_SECONDS = 50e-6
 MINUTES = 6.5
 NEAR = 1.3  # contenders within this of the pilot's best stay
-HOPELESS = 3.0  # and those this far behind after one call are not called again
-PATIENCE_SECONDS = 0.3  # unless they took no longer than this
+HOPELESS = 3.0  # those this far behind after one call are not called again
+PATIENCE_SECONDS = 0.3  # unless that call took less than this
 SESSIONS = (2, 12)  # least and most, the pilot apart
 CALLS = (2, 20)  # least and most later calls in a session
 CALLS_SECONDS = 0.8  # what the best one's later calls in a session should take
-OURS, KNOWN = "amorsize", "known"
+OURS, KNOWN, TWIN = "amorsize", "known", "A/A "
 COLUMNS = ("builtin", "pool", "executor", *PACKAGES)
 TARGETS = {"first": (1.15, 1.6), "later": (1.02, 1.15)}  # median and worst
 TITLES = {
     "first": "FIRST CALL in a fresh process, nothing known; `known`: our regret where an earlier process left a profile",
     "later": "LATER CALLS, every pool warm",
 }
-
-Statistic = "Callable[[list[float]], float]"
-
-
-class Samples:
-    """Seconds by contender, of first and of later calls."""
-
-    def __init__(self) -> None:
-        self.first: dict[str, list[float]] = {}
-        self.later: dict[str, list[float]] = {}
-        self.imports: dict[str, list[float]] = {}
-
-    def best(self, table: str) -> str:
-        """Return the quickest contender, ourselves apart."""
-        series: dict[str, list[float]] = getattr(self, table)
-        return min((spec for spec in series if spec in self.imports and spec != OURS), key=lambda spec: min(series[spec]))
+NAME_WIDTH = 27
+LEFT_WIDTH = NAME_WIDTH + 10 * (len(COLUMNS) + 1)
 
 
 class Race:
@@ -80,11 +69,18 @@ class Race:
         tables: "first", "later" or both.
         turns: turns of `workloads.spin` in a second.
         folder: where caches may lie.
+
+    Attributes:
+        pilot: the pilot's seconds, by table and contender.
+        samples: all later sessions' seconds.
+        imports: what importing a contender's library took.
     """
 
-    def __init__(self, workload: Workload, tables: tuple[str, ...], turns: float, folder: str) -> None:
+    def __init__(self, workload: Workload, tables: Sequence[str], turns: float, folder: str) -> None:
         self.workload = workload
-        self.pilot, self.samples = Samples(), Samples()
+        self.pilot: dict[str, Series] = {table: defaultdict(list) for table in TITLES}
+        self.samples: dict[str, Series] = {table: defaultdict(list) for table in TITLES}
+        self.imports: Series = defaultdict(list)
         self._tables = tables
         self._turns = turns
         self._folder = folder
@@ -92,20 +88,21 @@ class Race:
         self._chance = random.Random(1)  # noqa: S311 - the order of calls is no secret
 
     def run(self, seconds: float, sessions: int | None) -> None:
-        """Run the pilot, and then as many sessions as fit into the time."""
-        began = time.perf_counter()
-        self._session(self.pilot, {spec: spec for spec in (*contestants(self.workload), OURS)}, 2, self._remembered)
+        """Run the pilot, and then `sessions`, or as many as fit into the time."""
+        until = time.perf_counter() + seconds
+        later = "later" in self._tables
+        everyone = {spec: spec for spec in (*contestants(self.workload), OURS)}
+        self._session(self.pilot, everyone, CALLS[0] * later)
         entries = self._kept()
-        best = min(min(self.pilot.later.values(), key=min))
-        calls = min(max(int(CALLS_SECONDS / best), CALLS[0]), CALLS[1]) if "later" in self._tables else 0
-        least, most = (sessions, sessions) if sessions is not None else SESSIONS
+        best = min(map(min, self.pilot[self._tables[-1]].values()))
+        calls = min(max(int(CALLS_SECONDS / best), CALLS[0]), CALLS[1]) * later
+        least, most = SESSIONS if sessions is None else (sessions, sessions)
         took = 0.0
         for done in range(most):
-            left = seconds - (time.perf_counter() - began)
-            if done >= least and took > left:
-                return
             started = time.perf_counter()
-            self._session(self.samples, entries, calls, None)
+            if done >= least and started + took > until:
+                return
+            self._session(self.samples, entries, calls)
             took = time.perf_counter() - started
 
     def _kept(self) -> dict[str, str]:
@@ -114,29 +111,35 @@ class Race:
         if "first" in self._tables:
             entries[KNOWN] = OURS
         for table in self._tables:
-            pilot: dict[str, list[float]] = getattr(self.pilot, table)
-            best = self.pilot.best(table)
-            entries |= {spec: spec for spec in pilot if min(pilot[spec]) <= NEAR * min(pilot[best])}
-            entries[f"A/A {table}"] = best
+            rivals = {spec: min(seconds) for spec, seconds in self.pilot[table].items() if spec != OURS}
+            best = min(rivals, key=lambda spec: rivals[spec])
+            entries |= {spec: spec for spec in rivals if rivals[spec] <= NEAR * rivals[best]}
+            entries[TWIN + table] = best
         return entries
 
-    def _session(self, samples: Samples, entries: Mapping[str, str], calls: int, cache: str | None) -> None:
+    def _session(self, samples: dict[str, Series], entries: Mapping[str, str], calls: int) -> None:
+        """Start a process for each of `entries`, call each once, and then the warm ones `calls` times."""
+        first, later, is_pilot = samples["first"], samples["later"], samples is self.pilot
         hosts: dict[str, Host] = {}
         try:
             for label, spec in entries.items():
-                folder = self._remembered if label == KNOWN else cache or tempfile.mkdtemp(dir=self._folder)
-                hosts[label] = Host(self.workload, spec, self._turns, folder)
-                samples.imports.setdefault(label, []).append(hosts[label].import_seconds)
+                # The pilot leaves what `known` will know.
+                knows = is_pilot or label == KNOWN
+                cache = self._remembered if knows else tempfile.mkdtemp(dir=self._folder)
+                hosts[label] = Host(self.workload, spec, self._turns, cache)
+                self.imports[spec.partition("/")[0]].append(hosts[label].import_seconds)
             for label in self._shuffled(hosts):
-                samples.first.setdefault(label, []).append(hosts[label].call())
-            limit = max(PATIENCE_SECONDS, HOPELESS * min(map(min, samples.first.values())))
-            for label in self._shuffled(hosts):
-                if label in (KNOWN, "A/A first") or (samples is self.pilot and samples.first[label][0] > limit):
-                    samples.later.setdefault(label, samples.first[label])
+                first[label].append(hosts[label].call())
+            limit = max(PATIENCE_SECONDS, HOPELESS * min(map(min, first.values())))
+            for label in entries:
+                if is_pilot and first[label][0] > limit:
+                    later[label] = first[label]
+                    hosts.pop(label).close()
+                elif label in {KNOWN, TWIN + "first"}:
                     hosts.pop(label).close()
             for _ in range(calls):
                 for label in self._shuffled(hosts):
-                    samples.later.setdefault(label, []).append(hosts[label].call())
+                    later[label].append(hosts[label].call())
         finally:
             for host in hosts.values():
                 host.close()
@@ -146,44 +149,41 @@ class Race:
 
 
 class Row(NamedTuple):
-    """One workload's line in a table: regrets from minima and from medians."""
+    """One workload's line in a table, and its regrets: each from minima and from medians."""
 
     text: str
-    ours: tuple[float, float]
-    known: tuple[float, float]
-    floor: tuple[float, float]
+    regrets: list[tuple[float, float]]
 
 
 def row(race: Race, table: str) -> Row:
     """Put a race's samples into a line."""
-    samples: dict[str, list[float]] = getattr(race.samples, table)
-    pilot: dict[str, list[float]] = getattr(race.pilot, table)
+    samples, pilot = race.samples[table], race.pilot[table]
     rivals = [spec for spec in samples if spec in pilot and spec != OURS]
 
-    def regret(label: str) -> tuple[float, float]:
-        if label not in samples:
-            return (float("nan"),) * 2
-        least, middle = (
-            max(0.0, statistic(samples[label]) - FORGIVEN_SECONDS) / min(statistic(samples[spec]) for spec in rivals)
-            for statistic in (min, statistics.median)
-        )
-        return least, middle
+    def regret(label: str, statistic: Callable[[list[float]], float]) -> float:
+        best = min(statistic(samples[spec]) for spec in rivals)
+        return max(0.0, statistic(samples[label]) - FORGIVEN_SECONDS) / best
 
-    text = f"{race.workload.name:<27}"
-    for column in COLUMNS:
+    def least(column: str) -> str:
         kept = [min(samples[spec]) for spec in rivals if spec.partition("/")[0] == column]
         dropped = [min(pilot[spec]) for spec in pilot if spec.partition("/")[0] == column]
-        text += f"{milliseconds(min(kept)) if kept else milliseconds(min(dropped)) + '~' if dropped else 'absent':>10}"
-    ours, known, floor = regret(OURS), regret(KNOWN), regret(f"A/A {table}")
-    text += f"{milliseconds(min(samples[OURS])):>10}{pair(ours)}"
-    text += pair(known) if table == "first" else ""
+        return milliseconds(min(kept)) if kept else milliseconds(min(dropped)) + "~" if dropped else "absent"
+
+    times = "".join(f"{least(column):>10}" for column in COLUMNS) + f"{milliseconds(min(samples[OURS])):>10}"
+    regrets = [(regret(label, min), regret(label, statistics.median)) for label in labels(table)]
     best = min(rivals, key=lambda spec: min(samples[spec]))
-    return Row(f"{text}{pair(floor)}{len(samples[OURS]):>4}  {best}", ours, known, floor)
+    text = f"{race.workload.name:<{NAME_WIDTH}}{times}{''.join(map(pair, regrets))}{len(samples[OURS]):>5}  {best}"
+    return Row(text, regrets)
+
+
+def labels(table: str) -> tuple[str, ...]:
+    """Return whose regrets a table tells."""
+    return (OURS, KNOWN, TWIN + table) if table == "first" else (OURS, TWIN + table)
 
 
 def pair(regrets: tuple[float, float]) -> str:
     """Print two regrets."""
-    return f"{regrets[0]:>9.3f}{regrets[1]:>7.3f}"
+    return f"{regrets[0]:>9.3f}{regrets[1]:>8.3f}"
 
 
 def milliseconds(seconds: float) -> str:
@@ -192,25 +192,77 @@ def milliseconds(seconds: float) -> str:
     return f"{number:.{0 if number >= 100 else 1 if number >= 10 else 2 if number >= 1 else 4}f}"
 
 
-def table_of(races: Iterable[Race], table: str) -> list[str]:
-    """Return the lines of a table, with what they come to."""
-    known = f"{'known':>9}{'':>7}" if table == "first" else ""
+def summary(rows: Sequence[Row], table: str) -> Iterable[str]:
+    """Yield what the rows of a table come to, beside what was promised."""
+    for name, collect, most in zip(("median", "worst"), (statistics.median, max), TARGETS[table], strict=True):
+        figures = [
+            (collect(pair[0] for pair in column), collect(pair[1] for pair in column))
+            for column in zip(*(one.regrets for one in rows), strict=True)
+        ]
+        text = f"{name} of {len(rows)} rows (ours at most {most:g})"
+        yield f"{text:<{LEFT_WIDTH}}{''.join(map(pair, figures))}"
+
+
+def report(races: Sequence[Race], table: str) -> Iterable[str]:
+    """Yield the lines of a table."""
     rows = [row(race, table) for race in races]
+    columns = "".join(f"{name:>10}" for name in (*COLUMNS, OURS))
+    kinds = ("regret", "known", "A/A") if table == "first" else ("regret", "A/A")
+    yield TITLES[table]
+    yield f"{'least milliseconds':<{NAME_WIDTH}}{columns}{''.join(f'{kind:>9}{str():>8}' for kind in kinds)}{'n':>5}  best"
+    yield " " * LEFT_WIDTH + f"{'minima':>9}{'medians':>8}" * len(kinds)
+    yield from (one.text for one in rows)
+    yield from summary(rows, table)
+    yield ""
+
+
+def imports(races: Sequence[Race]) -> str:
+    """Return what importing each library took, which no table counts."""
+    names = dict.fromkeys(name for race in races for name in race.imports)
+    least = {name: min(seconds for race in races for seconds in race.imports.get(name, ())) for name in names}
+    told = ", ".join(f"{name} {least[name] * 1e3:.1f}" for name in names if name != "builtin")
+    return f"Imports, not counted, least milliseconds in a process that runs benchmarks/contenders.py: {told}"
+
+
+def main() -> None:
+    """Run the races, print the tables, and keep those of a full run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, help="sessions after the pilot; default: what fits into the time")
+    parser.add_argument("--only", action="append", default=[], help="part of a workload's name; may be repeated")
+    parser.add_argument("--first", dest="tables", action="append_const", const="first", help="first calls only")
+    parser.add_argument("--later", dest="tables", action="append_const", const="later", help="later calls only")
+    parser.add_argument("--quick", action="store_true", help="one session after the pilot: does it work?")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="about how long to take (default %(default)s)")
+    arguments = parser.parse_args()
+    tables = [table for table in TITLES if table in (arguments.tables or TITLES)]
+    chosen = [one for one in WORKLOADS if not arguments.only or any(part in one.name for part in arguments.only)]
+    if not chosen:
+        parser.error(f"no such workload; there are: {', '.join(one.name for one in WORKLOADS)}")
+    rounds = 1 if arguments.quick and arguments.rounds is None else arguments.rounds
+    began, heading = time.perf_counter(), facts("joblib", "mpire")
+    turns, races = turns_per_second(), []
+    with tempfile.TemporaryDirectory() as folder:
+        for place, workload in enumerate(chosen):
+            left = began + 60 * arguments.minutes - time.perf_counter()
+            races.append(Race(workload, tables, turns, folder))
+            races[-1].run(left / (len(chosen) - place), rounds)
+            for table in tables:
+                print(f"{table:6}{row(races[-1], table).text}", flush=True)
     lines = [
-        TITLES[table],
-        f"{'least milliseconds':<27}"
-        + "".join(f"{name:>10}" for name in (*COLUMNS, OURS))
-        + f"{'regret':>9}{'':>7}{known}{'A/A':>9}{'':>7}{'n':>4}  best",
-        " " * (27 + 10 * (len(COLUMNS) + 1)) + f"{'minima':>9}{'median':>7}" * (3 if known else 2),
-        *(one.text for one in rows),
+        "Regret: (ours - 50 us) / best contender, from minima and from medians (benchmarks/regret.py).",
+        *heading,
+        f"{turns / 1e6:.0f} million turns a second; {(time.perf_counter() - began) / 60:.1f} minutes",
+        "pool: the best chunk size of a grid, as `best` names it; ~: left out after the pilot; n: our samples",
+        "A/A: the best contender against itself, the floor of what this machine can tell apart",
+        "",
+        *(line for table in tables for line in report(races, table)),
+        imports(races),
     ]
-    for name, summary, wanted in (("median", statistics.median, TARGETS[table][0]), ("worst", max, TARGETS[table][1])):
-        columns = (one.ours, one.known, one.floor) if table == "first" else (one.ours, one.floor)  # noqa: F821
-        del columns
-        kinds = ("ours", "known", "floor") if table == "first" else ("ours", "floor")
-        figures = [tuple(summary([getattr(one, kind)[place] for one in rows]) for place in (0, 1)) for kind in kinds]
-        lines.append(
-            f"{name + f' of {len(rows)}, ours at most {wanted:g}':<{27 + 10 * (len(COLUMNS) + 1)}}"
-            + "".join(pair(figure) for figure in figures)
-        )
-    return lines
+    text = "\n".join(line.rstrip() for line in lines) + "\n"
+    print(f"\n{text}")
+    if not (arguments.only or arguments.tables or arguments.quick):
+        RESULTS.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import threading
 import weakref
 from collections import deque
 from contextlib import contextmanager
+from multiprocessing import connection
+from time import monotonic
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from . import wire
-from .slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, create_slots
+from .slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, TAKEN_BACK, create_slots
 from .worker import Setup, main
 
 TYPE_CHECKING = False
@@ -28,20 +31,31 @@ if TYPE_CHECKING:
 
     from .backend import Chunk
 
-__all__ = ["Flight", "Worker", "all_workers", "main_hidden", "start_worker"]
+__all__ = ["LEAVE_SECONDS", "Flight", "Worker", "all_workers", "main_hidden", "start_worker"]
 
 # A worker told to leave does so within a millisecond; one that does not is stuck in its exit handlers.
-_LEAVE_SECONDS = 1.0
-_start_lock = threading.Lock()
+LEAVE_SECONDS = 1.0
+# What a killed process gets to be gone. Longer only where the system itself is stuck.
+_DIE_SECONDS = 5.0
 
 
-class Flight(NamedTuple):
-    """A chunk under way: the caller's copy, to be run again or handed on if the worker cannot."""
+class Flight:
+    """A chunk under way: the caller's copy, to be run again or handed on if the worker cannot.
 
-    call: int
-    chunk: Chunk
-    serial: int
-    results: list[int]  # [number of results received so far]
+    Attributes:
+        chunk: what was sent.
+        serial: number of the chunk among those of its worker.
+        received: number of results that have come back.
+        taken_back: whether the caller has taken it back unbegun; then only the worker's word on it is awaited.
+    """
+
+    __slots__ = ("chunk", "received", "serial", "taken_back")
+
+    def __init__(self, chunk: Chunk, serial: int) -> None:
+        self.chunk = chunk
+        self.serial = serial
+        self.received = 0
+        self.taken_back = False
 
 
 class Worker:
@@ -59,22 +73,30 @@ class Worker:
         self._first_memory = 0
         self._slots = slots
         self._serial = 0
-        self._functions: dict[bytes, None] = {}
+        self._functions = wire.KeptFunctions()
 
-    def send_chunk(self, call: int, chunk: Chunk, head: wire.ChunkHead, payload: list[bytes], function: bytes) -> None:
-        """Send a chunk, and before it the function unless the worker has it. Raises OSError if the worker is gone."""
+    def put_chunk(self, chunk: Chunk, head: bytes, payload: list[bytes], digest: bytes, function: bytes) -> None:
+        """Put a chunk into the outbox, and before it the function unless the worker has it."""
         self._serial += 1
-        self.flights.append(Flight(call, chunk, self._serial, [0]))
-        if head.function not in self._functions:
-            if len(self._functions) >= wire.FUNCTIONS_KEPT:
-                del self._functions[next(iter(self._functions))]
-            self._functions[head.function] = None
-            self.outbox.put(wire.FUNCTION, [head.function, function])
-        self.outbox.put(wire.CHUNK, [wire.CHUNK_HEAD.pack(*head), *payload])
+        self.flights.append(Flight(chunk, self._serial))
+        if digest not in self._functions:
+            self._functions.add(digest, len(function))
+            self.outbox.put(wire.FUNCTION, [digest, function])
+        self.outbox.put(wire.CHUNK, [head, *payload])
 
     def cancel(self, call: int) -> None:
         """Ask the worker to drop what it has of this call at the next item."""
         self._slots[CALL_CANCELLED] = call
+
+    def ask_back(self) -> int:
+        """Forbid the worker to begin what waits behind its running chunk; return the last chunk's serial."""
+        self._slots[TAKEN_BACK] = self._serial
+        return self._serial
+
+    def begun(self) -> int:
+        """Return the serial of the newest chunk that the worker has begun, or has seen that it may not begin."""
+        serial: int = self._slots[CHUNK_SERIAL]
+        return serial
 
     def note_memory(self, resident_bytes: int) -> None:
         """Follow the worker's size, 0 meaning that it was not read."""
@@ -96,21 +118,33 @@ class Worker:
         """Tell an idle worker to end, without waiting for it."""
         try:
             self.outbox.put(wire.EXIT, [])
+            self.outbox.flush()
         except OSError:
             return  # it has left already
 
-    def end(self, *, kill: bool) -> int | None:
-        """Make sure that the process is gone and everything of it is released; return its exit code."""
-        if kill:
-            self.process.kill()
-        self.process.join(_LEAVE_SECONDS)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
+    def end(self, *, kill: bool, until: float = 0.0) -> int | None:
+        """Make sure that the process is gone and everything of it is released; return its exit code.
+
+        Args:
+            kill: whether it is killed at once.
+            until: `time.monotonic()` when its time to leave by itself is over.
+        """
+        if kill or not self._gone(until - monotonic()):
+            if self.process.exitcode is None:  # asked first: the number of an ended process may be another's by now
+                self.process.kill()
+            self._gone(_DIE_SECONDS)
         exitcode: int | None = self.process.exitcode
-        self.process.close()
+        if exitcode is not None:
+            self.process.close()
+        else:
+            # The program ignores its children's ends, or waits for them itself: the code went elsewhere.
+            _children().discard(self.process)
         self.release()
         return exitcode
+
+    def _gone(self, seconds: float) -> bool:
+        self.process.join(max(0.0, seconds))
+        return self.process.exitcode is not None or bool(connection.wait([self.process.sentinel], 0))
 
     def release(self) -> None:
         """Close the caller's ends."""
@@ -120,6 +154,9 @@ class Worker:
 
 
 _all_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+# Held while a process starts: the main module is one for all threads.
+_start_lock = threading.RLock()
+_opening: list[socket.socket] = []
 
 
 def all_workers() -> list[Worker]:
@@ -135,28 +172,27 @@ def start_worker(start_method: str, setup: Setup) -> Worker:
         setup: what the worker is told before its first chunk.
     """
     multi = multiprocessing.get_context(start_method)
-    ours, theirs = socket.socketpair()
-    with theirs:
-        try:
-            with _start_lock:
+    with _start_lock:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
                 _opening.append(ours)
-                try:
-                    process = multi.Process(  # type: ignore[attr-defined]
-                        target=main, args=(theirs, setup), name="amorsize-worker"
-                    )
-                    if start_method == "forkserver":
-                        _preload()
-                    with main_hidden(start_method):
-                        process.start()
-                finally:
-                    _opening.clear()
-            slots = create_slots(ours)
-        except BaseException:
-            ours.close()
-            raise
-    ours.setblocking(False)
-    worker = Worker(process, ours, slots, start_method)
-    _all_workers.add(worker)
+                process = multi.Process(  # type: ignore[attr-defined]
+                    target=main, args=(theirs, setup), name="amorsize-worker"
+                )
+                if start_method == "forkserver":
+                    _preload()
+                with main_hidden(start_method), _interrupts_held(start_method):
+                    process.start()
+                slots = create_slots(ours)
+            except BaseException:
+                ours.close()
+                raise
+            finally:
+                _opening.clear()
+        ours.setblocking(False)
+        worker = Worker(process, ours, slots, start_method)
+        _all_workers.add(worker)
     return worker
 
 
@@ -166,13 +202,29 @@ def main_hidden(start_method: str | None) -> Iterator[None]:
     if start_method == "fork":
         yield
         return
-    user_main = sys.modules["__main__"]
-    empty = ModuleType("__main__")
-    sys.modules["__main__"] = empty
+    with _start_lock:
+        user_main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = user_main
+
+
+@contextmanager
+def _interrupts_held(start_method: str) -> Iterator[None]:
+    """Let a child begin deaf to Ctrl-C, until `main` has settled what it means there.
+
+    Not for a fork server, which would hand its deafness on to children of the user's.
+    """
+    if start_method == "forkserver" or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        sys.modules["__main__"] = user_main
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _preload() -> None:
@@ -185,20 +237,24 @@ def _preload() -> None:
         multiprocessing.set_forkserver_preload([main.__module__])
 
 
-_opening: list[socket.socket] = []
+def _children() -> set[Any]:
+    """Return the processes that the standard library waits for at exit; there is no public way to leave them."""
+    children: set[Any] = getattr(multiprocessing.process, "_children", set())
+    return children
 
 
 def _after_fork_in_child() -> None:
     """Let go of the parent's workers: they are not this process's children."""
-    children = getattr(multiprocessing.process, "_children", None)
+    global _start_lock
+    _start_lock = threading.RLock()
     for worker in list(_all_workers):
         worker.sock.close()
-        if children is not None:
-            # Else this process would wait, at its exit, for children that are not its own.
-            children.discard(worker.process)
+        # Else this process would wait, at its exit, for children that are not its own.
+        _children().discard(worker.process)
     _all_workers.clear()
     for sock in _opening:
         sock.close()
+    _opening.clear()
 
 
 if hasattr(os, "register_at_fork"):

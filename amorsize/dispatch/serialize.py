@@ -148,16 +148,19 @@ def _pickler_class() -> type[pickle.Pickler]:
 
 
 class ByValue:
-    """A callable that crosses a process start by value, whatever module it is from.
+    """A callable that crosses a process start by value, whatever module it is from, and is rebuilt when it is called.
 
-    It is pickled while the process starts, so locks and queues of `multiprocessing` may be among its parts.
+    It is pickled while the process starts, so locks and queues of `multiprocessing` may be among its parts. Rebuilding
+    it may import what heeds the environment, or may fail: a worker does so once it is ready for either.
     """
 
     def __init__(self, function: Callable[[], object]) -> None:
-        self._function = function
+        self._function: Callable[[], object] | None = function
+        self._pickled = b""
 
     def __call__(self) -> object:
-        return self._function()
+        function = self._function or pickle.loads(self._pickled)
+        return function()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return pickle.loads, (_dump_by_value(self._function),)
+    def __getstate__(self) -> dict[str, object]:
+        return {"_function": None, "_pickled": _dump_by_value(self._function)}
