@@ -6,10 +6,11 @@ import sys
 import warnings
 from functools import partial
 from time import perf_counter
-from types import BuiltinMethodType, ModuleType
 from typing import Any
+from weakref import WeakSet
 
 from .cache import fingerprint, lookup
+from .context import in_daemon, works_in_place
 from .errors import SerializationError
 from .measure import machine
 from .measure.sampling import Running
@@ -27,20 +28,15 @@ if TYPE_CHECKING:
     from .plan.planner import Plan
     from .source import Source
 
-__all__ = ["Call", "in_daemon"]
+__all__ = ["Call"]
 
 # Less work than this is not worth a look at cache or machine, which cost about as much on a first call.
 _SILENT_SECONDS = 200e-6
 # A first item shorter than this is not worth a second look, whatever workers cost.
 _LONG_FIRST_SECONDS = 0.010
+_FOR_EVER_SECONDS = 1e6
 # After workers turned out not to help, so much serial work must pass before they are thought of again.
 _PATIENCE_SECONDS = 0.1
-
-
-def in_daemon() -> bool:
-    """Say whether this is a daemon process, which may not start processes of its own."""
-    process = sys.modules.get("multiprocessing.process")
-    return process is not None and bool(process.current_process().daemon)
 
 
 class Call:
@@ -108,7 +104,7 @@ class Call:
         elif self._backend == "auto":
             phases = self._as_it_turns_out()
         else:
-            phases = self._on_workers(self._backend)
+            phases = self._on_named()
         try:
             for phase in phases:
                 self._current = phase
@@ -118,7 +114,7 @@ class Call:
             self._current = None
 
     def _must_stay(self) -> bool:
-        return self._options.n_jobs == 1 or _works_in_place(self._function) or in_daemon()
+        return self._options.n_jobs == 1 or works_in_place(self._function) or in_daemon()
 
     # Serial work that cannot become anything else.
 
@@ -189,28 +185,33 @@ class Call:
         if understudy is None:
             return None
         yield serial.first_item(understudy)
+        if understudy.run is None:
+            _remember_short(self._function)
         return understudy.run
 
     def _understudy(self) -> Understudy | None:
-        """Return what is to stand beside the first item; None if nothing may."""
+        """Return what is to stand beside the first item; None if nothing may, or need."""
+        if self._source.index or self._looked_up or _was_short(self._function):
+            return None
         remaining = self._source.remaining()
-        if self._source.index or self._looked_up or remaining is None or remaining < 2:
+        if remaining is None or remaining < 2 or self._options.start_method == "fork":
             return None
-        limits = self._limits()
-        if (limits.n_jobs or machine.cores()) < 2:
-            return None
-        # A second thread runs by then, so a fork is out.
-        method = machine.configured_start_method(self._options.start_method)
-        if method == "fork":
-            if self._options.start_method == "fork":
-                return None
-            method = machine.threaded_start_method()
-        profile = machine.machine_profile(method)
-        return Understudy(partial(self._begin_beside, method), max(_LONG_FIRST_SECONDS, profile.seconds_first_start))
+        return Understudy(self._first_may_take, self._begin_beside)
 
-    def _begin_beside(self, method: str) -> Run:
+    def _first_may_take(self) -> float:
+        limits = self._limits()
+        if (machine.cores() if limits.n_jobs is None else limits.n_jobs) < 2:
+            return _FOR_EVER_SECONDS
+        return max(_LONG_FIRST_SECONDS, machine.seconds_first_start(self._method_beside()))
+
+    def _method_beside(self) -> str:
+        """Return how workers are started while a second thread runs: a fork is out."""
+        method = machine.configured_start_method(self._options.start_method)
+        return machine.threaded_start_method() if method == "fork" else method
+
+    def _begin_beside(self) -> Run:
         """Start workers on the items behind the first one, which keeps one core busy itself."""
-        self._start_method = method
+        self._start_method = self._method_beside()
         width = self._width()
         self.plan = _as_found(width, self._options.chunksize)
         backend = self._open("processes", max(1, width - 1))
@@ -225,15 +226,20 @@ class Call:
             self._be_patient(max(_PATIENCE_SECONDS, 4 * self._patience_seconds))
 
     def _known_to_pay(self) -> bool:
-        """Look the function up once; say whether what is known makes workers the plan."""
+        """Say whether what is known of the function makes workers the plan."""
+        self._look_up()
+        if self._known is None:
+            return False
+        remaining = self._source.remaining()
+        n_items = self._known.items if remaining is None else remaining
+        # Where all of it is over before a choice could be made, there is none to make.
+        return n_items * self._known.seconds_per_item >= _SILENT_SECONDS and self._choose(self._known, n_items)
+
+    def _look_up(self) -> None:
         if not self._looked_up:
             self._looked_up = True
             if self._options.use_cache:
                 self._known = lookup.find(self._function, self._source.remaining(), self._system()).profile
-        if self._known is None:
-            return False
-        remaining = self._source.remaining()
-        return self._choose(self._known, self._known.items if remaining is None else remaining)
 
     def _leave(self, serial: Serial) -> bool:
         """Say whether the rest should go to workers now."""
@@ -284,10 +290,7 @@ class Call:
         return self.plan.backend == "processes"
 
     def _limits(self) -> Limits:
-        n_jobs = self._options.n_jobs
-        if n_jobs is not None and n_jobs < 0:
-            n_jobs = max(1, machine.cores() + 1 + n_jobs)
-        return Limits(n_jobs, self._options.chunksize)
+        return Limits(machine.workers_asked(self._options.n_jobs), self._options.chunksize)
 
     def _method(self) -> str:
         if self._start_method is None:
@@ -319,7 +322,7 @@ class Call:
         pace = self._pace
         items = self._running.n + (pace.items if pace is not None else 0)
         seconds = self._serial_seconds + (pace.seconds if pace is not None else 0.0)
-        if not self._options.use_cache or not items or (not self._looked_up and seconds < _SILENT_SECONDS):
+        if not self._options.use_cache or not items or seconds < _SILENT_SECONDS:
             return
         work = WorkProfile(items, seconds / items, self._running.std, max(self._running.max, seconds / items))
         told = self._transfer or self._known
@@ -334,6 +337,11 @@ class Call:
         lookup.store(self._function, self._source.index, work, self.plan, self._system())
 
     # Work on workers.
+
+    def _on_named(self) -> Iterator[Iterable[Any]]:
+        self._look_up()  # for the length of the first chunks
+        yield from self._on_workers(self._backend)
+        self._remember()
 
     def _on_workers(self, name: str) -> Iterator[Iterable[Any]]:
         """Run on workers until the input is over or, under "auto", they turn out not to help."""
@@ -419,20 +427,28 @@ class Call:
         )
 
 
-def _works_in_place(function: Any) -> bool:
-    """Say whether a function is plainly there for what it changes: a bound method of a container or of a file."""
-    if isinstance(function, partial):
-        return _works_in_place(function.func)
-    if not isinstance(function, BuiltinMethodType):
-        return False
-    owner = function.__self__
-    return owner is not None and not isinstance(owner, (ModuleType, type, str, bytes, int, float, complex, tuple))
-
-
 def _as_named(name: str, n_jobs: int, chunksize: int | None) -> Plan:
     from .plan.planner import Plan
 
     return Plan(name, n_jobs, chunksize or 1, 0.0, 0.0, f"{name}: it was asked for by name")
+
+
+# Functions whose first item was short once: a thread beside their next first item would cost more than it saves.
+_short: WeakSet[Any] = WeakSet()
+
+
+def _was_short(function: Any) -> bool:
+    try:
+        return getattr(function, "func", function) in _short
+    except TypeError:  # cannot be hashed or referred to weakly
+        return False
+
+
+def _remember_short(function: Any) -> None:
+    try:
+        _short.add(getattr(function, "func", function))
+    except TypeError:  # as above
+        return
 
 
 def _as_found(n_jobs: int, chunksize: int | None) -> Plan:

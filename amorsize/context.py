@@ -1,12 +1,36 @@
-"""Where this code is running: in the user's program, or inside a worker."""
+"""Where this code is running, and what may not leave it."""
 
 from __future__ import annotations
 
+import sys
 from contextvars import ContextVar
+from functools import partial
+from types import BuiltinMethodType, ModuleType
+from typing import Any
 
-__all__ = ["in_worker"]
+__all__ = ["in_daemon", "in_worker", "works_in_place"]
 
 # True while a worker runs an item, in threads too: a call made there runs serially.
 in_worker: ContextVar[bool] = ContextVar("amorsize_in_worker", default=False)
 # True in a worker process. A thread started by the user's function has a context of its own, but the same process.
 worker_process = False
+
+
+def in_daemon() -> bool:
+    """Say whether this is a daemon process, which may not start processes of its own."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and bool(process.current_process().daemon)
+
+
+def works_in_place(function: Any) -> bool:
+    """Say whether a function is plainly there for what it changes: a bound method of a container or of a file.
+
+    >>> works_in_place([].append), works_in_place(len)
+    (True, False)
+    """
+    if isinstance(function, partial):
+        return works_in_place(function.func)
+    if not isinstance(function, BuiltinMethodType):
+        return False
+    owner = function.__self__
+    return owner is not None and not isinstance(owner, (ModuleType, type, str, bytes, int, float, complex, tuple))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from functools import cache, lru_cache
-from types import BuiltinFunctionType, FunctionType
+from types import FunctionType
 from typing import Any, NamedTuple, TypeVar
 
 from . import context
@@ -198,22 +198,20 @@ def _bounds(func: Callable[..., Any], options: Options) -> _Bounds:
             f"optimize() advises on a Pool: backend must be 'auto', 'serial', 'processes' or 'pool', not {shown}; "
             "amorsize.map takes the others"
         )
-    n_jobs = options.n_jobs
-    if n_jobs is not None and n_jobs < 0:
-        n_jobs = max(1, machine.cores() + 1 + n_jobs)
+    n_jobs = machine.workers_asked(options.n_jobs)
     because = ""
     if context.worker_process or context.in_worker.get():
         because = "this already runs in a worker"
     elif backend == "serial":
         because = "backend='serial' was asked for"
-    elif _is_daemon():
+    elif context.in_daemon():
         because = "a daemon process may not start processes"
         if backend != "auto":
             raise UnsupportedError(f"backend={backend!r}: {because}")
     elif backend == "auto" and n_jobs == 1:
         because = "one worker was asked for"
     backends = _SERIAL if because else _EITHER if backend == "auto" else _PROCESSES
-    not_sampled = "the function is a method of an object of this process" if _changes_its_owner(func) else ""
+    not_sampled = "the function is a method of an object of this process" if context.works_in_place(func) else ""
     return _Bounds(backend, Limits(n_jobs, options.chunksize, backends), because, not_sampled)
 
 
@@ -329,16 +327,3 @@ def _item_obstacle(work: WorkProfile, sampled: Sample) -> str:
     if work.bytes_out is None and sampled.results:
         return f"a result, of type {type(sampled.results[0]).__name__}, cannot be pickled"
     return ""
-
-
-def _changes_its_owner(func: Callable[..., Any]) -> bool:
-    """Return whether `func` is a method of a container or file, as `results.append`: a copy elsewhere would not do."""
-    if type(func) is not BuiltinFunctionType:
-        return False
-    owner = func.__self__
-    return isinstance(owner, (list, dict, set, bytearray)) or hasattr(owner, "fileno")
-
-
-def _is_daemon() -> bool:
-    process = sys.modules.get("multiprocessing.process")
-    return process is not None and bool(process.current_process().daemon)

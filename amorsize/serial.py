@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import islice
-from operator import length_hint
-from threading import Lock, Thread
-from time import perf_counter
+from threading import Lock, Thread, current_thread
+from time import perf_counter, sleep
 from typing import Any, NamedTuple
 
 from .log import debug
 from .measure.sampling import Running
+from .plan.retry import backoff_seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,15 +30,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Attempt", "Serial", "apply_star", "plain"]
 
-# Timing an item costs about 0.2 us. Items longer than this are timed one by one: at most 1% dearer.
+# Timing an item costs about 0.8 us. Items longer than this are timed one by one: at most 4% dearer.
 _LONG_ITEM_SECONDS = 20e-6
-# Items this long in a row before the thread pays: starting and ending it costs 100 us.
+# Items this long before the thread pays: starting and ending it costs 100 us. In all, and not each time that items turn
+# short: slow ones strewn among them would always be met here, where they are not counted.
 _UNWATCHED_SECONDS = 300e-6
 _UNWATCHED_ITEMS = 8
 # Shorter: more switches to the watching thread, 20 us each. Longer: a slow item is noticed later.
 _STRETCH_SECONDS = 0.005
-# So many short items one after another, and the next ones are not timed alone.
+# So many short items one after another, and the next ones are not timed alone: at least so many, and after something
+# long so many for each second of it. Fewer: slow items strewn among short ones are met only where they are not counted.
+# More: timing short items costs a larger part, now 5%, of what was long.
 _SHORT_IN_A_ROW = 4
+_SHORT_PER_LONG_SECOND = 60_000
+# No more than that of a stretch counts as long: it may have been a pause of the user's between two `next()`.
+_PAUSE_SECONDS = 0.016
 # How many of the newest items and results are kept to learn what pickling them costs.
 _KEPT = 2
 
@@ -86,6 +92,7 @@ class Attempt(NamedTuple):
                 raise
             except Exception as error:  # the user's function
                 if tries <= self.retries:
+                    sleep(backoff_seconds(tries))
                     continue
                 self.failed(index, error, tries)
                 if not self.returns:
@@ -124,6 +131,9 @@ class Serial:
         self.recent: list[tuple[Any, Any]] = []
         self._items_per_second = 0.0
         self._looks_long = False
+        self._short_in_a_row = _SHORT_IN_A_ROW
+        self._left = False
+        self._unwatched_seconds = _UNWATCHED_SECONDS
         self._function: Callable[[Any], Any] = partial(apply_star, function) if star else function
         self._source = source
         self._leave = leave
@@ -144,13 +154,14 @@ class Serial:
         self.ended = True
         for item in islice(source.iterator, 1):
             source.index += 1
-            began = perf_counter()
             try:
                 with beside:
+                    began = perf_counter()
                     value = self._function(item) if attempt is None else attempt(item, source.index - 1)
+                    seconds = perf_counter() - began
             except StopIteration:
                 return
-            self._add(1, perf_counter() - began)
+            self._add(1, seconds)
             self.recent.append((item, value))
             self.ended = False
             yield value
@@ -161,9 +172,10 @@ class Serial:
             yield self._long_items()
             if self._stop():
                 return
-            yield self._unwatched()
-            if self._stop():
-                return
+            if self._unwatched_seconds > 0:
+                yield self._unwatched()
+                if self._stop():
+                    return
             with _Watch() as watch:
                 while not self._looks_long:
                     watch.begin()
@@ -172,7 +184,11 @@ class Serial:
                         return
 
     def _stop(self) -> bool:
-        return self.ended or self._leave(self)
+        return self.ended or self._left or self._leave(self)
+
+    def _look_long(self, seconds: float) -> None:
+        self._looks_long = True
+        self._short_in_a_row = max(_SHORT_IN_A_ROW, int(seconds * _SHORT_PER_LONG_SECOND))
 
     def _add(self, items: int, seconds: float) -> None:
         self.seconds += seconds
@@ -186,8 +202,9 @@ class Serial:
 
     def _add_stretch(self, items: int, seconds: float) -> None:
         # The time between two `next()`, the user's own, is in it: what looks long is timed alone before it counts.
-        self._looks_long = items == 0 or seconds / items >= _LONG_ITEM_SECONDS
-        if not self._looks_long:
+        if seconds >= items * _LONG_ITEM_SECONDS:
+            self._look_long(min(seconds, _PAUSE_SECONDS))
+        else:
             self._add(items, seconds)
 
     def _long_items(self) -> Iterator[Any]:
@@ -208,13 +225,18 @@ class Serial:
                 del item
                 yield value
                 del value
-                short = short + 1 if seconds < _LONG_ITEM_SECONDS else 0
-                if short >= _SHORT_IN_A_ROW:
+                if seconds < _LONG_ITEM_SECONDS:
+                    short += 1
+                else:
+                    short = 0
+                    self._look_long(seconds)
+                if short >= self._short_in_a_row:
                     self._looks_long = False
                     ended = False
                     return
                 if self.seconds >= look_at:
                     if self._leave(self):
+                        self._left = True
                         ended = False
                         return
                     look_at = self.seconds * 1.25
@@ -224,31 +246,34 @@ class Serial:
             self.ended = ended
 
     def _unwatched(self) -> Iterator[Any]:
-        """Run items with a look at the clock every few, for `_UNWATCHED_SECONDS` or until they turn out long."""
+        """Run items with a look at the clock every few, as long as it may still be, or until they turn out long."""
         function, source, attempt = self._function, self._source, self._attempt
         before = good = source.index
-        began = last = perf_counter()
+        began = last = now = perf_counter()
         ended = True
         try:
-            while last - began < _UNWATCHED_SECONDS:
+            while now - began < self._unwatched_seconds:
                 for item in islice(source.iterator, _UNWATCHED_ITEMS):
                     value = function(item) if attempt is None else attempt(item, source.index)
                     source.index += 1
                     yield value
                 now = perf_counter()
                 done = source.index - good
-                if not done:
-                    return
                 if now - last >= done * _LONG_ITEM_SECONDS:
                     # These few are left out of what is known: the time between two `next()` is in it.
-                    self._looks_long = True
+                    self._look_long(min(now - last, _PAUSE_SECONDS))
+                else:
+                    good, last = source.index, now
+                if done < _UNWATCHED_ITEMS:
+                    return  # the input is over, and is not asked again
+                if self._looks_long:
                     break
-                good, last = source.index, now
             ended = False
         except StopIteration:
             return
         finally:
             self.ended = ended
+            self._unwatched_seconds -= now - began
             if good > before:
                 self._add(good - before, last - began)
 
@@ -257,16 +282,16 @@ class Serial:
         source = self._source
         if self._attempt is not None:
             loop = self._attempt_until(flag)
-        elif type(source.iterator) in _EXACT_HINTS:
-            loop = self._hinted_until(flag)
+        elif source.tells_index:
+            loop = self._uncounted_until(flag)
         else:
             loop = self._counted_until(flag)
         return loop
 
-    def _hinted_until(self, flag: list[bool]) -> Iterator[Any]:
-        # The iterator itself tells how far it got: nothing to count in the loop.
+    def _uncounted_until(self, flag: list[bool]) -> Iterator[Any]:
+        # The input itself tells how far it was read: nothing to count in the loop.
         function, source = self._function, self._source
-        left, began = length_hint(source.iterator), perf_counter()
+        before, began = source.index, perf_counter()
         ended = True
         try:
             for item in source.iterator:
@@ -278,9 +303,8 @@ class Serial:
             return
         finally:
             self.ended = ended
-            items = left - length_hint(source.iterator, 0)
-            source.index += items
-            self._add_stretch(items, perf_counter() - began)
+            source.recount()
+            self._add_stretch(source.index - before, perf_counter() - began)
 
     def _counted_until(self, flag: list[bool]) -> Iterator[Any]:
         function, source = self._function, self._source
@@ -319,15 +343,14 @@ class Serial:
             self._add_stretch(source.index - before, perf_counter() - began)
 
 
-_EXACT_HINTS: tuple[type, ...] = (type(iter([])), type(iter(())), type(iter(range(0))))
-
-
 class _Watch:
     """Raises a flag every `_STRETCH_SECONDS`, from a thread, until nobody lowers it any more."""
 
     def __init__(self) -> None:
         self.flag: list[bool] = []
         self._over = Lock()
+        self._turn = Lock()  # held to lower the flag and see who watches, or to raise it or stop watching
+        self._watched = False
         self._thread: Thread | None = None
 
     def __enter__(self) -> _Watch:  # noqa: PYI034 - typing.Self is newer than CPython 3.10
@@ -336,23 +359,28 @@ class _Watch:
 
     def __exit__(self, *_: object) -> None:
         self._over.release()
-        if self._thread is not None:
+        if self._thread is not None and self._thread is not current_thread():  # it may be collecting garbage: us
             self._thread.join()
 
     def begin(self) -> None:
         """Lower the flag, and see that somebody is there to raise it again."""
-        self.flag.clear()
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = Thread(target=self._raise_flags, name="amorsize-watch", daemon=True)
-            try:
-                self._thread.start()
-            except RuntimeError as error:  # no thread to be had: the stretch then runs to its end
-                debug("serial work goes unwatched: %s", error)
-                self._thread = None
+        with self._turn:
+            self.flag.clear()
+            if self._watched:
+                return
+            self._watched = True
+        self._thread = Thread(target=self._raise_flags, name="amorsize-watch", daemon=True)
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # no thread to be had: the stretch then runs to its end
+            debug("serial work goes unwatched: %s", error)
+            self._thread, self._watched = None, False
 
     def _raise_flags(self) -> None:
         while not self._over.acquire(timeout=_STRETCH_SECONDS):
-            if self.flag:
-                return  # raised last time and not lowered: the caller is busy elsewhere
-            self.flag.append(True)
+            with self._turn:
+                if self.flag:
+                    self._watched = False
+                    return  # raised last time and not lowered: the caller is busy elsewhere
+                self.flag.append(True)
         self._over.release()

@@ -32,8 +32,11 @@ class Source:
         self._iterators = tuple(map(iter, iterables))
         self.single = len(iterables) == 1
         self.iterator: Iterator[Any]
+        self._sequence: Sequence[Any] | None = None
         if self.single:
             self.iterator = self._iterators[0]
+            if type(iterables[0]) in _SEQUENCES and type(self.iterator) in _THEIR_ITERATORS:
+                self._sequence = iterables[0]  # type: ignore[assignment]  # as its type says
         elif strict:
             self.iterator = zip(*self._iterators, strict=True)
         else:
@@ -43,8 +46,22 @@ class Source:
         self._total: int | None = None
         self._total_known = False
 
+    @property
+    def tells_index(self) -> bool:
+        """Whether `recount` finds `index` without anybody having counted."""
+        return self._sequence is not None
+
+    def recount(self) -> None:
+        """Set `index` to where the iterator is, if `tells_index`."""
+        if self._sequence is not None:
+            # The length is that of now: the function may have made a list longer, or shorter.
+            self.index = max(self.index, len(self._sequence) - length_hint(self.iterator))
+
     def take(self, count: int) -> Sequence[Any]:
-        """Read up to `count` items. Fewer come back at the end, or before an error, which `error` then holds."""
+        """Read up to `count` items. Fewer come back at the end, or before an error, which `error` then holds.
+
+        Neither is met twice: an iterator past its end is not asked again, and an error is also what is read next.
+        """
         items: list[Any] = []
         if self.error is None:
             try:
@@ -52,19 +69,29 @@ class Source:
             except Exception as error:  # noqa: BLE001 - the user's iterator
                 self.error = error
         self.index += len(items)
+        if len(items) < count:
+            self.end()
+            if self.error is not None:
+                self.iterator = _raising(self.error)
         return items
 
     def end(self) -> None:
         """Have no more items, whatever the input has."""
         self.iterator = iter(())
+        self._sequence = None
         self._total, self._total_known = self.index, True
 
     def remaining(self) -> int | None:
         """Return how many items are left as far as the input tells; None if it does not."""
-        total = self._length()
-        if total is not None:
-            return max(0, total - self.index)
-        hints = [length_hint(iterator, -1) for iterator in self._iterators]
+        try:
+            if self._sequence is not None:
+                return length_hint(self.iterator)  # also where items are read without being counted
+            total = self._length()
+            if total is not None:
+                return max(0, total - self.index)
+            hints = [length_hint(iterator, -1) for iterator in self._iterators]
+        except Exception:  # noqa: BLE001 - the user's __length_hint__ failed, or gave too large a number: only a hint
+            return None
         return None if min(hints) < 0 else min(hints)
 
     def _length(self) -> int | None:
@@ -77,6 +104,15 @@ class Source:
             if self._total is not None and any(map(_is_iterator, self._iterables)):
                 self._total = None
         return self._total
+
+
+_SEQUENCES: tuple[type, ...] = (list, tuple, range)
+_THEIR_ITERATORS: tuple[type, ...] = (type(iter([])), type(iter(())), type(iter(range(0))))
+
+
+def _raising(error: Exception) -> Iterator[Any]:
+    raise error
+    yield
 
 
 def _is_iterator(iterable: object) -> bool:

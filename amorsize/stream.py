@@ -14,7 +14,7 @@ from threading import RLock
 from typing import Any, TypeVar
 
 from . import context
-from .call import Call, in_daemon
+from .call import Call
 from .errors import UnsupportedError
 from .source import Source
 
@@ -79,7 +79,7 @@ def _backend_name(options: Options) -> str:
         )
     if backend in ("threads", "dask", "ray"):
         raise UnsupportedError(f"backend={backend!r} is not built yet; 'serial', 'processes' and 'pool' are")
-    if backend in ("processes", "pool") and in_daemon():
+    if backend in ("processes", "pool") and context.in_daemon():
         raise UnsupportedError(f"backend={backend!r}: a daemon process may not start processes of its own")
     return backend
 

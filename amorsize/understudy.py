@@ -31,11 +31,11 @@ class Understudy:
     """Use in a `with` block around the first item; afterwards `run` is the run that was begun, or None.
 
     Args:
+        delay_seconds: tells how long the first item may take. Called in the thread.
         begin: starts workers on the following items and returns the run. Called in the thread, at most once.
-        delay_seconds: how long the first item may take before that.
     """
 
-    def __init__(self, begin: Callable[[], Run], delay_seconds: float) -> None:
+    def __init__(self, delay_seconds: Callable[[], float], begin: Callable[[], Run]) -> None:
         self.run: Run | None = None
         self._begin = begin
         self._delay_seconds = delay_seconds
@@ -58,7 +58,7 @@ class Understudy:
             raise self._error
 
     def _stand_by(self) -> None:
-        if self._over.wait(self._delay_seconds):
+        if self._over.wait(self._delay_seconds()):
             return
         try:
             run = self._begin()

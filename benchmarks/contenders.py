@@ -1,7 +1,7 @@
 """Who runs a workload, and where: each contender in a process of its own, told by a pipe when to run.
 
-The first call in such a process is a cold one: it starts whatever pool it needs. The following ones find that pool warm.
-A process for each keeps contenders apart: none forks the threads of another, or finds its memory in use. Libraries are
+The first call in such a process is cold: it starts whatever pool it needs. The following ones find that pool warm. A
+process for each keeps contenders apart: none forks the threads of another, or finds its memory in use. Libraries are
 imported, and inputs built, before the clock starts; pools are left after it stopped.
 
 `python benchmarks/contenders.py` is what `Host` starts; it is not meant to be run by hand.
@@ -9,16 +9,18 @@ imported, and inputs built, before the clock starts; pools are left after it sto
 
 from __future__ import annotations
 
-import faulthandler
 import gc
 import importlib
 import importlib.util
+import math
 import os
+import statistics
 import subprocess
 import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Timer
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 HERE = Path(__file__).parent
@@ -36,6 +38,9 @@ __all__ = ["CONTENDERS", "PACKAGES", "Host", "contestants"]
 
 PACKAGES = ("joblib", "mpire")
 HANG_SECONDS = 120.0
+# Later calls are repeated for so long, and counted by their median: a call of some microseconds would else mostly find
+# the processor's caches full of another contender's doings.
+BURST_SECONDS = 0.005
 _MOST_CHUNKS = 25_000  # cutting finer is known to lose, and takes long to say so
 
 
@@ -95,11 +100,11 @@ def open_joblib(setting: Setting) -> Call:
 
 
 def open_mpire(setting: Setting) -> Call:
-    """Use mpire, told to keep its workers, and that an item is one argument."""
+    """Use mpire, told to keep its workers, and that an item is one argument; it asks for a length."""
     from mpire import WorkerPool
 
     pool = setting.pools.enter_context(WorkerPool(setting.n_jobs, keep_alive=True))
-    return lambda items: list(pool.map(setting.function, ((item,) for item in items)))
+    return lambda items: list(pool.map(setting.function, [(item,) for item in items]))
 
 
 def open_amorsize(setting: Setting) -> Call:
@@ -157,9 +162,6 @@ class Host:
         spec: "name" or "name/chunksize".
         turns: turns of `workloads.spin` in a second.
         cache: folder for what amorsize remembers.
-
-    Attributes:
-        import_seconds: what importing the contender's library took.
     """
 
     def __init__(self, workload: Workload, spec: str, turns: float, cache: str) -> None:
@@ -172,26 +174,39 @@ class Host:
             bufsize=1,
             env={**os.environ, "AMORSIZE_CACHE_DIR": cache},
         )
-        self.import_seconds = self._hear()
+
+    def ready(self) -> float:
+        """Wait until it can begin, and return the seconds that importing the contender's library took; ask once."""
+        return self._hear()
 
     def call(self) -> float:
-        """Run the workload once and return the seconds it took."""
+        """Run the workload and return the seconds that a call took: `math.inf` if it failed, now or before."""
+        if self._process.poll() is not None:
+            return math.inf
         assert self._process.stdin is not None  # piped
         self._process.stdin.write("\n")
         return self._hear()
 
     def _hear(self) -> float:
         assert self._process.stdout is not None  # piped
+        guard = Timer(HANG_SECONDS, self._process.kill)
+        guard.start()
         line = self._process.stdout.readline()
+        guard.cancel()
         if not line:
-            raise RuntimeError(f"{self._what}: ended with exit code {self._process.wait()}")
-        return float(line)
+            print(f"{self._what} FAILED, exit code {self._process.wait()}", file=sys.stderr)
+        return float(line or math.inf)
+
+    def end(self) -> None:
+        """Tell the process to end."""
+        assert self._process.stdin is not None  # piped
+        self._process.stdin.close()
 
     def close(self) -> None:
-        """Let the process end."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None  # both are piped
-            pipe.close()
+        """Wait until the process has ended."""
+        self.end()
+        assert self._process.stdout is not None  # piped
+        self._process.stdout.close()
         self._process.wait()
 
 
@@ -214,19 +229,21 @@ def main() -> None:
         gc.collect()
         print(imported, flush=True)
         for _ in sys.stdin:
-            faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
-            began = time.perf_counter()
-            if call is None:
-                call = contender.open(setting)
-            results = call(items)
-            seconds = time.perf_counter() - began
-            faulthandler.cancel_dump_traceback_later()
-            assert len(results) == workload.n_items
-            del results
-            if workload.anew:
-                items = workload.make(float(turns))
+            took: list[float] = []
+            while sum(took) < BURST_SECONDS:
+                items = workload.make(float(turns)) if workload.anew else items
+                began = time.perf_counter()
+                cold = call is None
+                if call is None:
+                    call = contender.open(setting)
+                results = call(items)
+                took.append(time.perf_counter() - began)
+                assert len(results) == workload.n_items
+                del results
+                if cold:
+                    break
             gc.collect()
-            print(seconds, flush=True)
+            print(statistics.median(took), flush=True)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,10 @@ def facts(*packages: str) -> list[str]:
     """Return lines that name interpreter, machine, load and the versions of `packages`."""
     versions = ", ".join(f"{package} {_version(package)}" for package in packages)
     load = ", ".join(f"{figure:.2f}" for figure in os.getloadavg()) if hasattr(os, "getloadavg") else "not told"
+    start_method = multiprocessing.get_context().get_start_method()
+    interpreter = f"{platform.python_implementation()} {platform.python_version()}"
     return [
-        f"{platform.python_implementation()} {platform.python_version()}, {platform.system()} {platform.release()}, "
-        f"start method {multiprocessing.get_context().get_start_method()}",
+        f"{interpreter}, {platform.system()} {platform.release()}, start method {start_method}",
         f"{usable_cores()} usable cores of {os.cpu_count()}: {_cpu_model()}; load (1, 5, 15 minutes): {load}",
         *([versions] if versions else []),
     ]

@@ -32,9 +32,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from contenders import PACKAGES, Host, contestants  # noqa: E402
-from machine_facts import facts  # noqa: E402
-from workloads import WORKLOADS, Workload, turns_per_second  # noqa: E402
+from contenders import PACKAGES, Host, contestants
+from machine_facts import facts
+from workloads import WORKLOADS, Workload, turns_per_second
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -54,7 +54,7 @@ OURS, KNOWN, TWIN = "amorsize", "known", "A/A "
 COLUMNS = ("builtin", "pool", "executor", *PACKAGES)
 TARGETS = {"first": (1.15, 1.6), "later": (1.02, 1.15)}  # median and worst
 TITLES = {
-    "first": "FIRST CALL in a fresh process, nothing known; `known`: our regret where an earlier process left a profile",
+    "first": "FIRST CALL in a fresh process, nothing known; known: where an earlier process left a profile",
     "later": "LATER CALLS, every pool warm",
 }
 NAME_WIDTH = 27
@@ -92,7 +92,7 @@ class Race:
         until = time.perf_counter() + seconds
         later = "later" in self._tables
         everyone = {spec: spec for spec in (*contestants(self.workload), OURS)}
-        self._session(self.pilot, everyone, CALLS[0] * later)
+        self._session(self.pilot, everyone, int(later))
         entries = self._kept()
         best = min(map(min, self.pilot[self._tables[-1]].values()))
         calls = min(max(int(CALLS_SECONDS / best), CALLS[0]), CALLS[1]) * later
@@ -127,7 +127,8 @@ class Race:
                 knows = is_pilot or label == KNOWN
                 cache = self._remembered if knows else tempfile.mkdtemp(dir=self._folder)
                 hosts[label] = Host(self.workload, spec, self._turns, cache)
-                self.imports[spec.partition("/")[0]].append(hosts[label].import_seconds)
+            for label, spec in entries.items():
+                self.imports[spec.partition("/")[0]].append(hosts[label].ready())
             for label in self._shuffled(hosts):
                 first[label].append(hosts[label].call())
             limit = max(PATIENCE_SECONDS, HOPELESS * min(map(min, first.values())))
@@ -141,6 +142,8 @@ class Race:
                 for label in self._shuffled(hosts):
                     later[label].append(hosts[label].call())
         finally:
+            for host in hosts.values():
+                host.end()
             for host in hosts.values():
                 host.close()
 
@@ -209,7 +212,8 @@ def report(races: Sequence[Race], table: str) -> Iterable[str]:
     columns = "".join(f"{name:>10}" for name in (*COLUMNS, OURS))
     kinds = ("regret", "known", "A/A") if table == "first" else ("regret", "A/A")
     yield TITLES[table]
-    yield f"{'least milliseconds':<{NAME_WIDTH}}{columns}{''.join(f'{kind:>9}{str():>8}' for kind in kinds)}{'n':>5}  best"
+    regrets = "".join(f"{kind:>17}" for kind in kinds)
+    yield f"{'least milliseconds':<{NAME_WIDTH}}{columns}{regrets}{'n':>5}  best"
     yield " " * LEFT_WIDTH + f"{'minima':>9}{'medians':>8}" * len(kinds)
     yield from (one.text for one in rows)
     yield from summary(rows, table)

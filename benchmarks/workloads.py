@@ -16,7 +16,7 @@ from zlib import crc32
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["PROBES", "WORKLOADS", "Workload", "inflate", "nap", "noop", "spin", "spin_on", "turns_per_second"]
+__all__ = ["PROBES", "WORKLOADS", "Workload", "noop", "spin", "turns_per_second"]
 
 BLOB_BYTES = 200_000
 WAITED = 2  # workers that the probes' lower bounds are for
@@ -54,9 +54,9 @@ def spin_on(work: tuple[int, bytes]) -> int:
 
 
 def inflate(turns: int) -> bytes:
-    """Keep a processor busy, and return a large result."""
+    """Keep a processor busy, and return a large result, whose memory is written to."""
     spin(turns)
-    return bytes(BLOB_BYTES)
+    return b"x" * BLOB_BYTES
 
 
 def turns_per_second() -> float:

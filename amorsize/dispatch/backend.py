@@ -90,11 +90,14 @@ class Unsendable(SerializationError):
 class Backend(Protocol):
     """Runs chunks for one call, and for one thread at a time."""
 
-    def room(self, chunk_seconds: float) -> bool:
-        """Say whether a chunk that is expected to run for `chunk_seconds` should be submitted now."""
+    def room(self, chunk_seconds: float | None) -> bool:
+        """Say whether a chunk that is expected to run for `chunk_seconds` should be submitted now; None: unknown."""
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> None:
-        """Send a chunk. Raises Unsendable, with nothing sent, when an item cannot be pickled."""
+        """Take a chunk; it may leave with the next ones. Raises Unsendable when an item of it cannot be pickled."""
+
+    def flush(self) -> None:
+        """See that what was submitted is on its way."""
 
     def wait(self, timeout: float | None = None) -> list[Done | Lost | Refused]:
         """Block until something happened, or for `timeout` seconds, and return the events."""

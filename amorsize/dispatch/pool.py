@@ -1,97 +1,59 @@
-"""Our worker processes, kept warm between calls, and the lease a call holds on some of them.
+"""The lease a call holds on some worker processes.
 
 A call leases workers for itself alone, so their sockets are read by one thread at a time and one call's trouble is not
-another's. What a worker inherited or was told at its start (start method, environment, folder, `sys.path`, initializer,
-thread limit, the version of the function's module) is its `Kind`; a call takes only idle workers of its own kind.
-Idle workers leave by themselves after `IDLE_SECONDS`.
+another's. `warm` keeps the workers between calls.
+
+A worker is sent several short chunks ahead, so that neither side waits for the other. What waits behind a chunk that
+turns out long is taken back when another worker has nothing to do: the caller forbids it through a shared slot, waits
+long enough for that to be seen, and then looks whether the worker had begun it before.
 """
 
 from __future__ import annotations
 
-import atexit
-import operator
 import os
 import pickle
 import selectors
-import sys
-import threading
 from hashlib import sha256
 from itertools import count
-from time import monotonic, perf_counter
-from typing import Any, NamedTuple
+from time import perf_counter
+from typing import Any
 
-from ..errors import InitializerError, SerializationError
+from ..errors import AmorsizeError, InitializerError, SerializationError
 from ..log import debug
 from ..measure import machine
-from . import wire
+from . import warm, wire
 from .backend import Chunk, Done, Failure, Lost, Refused, Unsendable
-from .process import Flight, Worker, all_workers, start_worker
 from .remote import add_index, unpack_error
-from .serialize import ByValue, Unpicklable, culprit, dump, dump_values, load_values
-from .worker import Setup
+from .serialize import Unpicklable, culprit, dump, dump_values, load_values
+from .warm import shutdown, warm_count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["IDLE_SECONDS", "Kind", "Lease", "lease", "shutdown", "warm_count"]
+    from .process import Flight, Worker
+    from .warm import Kind
 
-# Shorter: a pause at the prompt costs a new start. Longer: memory is held for nobody.
-IDLE_SECONDS = 60.0
-# Two chunks a worker hide the caller's turn-round; behind a long chunk, the second would only wait there.
+__all__ = ["MEMORY_GROWTH_BYTES", "Lease", "lease", "shutdown", "warm_count"]
+
+# Two chunks a worker hide the caller's turn-round; behind a longer chunk, the second would only wait there.
 _QUEUE_SECONDS = 0.025
+# So much work in short chunks is sent ahead, and so many of them: then neither side wakes the other for each.
+_AHEAD_SECONDS = 0.001
+_AHEAD_CHUNKS = 16
 # What a cancelled worker gets to finish its item before it is killed: about what a new one would cost.
 _CANCEL_SECONDS = 0.05
 # A death is seen on the socket; only where a grandchild holds it open must the process itself be asked.
 _LIVENESS_SECONDS = 1.0
+# How long a worker idles beside another's waiting chunks before those are taken back. Far above the time in which a
+# write to shared memory is seen, far below what is worth a user's notice.
+_TAKE_BACK_SECONDS = 0.005
 # A worker that has grown by more than this since its first chunk is replaced between chunks.
 MEMORY_GROWTH_BYTES = 1 << 30
+# Workers that die in their initializer, so many in one call, will not do better.
+_DEATHS_IN_INITIALIZER = 3
 
-
-class Kind(NamedTuple):
-    """What a worker was started with, and so cannot be changed in it."""
-
-    start_method: str
-    threads: int
-    environ: dict[str, str]
-    folder: str
-    path: tuple[str, ...]
-    initializer: _Initializer | None
-    generation: int
-
-
-class _Initializer:
-    """An initializer with its arguments; equal to another with the same ones, by identity."""
-
-    def __init__(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
-        self.function = function
-        self.arguments = arguments
-
-    def __call__(self) -> object:
-        return self.function(*self.arguments)
-
-    def __eq__(self, other: object) -> bool:
-        # Arguments may be arrays, which do not compare to one truth.
-        return (
-            isinstance(other, _Initializer)
-            and self.function is other.function
-            and len(self.arguments) == len(other.arguments)
-            and all(map(operator.is_, self.arguments, other.arguments))
-        )
-
-    __hash__ = None  # type: ignore[assignment]
-
-    @property
-    def name(self) -> str:
-        return getattr(self.function, "__qualname__", repr(self.function))
-
-
-_lock = threading.RLock()
-_idle: list[tuple[Kind, Worker]] = []
 _calls = count(1)
-_generation = 0
-_modules_seen: dict[str, object] = {}
-_exit_hook_set = False
 
 
 def lease(
@@ -112,130 +74,10 @@ def lease(
         payload = dump(function)
     except Exception as error:  # user code: anything
         raise SerializationError(f"{function!r} cannot be sent to a worker: {error}") from error
-    kind = Kind(
-        start_method,
-        max(1, machine.cores() // n_jobs),
-        dict(os.environ),
-        os.getcwd(),
-        tuple(sys.path),
-        None if initializer is None else _Initializer(initializer, initargs),
-        _current_generation(function),
+    kind = warm.kind_for(
+        function, n_jobs=n_jobs, start_method=start_method, initializer=initializer, initargs=initargs
     )
-    _release_at_exit()
-    return Lease(kind, _take(kind, n_jobs), n_jobs, payload, stop_at_error)
-
-
-def warm_count() -> int:
-    """Return how many idle workers there are, of whatever kind."""
-    return len(_idle)
-
-
-def shutdown() -> None:
-    """Release the warm workers now, and wait until they are gone. Workers of a call under way are not touched."""
-    with _lock:
-        workers = [worker for _, worker in _idle]
-        _idle.clear()
-    _dismiss(workers)
-
-
-def _dismiss(workers: list[Worker]) -> None:
-    for worker in workers:
-        worker.leave()
-    for worker in workers:
-        worker.end(kill=False)
-
-
-def _take(kind: Kind, n_jobs: int) -> list[Worker]:
-    taken: list[Worker] = []
-    stale: list[Worker] = []
-    with _lock:
-        kept: list[tuple[Kind, Worker]] = []
-        while _idle:
-            other, worker = _idle.pop()
-            if not _alive(worker):
-                worker.end(kill=True)
-            elif other == kind and len(taken) < n_jobs:
-                taken.append(worker)
-            elif (other.environ, other.folder, other.path, other.generation) != (
-                kind.environ, kind.folder, kind.path, kind.generation
-            ):  # fmt: skip
-                stale.append(worker)
-            else:
-                kept.append((other, worker))
-        _idle.extend(reversed(kept))
-    _dismiss(stale)
-    try:
-        while len(taken) < n_jobs:
-            taken.append(_start(kind))
-    except BaseException:
-        for worker in taken:
-            worker.end(kill=True)
-        raise
-    return taken
-
-
-def _start(kind: Kind) -> Worker:
-    setup = Setup(
-        environ=None if kind.start_method == "fork" else kind.environ,
-        threads=kind.threads,
-        idle_seconds=IDLE_SECONDS,
-        initializer=None if kind.initializer is None else ByValue(kind.initializer),
-        started_at=monotonic(),
-    )
-    return start_worker(kind.start_method, setup)
-
-
-def _alive(worker: Worker) -> bool:
-    """Say whether an idle worker is still there, reading what it may have said since."""
-    try:
-        for kind, _ in worker.inbox.messages():
-            if kind == wire.READY:
-                worker.ready = True
-    except EOFError:
-        return False
-    return True
-
-
-def _give_back(kind: Kind, workers: list[Worker]) -> None:
-    with _lock:
-        _idle.extend((kind, worker) for worker in workers)
-        # Widths and start methods may vary from call to call; what no core could run is not kept.
-        surplus = [worker for _, worker in _idle[: -4 * machine.cores()]]
-        del _idle[: len(surplus)]
-    _dismiss(surplus)
-
-
-def _current_generation(function: Any) -> int:
-    """Return a number that grows whenever the module of a function was loaded again since workers last had it."""
-    global _generation
-    function = getattr(function, "func", function)  # a partial's own function
-    name = getattr(function, "__module__", None)
-    spec = getattr(sys.modules.get(name or ""), "__spec__", None)
-    if name is not None and spec is not None and _modules_seen.setdefault(name, spec) is not spec:
-        _modules_seen[name] = spec
-        _generation += 1
-    return _generation
-
-
-def _release_at_exit() -> None:
-    global _exit_hook_set
-    if not _exit_hook_set:
-        # Imported first, so that ours runs before its own exit function, which waits for every child.
-        import multiprocessing.util  # noqa: F401
-
-        _exit_hook_set = True
-        atexit.register(_kill_all)
-
-
-def _kill_all() -> None:
-    """End every worker of this process: the interpreter is leaving, and nobody waits for what still runs."""
-    workers = all_workers()
-    with _lock:
-        _idle.clear()
-    for worker in workers:
-        worker.process.kill()
-    for worker in workers:
-        worker.end(kill=True)
+    return Lease(kind, warm.take(kind, n_jobs), n_jobs, payload, stop_at_error)
 
 
 class Lease:
@@ -251,15 +93,14 @@ class Lease:
         self._call = next(_calls)
         self._selector = selectors.DefaultSelector()
         self._events: list[Done | Lost | Refused] = []
+        self._unsent: set[Worker] = set()
+        self._asked_back: dict[Worker, tuple[int, float]] = {}
+        self._alive_until = perf_counter() + _LIVENESS_SECONDS
+        self._deaths_in_initializer = 0
         self._closed = False
         self._pid = os.getpid()
         for worker in workers:
             self._selector.register(worker.sock, selectors.EVENT_READ, worker)
-
-    @property
-    def n_jobs(self) -> int:
-        """Number of workers."""
-        return self._n_jobs
 
     def widen(self, n_jobs: int) -> None:
         """Allow `n_jobs` workers from now on; further ones start when there is a chunk for them."""
@@ -271,11 +112,19 @@ class Lease:
         return any(worker.ready for worker in self._workers)
 
     def busy(self) -> bool:
-        return any(worker.flights for worker in self._workers)
+        return bool(self._events) or self._under_way()
 
-    def room(self, chunk_seconds: float) -> bool:
-        depth = 2 if chunk_seconds <= _QUEUE_SECONDS else 1
-        return len(self._workers) < self._n_jobs or any(len(worker.flights) < depth for worker in self._workers)
+    def room(self, chunk_seconds: float | None) -> bool:
+        if chunk_seconds is None:
+            depth = 2
+        elif chunk_seconds * _AHEAD_CHUNKS <= _AHEAD_SECONDS:
+            depth = _AHEAD_CHUNKS
+        else:
+            depth = max(2, int(_AHEAD_SECONDS / chunk_seconds)) if chunk_seconds <= _QUEUE_SECONDS else 1
+        for worker in self._workers:
+            if len(worker.flights) < depth and worker.memory_growth <= MEMORY_GROWTH_BYTES:
+                return True
+        return len(self._workers) < self._n_jobs
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> None:
         try:
@@ -283,29 +132,46 @@ class Lease:
         except Exception:  # user code: anything
             position, error = culprit(chunk.items)
             raise Unsendable(chunk.first + position, error) from error
-        head = wire.ChunkHead(
+        self._check_process()
+        head = wire.CHUNK_HEAD.pack(
             self._call, chunk.first, len(chunk.items), slice_seconds, self._stop_at_error, self._digest
         )
         while True:
-            worker = min(self._workers, key=_load, default=None)
+            worker = self._least_busy()
             if worker is None or (worker.flights and len(self._workers) < self._n_jobs):
                 worker = self._replace()
-            try:
-                worker.send_chunk(self._call, chunk, head, payload, self._function)
-            except OSError:
+            at_once = not worker.flights
+            worker.put_chunk(chunk, head, payload, self._digest, self._function)
+            if not at_once:
+                self._unsent.add(worker)  # it has something to do; this leaves with more, before the caller waits
+            elif not self._flush(worker):
                 # It left or died since we last looked: the chunk just given to it has not been started.
                 worker.flights.pop()
                 self._bury(worker)
                 continue
-            if worker.outbox:
-                self._selector.modify(worker.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, worker)
             return
 
+    def _least_busy(self) -> Worker | None:
+        least = None
+        for worker in self._workers:
+            if least is None or len(worker.flights) < len(least.flights):
+                least = worker
+        return least
+
+    def flush(self) -> None:
+        while self._unsent:
+            worker = self._unsent.pop()
+            if not self._flush(worker):
+                self._bury(worker)
+
     def wait(self, timeout: float | None = None) -> list[Done | Lost | Refused]:
+        self._check_process()
+        self.flush()
         deadline = None if timeout is None else perf_counter() + timeout
         while not self._events:
-            left = _LIVENESS_SECONDS if deadline is None else deadline - perf_counter()
-            self._pump(min(_LIVENESS_SECONDS, max(0.0, left)))
+            now = perf_counter()
+            left = _LIVENESS_SECONDS if deadline is None else deadline - now
+            self._pump(max(0.0, min(left, self._take_back(now), self._alive_until - now)))
             if left <= 0:
                 break
         events, self._events = self._events, []
@@ -317,37 +183,61 @@ class Lease:
         self._closed = True
         if os.getpid() != self._pid:
             return  # a copy in a forked child: the workers are not its own
+        self._workers = [worker for worker in self._workers if not worker.released]
         try:
             for worker in self._workers:
-                if worker.flights:
-                    worker.cancel(self._call)
-            deadline = perf_counter() + _CANCEL_SECONDS
-            while self.busy() and (left := deadline - perf_counter()) > 0:
-                self._pump(left)
+                worker.cancel(self._call)
+                worker.ask_back()
+            self.flush()
+            began = perf_counter()
+            while self._under_way() and (left := began + _CANCEL_SECONDS - perf_counter()) > 0:
+                self._pump(min(left, _TAKE_BACK_SECONDS))
+                if perf_counter() - began >= _TAKE_BACK_SECONDS:
+                    for worker in self._workers:
+                        worker.take_back()
         finally:
             self._selector.close()
-            for worker in self._workers:
-                if worker.flights:
-                    worker.end(kill=True)
-            _give_back(self._kind, [worker for worker in self._workers if not worker.flights])
+            # Half a message would be the next call's trouble.
+            unfit = [worker for worker in self._workers if worker.busy() or worker.outbox]
+            fit = [worker for worker in self._workers if worker not in unfit]
             self._workers = []
+            for worker in unfit:
+                worker.end(kill=True)
+            warm.give_back(self._kind, fit)
 
     def kill(self) -> None:
-        """Close without grace for workers that are in an item: the user wants out."""
+        """Close without grace for workers that are in an item, or in the middle of starting: the user wants out."""
         if not self._closed and os.getpid() == self._pid:
-            for worker in [worker for worker in self._workers if worker.flights]:
+            for worker in [worker for worker in self._workers if worker.flights or not worker.ready]:
                 self._drop(worker)
                 worker.end(kill=True)
         self.close()
 
+    def _under_way(self) -> bool:
+        return any(worker.busy() for worker in self._workers)
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise AmorsizeError("this iterator's workers belong to the process that this one was forked from")
+
     def _pump(self, timeout: float) -> None:
         """Wait once, for `timeout` seconds at most, and take in what came."""
-        ready = self._selector.select(timeout)
-        for key, mask in ready:
+        for key, mask in self._selector.select(timeout):
             self._serve(key.data, mask)
-        if not ready and timeout >= _LIVENESS_SECONDS:
+        if (now := perf_counter()) >= self._alive_until:
+            self._alive_until = now + _LIVENESS_SECONDS
             for worker in [worker for worker in self._workers if not worker.process.is_alive()]:
                 self._bury(worker)
+
+    def _flush(self, worker: Worker) -> bool:
+        """Write what fits now, and let the selector tell when more does; say whether the worker is there."""
+        try:
+            worker.outbox.flush()
+        except OSError:
+            return False
+        if worker.outbox:
+            self._selector.modify(worker.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, worker)
+        return True
 
     def _serve(self, worker: Worker, mask: int) -> None:
         try:
@@ -355,7 +245,7 @@ class Lease:
                 worker.outbox.flush()
                 if not worker.outbox:
                     self._selector.modify(worker.sock, selectors.EVENT_READ, worker)
-            if mask & selectors.EVENT_READ:
+            if mask & selectors.EVENT_READ and worker.inbox.read():
                 self._hear(worker)
         except (EOFError, OSError):
             self._bury(worker)
@@ -363,71 +253,109 @@ class Lease:
         if worker.memory_growth > MEMORY_GROWTH_BYTES and not worker.flights:
             debug("a worker grew by %d bytes and is replaced", worker.memory_growth)
             self._drop(worker)
-            _dismiss([worker])
+            warm.dismiss([worker])
 
     def _hear(self, worker: Worker) -> None:
         for kind, body in worker.inbox.messages():
-            if kind == wire.READY:
+            if kind == wire.RESULTS:
+                self._results(worker, body)
+            elif kind == wire.READY:
                 worker.ready = True
                 machine.learn_start(worker.start_method, wire.READY_BODY.unpack(body)[0])
-            elif kind == wire.REFUSED:
-                self._refused(worker, unpack_error(body))
             else:
-                self._results(worker, body)
+                self._refused(worker, unpack_error(body))
 
     def _refused(self, worker: Worker, error: BaseException) -> None:
         if worker.ready:
             flight = worker.flights.popleft()
             self._events.append(Refused(flight.chunk, error))
             return
-        name = self._kind.initializer.name if self._kind.initializer else "of the worker"
-        failure = InitializerError(f"the initializer {name} failed in a worker: {error!r}")
-        failure.__cause__ = error
         worker.flights.clear()
-        self._events.append(Refused(None, failure))
+        self._events.append(self._bad_initializer(f"failed in a worker: {error!r}", error))
+
+    def _bad_initializer(self, text: str, cause: BaseException | None = None) -> Refused:
+        name = self._kind.initializer.name if self._kind.initializer else "of the worker"
+        failure = InitializerError(f"the initializer {name} {text}")
+        failure.__cause__ = cause
+        return Refused(None, failure)
 
     def _results(self, worker: Worker, body: memoryview) -> None:
-        head = wire.ResultsHead(*wire.RESULTS_HEAD.unpack_from(body))
+        # In the order of wire.ResultsHead, which is not made here: it would be a tenth of a short chunk's cost.
+        first, n_results, unstarted, last, seconds, cpu_seconds, memory, n_errors = wire.RESULTS_HEAD.unpack_from(body)
         at = wire.RESULTS_HEAD.size
         flight = worker.flights[0]
-        if head.last:
+        if last:
             worker.flights.popleft()
-        flight.results[0] += head.count
-        worker.note_memory(head.memory)
-        if head.call != self._call or self._closed:
+        flight.received += n_results
+        if memory:
+            worker.note_memory(memory)
+        if self._closed or flight.taken_back:
             return
-        values = load_values(body[at + head.errors :])
+        values = load_values(body[at + n_errors :])
         if type(values) is not list:
             values = list(values)
-        failures = _failures(flight.chunk, body[at : at + head.errors], head.first, values)
+        chunk = flight.chunk
+        failures = _failures(chunk, body[at : at + n_errors], first, values)
         rest = None
-        if head.last and head.unstarted:
-            begun = len(flight.chunk.items) - head.unstarted
-            rest = Chunk(flight.chunk.first + begun, flight.chunk.items[begun:])
-        self._events.append(
-            Done(head.first, values, failures, rest, head.count, head.seconds, head.cpu_seconds, len(body))
-        )
+        if last and unstarted:
+            begun = len(chunk.items) - unstarted
+            rest = Chunk(chunk.first + begun, chunk.items[begun:])
+        self._events.append(Done(first, values, failures, rest, n_results, seconds, cpu_seconds, len(body)))
+
+    def _take_back(self, now: float) -> float:
+        """Take back what waits behind long chunks while a worker has nothing to do; return when to look again."""
+        if all(worker.flights for worker in self._workers):
+            self._asked_back.clear()
+            return _LIVENESS_SECONDS
+        soonest = _LIVENESS_SECONDS
+        for worker in self._workers:
+            if len(worker.flights) < 2 or worker.flights[-1].taken_back:
+                continue
+            serial, due = self._asked_back.get(worker, (0, 0.0))
+            if serial != worker.flights[-1].serial:
+                due = now + _TAKE_BACK_SECONDS
+                self._asked_back[worker] = worker.ask_back(), due
+            elif now >= due:
+                for chunk in worker.take_back():
+                    self._hand_back(chunk)
+                due = now + _LIVENESS_SECONDS
+            soonest = min(soonest, due - now)
+        return 0.0 if self._events else soonest
+
+    def _hand_back(self, chunk: Chunk) -> None:
+        self._events.append(Done(chunk.first, [], {}, chunk, 0, 0.0, 0.0, 0))
 
     def _bury(self, worker: Worker) -> None:
         """A worker is gone: say what of its chunks ran, and release the rest of it."""
         self._drop(worker)
         try:
-            self._hear(worker)  # what it could still say before it died
-        except (EOFError, OSError):
+            while worker.inbox.read():  # what it could still say before it died
+                self._hear(worker)
+        except EOFError:
             pass
-        flights = list(worker.flights)
-        lost = [_what_is_left(worker, flight) for flight in flights]
+        flights = [flight for flight in worker.flights if not flight.taken_back]
+        front = _what_is_left(worker, flights[0]) if flights else None
         worker.flights.clear()
         exitcode = worker.end(kill=True)
-        for running, finished, rest in lost:
-            self._events.append(Lost(running, finished, rest, exitcode))
+        if not worker.ready and self._kind.initializer is not None:
+            self._deaths_in_initializer += 1
+            if self._deaths_in_initializer == _DEATHS_IN_INITIALIZER:
+                text = f"ended {_DEATHS_IN_INITIALIZER} workers, the last with exit code {exitcode}"
+                self._events.append(self._bad_initializer(text))
+        # One death is one loss: of the chunk in front, begun or not. What waited behind it comes back as it was.
+        if front is not None:
+            self._events.append(Lost(*front, exitcode))
+        for flight in flights[1:]:
+            self._hand_back(flight.chunk)
 
     def _drop(self, worker: Worker) -> None:
         self._workers.remove(worker)
         self._selector.unregister(worker.sock)
+        self._unsent.discard(worker)
+        self._asked_back.pop(worker, None)
 
     def _replace(self) -> Worker:
-        worker = _take(self._kind, 1)[0]
+        worker = warm.take(self._kind, 1)[0]
         self._workers.append(worker)
         self._selector.register(worker.sock, selectors.EVENT_READ, worker)
         return worker
@@ -450,13 +378,9 @@ def _failures(chunk: Chunk, packed_errors: memoryview, first: int, values: list[
     return failures
 
 
-def _load(worker: Worker) -> int:
-    return len(worker.flights)
-
-
 def _what_is_left(worker: Worker, flight: Flight) -> tuple[Chunk | None, Chunk | None, Chunk | None]:
     """Return (running, finished but lost, not started) of a dead worker's chunk."""
-    chunk, received = flight.chunk, flight.results[0]
+    chunk, received = flight.chunk, flight.received
     begun, is_running = worker.progress(flight)
     begun = max(begun, received)
     ended = begun - 1 if is_running and begun > received else begun

@@ -69,6 +69,7 @@ class Worker:
         self.outbox = wire.Outbox(sock)
         self.flights: deque[Flight] = deque()
         self.ready = False
+        self.released = False
         self.memory_growth = 0
         self._first_memory = 0
         self._slots = slots
@@ -93,10 +94,17 @@ class Worker:
         self._slots[TAKEN_BACK] = self._serial
         return self._serial
 
-    def begun(self) -> int:
-        """Return the serial of the newest chunk that the worker has begun, or has seen that it may not begin."""
-        serial: int = self._slots[CHUNK_SERIAL]
-        return serial
+    def take_back(self) -> list[Chunk]:
+        """Return the chunks that the worker has not begun, some time after it was forbidden to; it will only say so."""
+        begun = self._slots[CHUNK_SERIAL]
+        taken = [flight for flight in self.flights if flight.serial > begun and not flight.taken_back]
+        for flight in taken:
+            flight.taken_back = True
+        return [flight.chunk for flight in taken]
+
+    def busy(self) -> bool:
+        """Say whether the worker has something to do that has not been taken back."""
+        return any(not flight.taken_back for flight in self.flights)
 
     def note_memory(self, resident_bytes: int) -> None:
         """Follow the worker's size, 0 meaning that it was not read."""
@@ -148,6 +156,7 @@ class Worker:
 
     def release(self) -> None:
         """Close the caller's ends."""
+        self.released = True
         self.sock.close()
         self._slots.release()
         _all_workers.discard(self)
@@ -180,8 +189,7 @@ def start_worker(start_method: str, setup: Setup) -> Worker:
                 process = multi.Process(  # type: ignore[attr-defined]
                     target=main, args=(theirs, setup), name="amorsize-worker"
                 )
-                if start_method == "forkserver":
-                    _preload()
+                _get_ready(start_method)
                 with main_hidden(start_method), _interrupts_held(start_method):
                     process.start()
                 slots = create_slots(ours)
@@ -227,14 +235,20 @@ def _interrupts_held(start_method: str) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _preload() -> None:
-    """Let the fork server import what every worker needs, unless it runs already or the user chose."""
-    from multiprocessing import forkserver
+def _get_ready(start_method: str) -> None:
+    """See to the standard library's helpers for a start method before they are started."""
+    if start_method == "spawn":
+        from multiprocessing import resource_tracker
 
-    # No public way to ask; without the attribute the standard behaviour stays.
-    server = getattr(forkserver, "_forkserver", None)
-    if getattr(server, "_preload_modules", None) == ["__main__"]:
-        multiprocessing.set_forkserver_preload([main.__module__])
+        resource_tracker.ensure_running()  # it lets interrupts through again when it has started
+    elif start_method == "forkserver":
+        from multiprocessing import forkserver
+
+        # What every worker needs is imported once, unless the server runs already or the user chose. There is no public
+        # way to ask; without the attribute the standard behaviour stays.
+        server = getattr(forkserver, "_forkserver", None)
+        if getattr(server, "_preload_modules", None) == ["__main__"]:
+            multiprocessing.set_forkserver_preload([main.__module__])
 
 
 def _children() -> set[Any]:

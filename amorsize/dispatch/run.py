@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from time import perf_counter
+from heapq import heappop, heappush
+from time import perf_counter, sleep
 from typing import Any, NamedTuple
 
 from ..errors import InitializerError, WorkerCrashError
 from ..measure import machine
+from ..plan.retry import backoff_seconds
 from ..plan.schedule import SLICE_SECONDS, chunk_length, smoothed
 from .backend import Chunk, Done, Failure, Lost, Refused, Unsendable
 
@@ -124,15 +126,18 @@ class Run:
         self._pace = pace
         self._function = function
         self._ready_at = perf_counter() + start_seconds
+        self._began = 0.0
+        self._heard = False
         self._working_seconds = 0.0
         self._judged_seconds = 0.0
-        self._judged_seconds = 0.0
         self._held = False
+        self._warned = False
         self._backlog: deque[Chunk] = deque()
         self._pieces: dict[int, _Piece] = {}
         self._next = source.index
         self._bytes_waiting = 0
         self._tries: dict[int, int] = {}
+        self._later: list[tuple[float, Chunk]] = []  # a heap: items to be tried again, and when
         self._as_done: deque[_Piece] = deque()
         self._failed_at: int | None = None
         self._fruitless_deaths = 0
@@ -141,16 +146,16 @@ class Run:
         backend = self._backend
         try:
             while True:
-                began = perf_counter()
+                self._began = perf_counter()
                 self._fill()
                 if not self._ready():
                     if not self._work_here():
-                        if not backend.busy():
+                        if backend.busy() or self._later:
+                            self._wait()
+                        else:
                             return
-                        for event in backend.wait():
-                            self._take(event)
                     self._fill()
-                    self._working_seconds += perf_counter() - began
+                    self._working_seconds += perf_counter() - self._began
                     self._withdraw_if_slower()
                 while (piece := self._pop()) is not None:
                     self._bytes_waiting -= piece.bytes_out
@@ -162,14 +167,23 @@ class Run:
                             self._source.end()  # as the builtin's iteration ends there
                             return
                         raise piece.error
-        except GeneratorExit:
-            raise
+        except (Exception, GeneratorExit):
+            raise  # `close` gives the workers a moment, for they are worth more than it costs
         except BaseException:
-            # An error or an interrupt: nobody waits for what still runs.
+            # An interrupt: nobody waits for what still runs.
             backend.kill()
             raise
         finally:
             backend.close()
+
+    def _wait(self) -> None:
+        """Wait for the workers, or for the time of the next retry."""
+        pause = max(0.0, self._later[0][0] - perf_counter()) if self._later else None
+        if self._backend.busy():
+            for event in self._backend.wait(pause):
+                self._take(event)
+        elif pause:
+            sleep(pause)
 
     def step(self, timeout: float) -> None:
         """Keep the workers fed, and take in what they say within `timeout` seconds; no item runs in the caller."""
@@ -193,15 +207,16 @@ class Run:
         while self.withdrawn is None:
             seconds_per_item = self._pace.seconds_per_item
             length = self._length(seconds_per_item)
-            if not self._backend.room((seconds_per_item or 0.0) * length):
-                return
+            if not self._backend.room(None if seconds_per_item is None else seconds_per_item * length):
+                break
             chunk = self._chunk(length)
             if chunk is None:
-                return
+                break
             try:
                 self._backend.submit(chunk, 0.0 if self._options.chunksize else SLICE_SECONDS)
             except Unsendable as error:
                 self._keep_here(chunk, error)
+        self._backend.flush()
 
     def _work_here(self) -> bool:
         """Run a little in the caller, if there is anything for it to do; say whether there was."""
@@ -209,7 +224,7 @@ class Run:
         if function is None:
             return False
         if self.withdrawn is not None:
-            if not self._backlog:
+            if not self._has_backlog():
                 return False
             chunk: Chunk | None = self._chunk(1)
         else:
@@ -235,7 +250,9 @@ class Run:
 
     def _withdraw_if_slower(self) -> None:
         """Leave the rest to the caller if the workers' items, one after another, would have been done sooner there."""
-        if self._function is None or self.withdrawn is not None or self._working_seconds < _JUDGED_SECONDS:
+        if self._function is None or self.withdrawn is not None:
+            return
+        if not self._heard or self._working_seconds < _JUDGED_SECONDS:
             return
         in_caller = self._pace.seconds - self._judged_seconds
         if in_caller < _SLOWER_SHARE * self._working_seconds:
@@ -256,8 +273,13 @@ class Run:
             max(1, remaining), self._n_jobs, seconds_per_item, seconds_per_chunk=machine.seconds_per_chunk()
         )
 
+    def _has_backlog(self) -> bool:
+        while self._later and self._later[0][0] <= perf_counter():
+            self._requeue(heappop(self._later)[1])
+        return bool(self._backlog)
+
     def _chunk(self, length: int) -> Chunk | None:
-        if self._backlog:
+        if self._has_backlog():
             chunk = self._backlog.popleft()
             if len(chunk.items) > length:
                 self._backlog.appendleft(Chunk(chunk.first + length, chunk.items[length:]))
@@ -289,12 +311,15 @@ class Run:
         if self._function is None:
             self._settle(refusal.index, refusal, 1)
         else:
-            warnings.warn(f"amorsize runs it in the caller: {refusal}", RuntimeWarning, stacklevel=2)
+            if not self._warned:
+                self._warned = True  # others of its kind may follow; one word is enough
+                warnings.warn(f"amorsize runs it in the caller: {refusal}", RuntimeWarning, stacklevel=2)
             self._run_here(self._function, refusal.index, chunk.items[at])
 
     def _take(self, event: Done | Lost | Refused) -> None:
         if isinstance(event, Done):
-            self._fruitless_deaths = 0
+            if event.items:
+                self._fruitless_deaths = 0
             self._take_done(event)
         elif isinstance(event, Lost):
             self._take_lost(event)
@@ -307,28 +332,32 @@ class Run:
             self._requeue(event.chunk)
 
     def _take_done(self, done: Done) -> None:
-        if not self._pace.items:
-            self._working_seconds = 0.0  # until now the workers were starting
         self._pace.add(done)
+        if not self._heard:
+            # Until now the workers were starting, and an earlier run may have used the same pace.
+            self._heard = True
+            self._began, self._working_seconds, self._judged_seconds = perf_counter(), 0.0, self._pace.seconds
         self._requeue(done.rest)
-        start = 0
+        start, bytes_out = 0, done.bytes_out
         for index in sorted(done.failures):
             at = index - done.first
             if at > start:
-                self._put(done.first + start, _Piece(done.values[start:at], None, 0))
+                self._put(done.first + start, _Piece(done.values[start:at], None, bytes_out))
+                bytes_out = 0
             self._take_failure(index, done.failures[index])
             start = at + 1
         if start < len(done.values):
             values = done.values[start:] if start else done.values
-            self._put(done.first + start, _Piece(values, None, done.bytes_out))
+            self._put(done.first + start, _Piece(values, None, bytes_out))
 
     def _take_failure(self, index: int, failure: Failure) -> None:
         tries = self._tries.get(index, 0) + 1
-        if tries <= self._options.retries and isinstance(failure.error, Exception):
+        error = failure.error
+        if tries <= self._options.retries and isinstance(error, Exception) and not isinstance(error, StopIteration):
             self._tries[index] = tries
-            self._requeue(Chunk(index, [failure.item]))
+            heappush(self._later, (perf_counter() + backoff_seconds(tries), Chunk(index, [failure.item])))
         else:
-            self._settle(index, failure.error, tries)
+            self._settle(index, error, tries)
 
     def _take_lost(self, lost: Lost) -> None:
         if lost.running is None and lost.finished is None:
@@ -341,11 +370,17 @@ class Run:
         again = options.retries > 0 or options.on_error == "return"
         finished = lost.finished
         if finished is not None:
-            if again:
-                self._requeue(finished)
-            else:
+            if not again:
                 culprit = lost.running.first if lost.running else finished.first
                 self._settle(finished.first, self._crash(culprit, lost), 1)
+            elif lost.running is not None:
+                self._requeue(finished)
+            elif len(finished.items) > 1:
+                # It died with the results, perhaps of one of them: one by one, that one will stand alone.
+                for index, item in enumerate(finished.items, finished.first):
+                    self._requeue(Chunk(index, [item]))
+            else:
+                self._take_failure(finished.first, Failure(self._crash(finished.first, lost), finished.items[0]))
         if lost.running is not None and (finished is None or again):
             index, (item,) = lost.running
             self._take_failure(index, Failure(self._crash(index, lost), item))
@@ -366,13 +401,15 @@ class Run:
 
     def _settle(self, index: int, error: BaseException, tries: int) -> None:
         """An item has failed for good: its error stands in its place, or ends the run there."""
-        if isinstance(error, Exception) and not isinstance(error, StopIteration) and self._options.on_error == "return":
-            self.failures.append(Failed(index, error, tries))
-            self._put(index, _Piece([error], None, 0))
-        elif isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt):
             raise error
+        if isinstance(error, StopIteration):  # no failure: the builtin's iteration ends there too
+            self._fail_at(index, error)
+            return
+        self.failures.append(Failed(index, error, tries))
+        if isinstance(error, Exception) and self._options.on_error == "return":
+            self._put(index, _Piece([error], None, 0))
         else:
-            self.failures.append(Failed(index, error, tries))
             self._fail_at(index, error)
 
     def _fail_at(self, index: int, error: BaseException) -> None:
@@ -380,6 +417,7 @@ class Run:
         self._failed_at = index if self._failed_at is None else min(index, self._failed_at)
         self._put(index, _Piece([], error, 0))
         self._backlog = deque(chunk for chunk in self._backlog if chunk.first < index)
+        self._later = sorted(entry for entry in self._later if entry[1].first < index)
 
     def _put(self, index: int, piece: _Piece) -> None:
         if self._options.ordered:

@@ -31,8 +31,10 @@ __all__ = ["StockPool"]
 
 # How often the pool's processes are looked at while nothing comes back.
 _LIVENESS_SECONDS = 0.5
-# What a broken pool gets to end by itself.
-_END_SECONDS = 2.0
+# What the chunks under way get to come back when nobody wants them any more: a few time slices.
+_DRAIN_SECONDS = 0.5
+# What terminate() gets.
+_END_SECONDS = 0.3
 # One chunk may wait behind each running one, to hide the caller's turn-round.
 _DEPTH = 2
 
@@ -91,7 +93,7 @@ class StockPool:
     def busy(self) -> bool:
         return bool(self._under_way)
 
-    def room(self, chunk_seconds: float) -> bool:
+    def room(self, chunk_seconds: float | None) -> bool:
         return len(self._under_way) < _DEPTH * self._n_jobs
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> None:
@@ -108,6 +110,9 @@ class StockPool:
             callback=lambda answer: self._answers.put((first, answer)),
             error_callback=lambda error: self._answers.put((first, error)),
         )
+
+    def flush(self) -> None:
+        return  # what was submitted left at once
 
     def wait(self, timeout: float | None = None) -> list[Done | Lost | Refused]:
         deadline = None if timeout is None else perf_counter() + timeout
@@ -130,28 +135,36 @@ class StockPool:
         self._closed = True
         if not self._own:
             return
-        if self._under_way:
-            self._end()
-        else:
+        if self._drained(_DRAIN_SECONDS):
             self._pool.close()
             self._pool.join()
+        else:
+            self._force_end()
 
     def kill(self) -> None:
         if self._own and not self._closed:
             self._closed = True
-            self._end()
+            self._force_end()
 
-    def _end(self) -> None:
-        if not self._broken:
-            self._pool.terminate()
-            self._pool.join()
-            return
-        # A worker that died with the queue's lock makes terminate() wait for ever; the caller must not.
+    def _drained(self, seconds: float) -> bool:
+        """Wait for the chunks under way; say whether they all came back."""
+        deadline = perf_counter() + seconds
+        while self._under_way and not self._broken:
+            try:
+                first, _ = self._answers.get(timeout=max(0.0, deadline - perf_counter()))
+            except queue.Empty:
+                return False
+            del self._under_way[first]
+        return not self._broken
+
+    def _force_end(self) -> None:
+        # terminate() kills workers that may hold the pool's locks, and then may wait for those locks for ever. The
+        # caller must not: a thread does it, and the processes go in any case.
         ending = threading.Thread(target=self._pool.terminate, name="amorsize-pool-end", daemon=True)
         ending.start()
         ending.join(_END_SECONDS)
         if ending.is_alive():
-            debug("the standard Pool does not end: a worker died with its lock")
+            debug("the standard Pool does not end by itself: a worker was stopped with one of its locks")
             for process in self._processes:
                 process.kill()
 

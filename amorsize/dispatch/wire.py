@@ -80,14 +80,13 @@ RESULTS_HEAD = Struct("<qQQ?ddQQ")
 READY_BODY = Struct("<d")
 
 
-def head(kind: int, buffers: Sequence[bytes]) -> bytes:
-    """Return the head of a message whose body is `buffers`."""
-    return _HEAD.pack(kind, sum(map(len, buffers)))
-
-
 def send(sock: socket.socket, kind: int, buffers: Sequence[bytes]) -> None:
     """Write one message and block until it is written."""
-    small = [head(kind, buffers)]
+    size = sum(map(len, buffers))
+    small = [_HEAD.pack(kind, size)]
+    if size < _JOIN_BYTES:
+        sock.sendall(b"".join((small[0], *buffers)))
+        return
     for buffer in buffers:
         if len(buffer) < _JOIN_BYTES:
             small.append(buffer)
@@ -108,8 +107,12 @@ class Outbox:
 
     def put(self, kind: int, buffers: Sequence[bytes]) -> None:
         """Add one message; nothing is written before `flush`."""
-        self._waiting.append(head(kind, buffers))
-        self._waiting.extend(buffers)
+        size = sum(map(len, buffers))
+        if size < _JOIN_BYTES:
+            self._waiting.append(b"".join((_HEAD.pack(kind, size), *buffers)))
+        else:
+            self._waiting.append(_HEAD.pack(kind, size))
+            self._waiting.extend(buffers)
 
     def flush(self) -> None:
         """Write what fits now. Raises OSError when the worker is gone."""
@@ -128,13 +131,14 @@ class Outbox:
     def _joined(self) -> bytes | memoryview:
         """Make one piece of the small ones in front, and return the first piece."""
         waiting = self._waiting
-        small: list[bytes | memoryview] = []
-        size = 0
-        while waiting and size + len(waiting[0]) < _JOIN_BYTES:
-            small.append(waiting.popleft())
-            size += len(small[-1])
-        if small:
-            waiting.appendleft(small[0] if len(small) == 1 else b"".join(small))
+        room, small = _JOIN_BYTES, 0
+        for piece in waiting:
+            room -= len(piece)
+            if room < 0:
+                break
+            small += 1
+        if small > 1:
+            waiting.appendleft(b"".join([waiting.popleft() for _ in range(small)]))
         return waiting[0]
 
     def __bool__(self) -> bool:

@@ -23,7 +23,7 @@ from ..errors import SerializationError
 from . import wire
 from .remote import pack_error
 from .serialize import Unpicklable, culprit, dump_values, load_values
-from .slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, open_slots
+from .slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, TAKEN_BACK, open_slots
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ __all__ = ["Setup", "main"]
 FLUSH_SECONDS = 0.010
 # Reading the resident size costs 10 us; growth between two readings goes unseen.
 _MEMORY_SECONDS = 0.1
+# Reading the CPU clock is a call to the system; items this short in all are taken to have used it all along.
+_CPU_CLOCK_SECONDS = 100e-6
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 class Setup(NamedTuple):
@@ -58,11 +61,12 @@ class Setup(NamedTuple):
 
 def main(sock: socket.socket, setup: Setup) -> None:
     """Run chunks from `sock` until the caller closes it, says so, or is silent too long."""
-    # The caller decides what an interrupt means; a handler inherited by fork is not for here.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _prepare_signals()
     sock.setblocking(True)
-    threading.Thread(target=_leave_with_parent, name="amorsize-lifeline", daemon=True).start()
+    if hasattr(os, "register_at_fork"):
+        # A process that an item forks must not keep this end open: it is how the caller sees our death.
+        os.register_at_fork(after_in_child=sock.close)
+    threading.Thread(target=_leave_with_caller, args=(sock,), name="amorsize-lifeline", daemon=True).start()
     context.in_worker.set(True)
     context.worker_process = True
     try:
@@ -77,19 +81,38 @@ def main(sock: socket.socket, setup: Setup) -> None:
                 return
         wire.send(sock, wire.READY, [wire.READY_BODY.pack(monotonic() - setup.started_at)])
         _Worker(sock, slots).serve(setup.idle_seconds)
-    except (EOFError, OSError) as error:
-        if not isinstance(error, (EOFError, ConnectionError)):
-            raise
-        # The caller closed its end; nobody is left to tell.
+    except (EOFError, ConnectionError):
+        return  # the caller closed its end; nobody is left to tell
 
 
-def _leave_with_parent() -> None:
-    from multiprocessing import parent_process
+def _prepare_signals() -> None:
+    """Leave it to the caller what an interrupt means; what a fork inherited is not for here."""
+    # A handler that does nothing, and not SIG_IGN: a program that an item runs would inherit that, and outlive Ctrl-C.
+    signal.signal(signal.SIGINT, _ignore)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)  # a forked event loop's
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 
-    parent = parent_process()
-    if parent is not None:
+
+def _ignore(signum: int, frame: object) -> None:
+    pass
+
+
+def _leave_with_caller(sock: socket.socket) -> None:
+    """End this process when the caller's end of the socket closes, in the middle of an item too."""
+    if hasattr(select, "poll"):
+        poller = select.poll()
+        poller.register(sock, 0)  # a hang-up is told unasked
+        poller.poll()
+    else:
+        from multiprocessing import parent_process
+
+        parent = parent_process()
+        if parent is None:
+            return
         parent.join()
-        os._exit(1)
+    os._exit(1)
 
 
 def _prepare_environment(setup: Setup) -> None:
@@ -105,9 +128,10 @@ def limit_threads(threads: int) -> None:
     Libraries not loaded yet read the environment; loaded ones are told through threadpoolctl where it is installed.
     A limit that the user set in the environment stands.
     """
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+    chosen = any(variable in os.environ for variable in _THREAD_VARIABLES)
+    for variable in _THREAD_VARIABLES:
         os.environ.setdefault(variable, str(threads))
-    if "numpy" in sys.modules:
+    if "numpy" in sys.modules and not chosen:
         try:
             from threadpoolctl import threadpool_limits
         except ImportError:
@@ -133,36 +157,42 @@ class _Worker:
         self._sock = sock
         self._slots = slots
         self._functions: dict[bytes, Any] = {}
+        self._kept = wire.KeptFunctions()
         self._serial = 0
         self._memory_read_at = float("-inf")
 
     def serve(self, idle_seconds: float) -> None:
-        while True:
-            if not select.select([self._sock], [], [], idle_seconds)[0]:
-                return
-            kind, body = wire.receive(self._sock)
-            if kind == wire.CHUNK:
-                self._run(body)
-            elif kind == wire.FUNCTION:
-                if len(self._functions) >= wire.FUNCTIONS_KEPT:
-                    del self._functions[next(iter(self._functions))]
-                self._functions[bytes(body[:16])] = body[16:]
-            else:
-                return
+        inbox = wire.Inbox(self._sock)
+        something_came = _waiter(self._sock, idle_seconds)
+        while something_came():
+            inbox.read()
+            for kind, body in inbox.messages():
+                if kind == wire.CHUNK:
+                    self._run(body)
+                elif kind == wire.FUNCTION:
+                    self._keep(bytes(body[:16]), bytes(body[16:]))
+                else:
+                    return
+
+    def _keep(self, digest: bytes, function: bytes) -> None:
+        for dropped in self._kept.add(digest, len(function)):
+            del self._functions[dropped]
+        self._functions[digest] = function
 
     def _function(self, digest: bytes) -> Callable[[Any], Any]:
         function = self._functions[digest]
-        if isinstance(function, memoryview):
+        if type(function) is bytes:
             function = self._functions[digest] = pickle.loads(function)
         return function  # type: ignore[no-any-return]
 
     def _run(self, body: memoryview) -> None:
-        chunk = wire.ChunkHead(*wire.CHUNK_HEAD.unpack_from(body))
+        chunk = wire.ChunkHead._make(wire.CHUNK_HEAD.unpack_from(body))
         slots = self._slots
         slots[CURSOR] = -1 - chunk.first
         self._serial += 1
         slots[CHUNK_SERIAL] = self._serial
-        if slots[CALL_CANCELLED] >= chunk.call:
+        # Looked up after the line above: who takes chunks back first forbids, and then sees whether this one had begun.
+        if slots[TAKEN_BACK] >= self._serial or slots[CALL_CANCELLED] == chunk.call:
             self._send(_Report(chunk), [], last=True)
             return
         try:
@@ -183,11 +213,10 @@ class _Worker:
         results: list[Any] = []
         append = results.append
         index = chunk.first
-        report.begin()
-        now = perf_counter()
+        now = report.begin()
         stop_at = now + chunk.slice_seconds if chunk.slice_seconds else float("inf")
         look_at = min(now + FLUSH_SECONDS, stop_at)
-        for index, item in enumerate(items, index):
+        for index, item in enumerate(items, chunk.first):
             slots[CURSOR] = index
             try:
                 append(function(item))
@@ -198,36 +227,37 @@ class _Worker:
                     break
             now = perf_counter()
             if now >= look_at:
-                if now >= stop_at or slots[CALL_CANCELLED] >= chunk.call:
+                if now >= stop_at or slots[CALL_CANCELLED] == chunk.call:
                     break
                 if index + 1 < chunk.first + chunk.count:
+                    slots[CURSOR] = -2 - index  # not the item's fault if the results are the end of us
                     self._send(report, results, last=False)
                     results.clear()
-                    report.begin()
-                    look_at = min(perf_counter() + FLUSH_SECONDS, stop_at)
+                    look_at = min(report.begin() + FLUSH_SECONDS, stop_at)
         slots[CURSOR] = -2 - index
         self._send(report, results, last=True)
 
     def _send(self, report: _Report, results: list[Any], *, last: bool) -> None:
-        seconds, cpu_seconds = report.elapsed()
+        seconds, cpu_seconds = report.elapsed() if results else (0.0, 0.0)
         try:
             payload = dump_values(results)
         except Exception:  # user code: anything; the culprit is looked for one by one
             payload = self._dump_around_culprits(report, results)
         errors = pickle.dumps(report.errors) if report.errors else b""
-        head = wire.ResultsHead(
-            call=report.chunk.call,
-            first=report.chunk.first + report.sent,
-            count=len(results),
-            unstarted=report.chunk.count - report.sent - len(results),
-            last=last,
-            seconds=seconds,
-            cpu_seconds=cpu_seconds,
-            memory=self._memory(),
-            errors=len(errors),
+        chunk, count = report.chunk, len(results)
+        head = wire.RESULTS_HEAD.pack(
+            chunk.first + report.sent,
+            count,
+            chunk.count - report.sent - count,
+            last,
+            seconds,
+            cpu_seconds,
+            self._memory(),
+            len(errors),
         )
-        wire.send(self._sock, wire.RESULTS, [wire.RESULTS_HEAD.pack(*head), errors, *payload])
-        report.sent += len(results)
+        _flush_output()
+        wire.send(self._sock, wire.RESULTS, [head, errors, *payload])
+        report.sent += count
         report.errors.clear()
 
     def _dump_around_culprits(self, report: _Report, results: list[Any]) -> list[bytes]:
@@ -258,14 +288,37 @@ class _Report:
         self.chunk = chunk
         self.sent = 0
         self.errors: list[tuple[int, bytes]] = []
-        self.begin()
+        self._cpu = self._wall = 0.0
 
-    def begin(self) -> None:
+    def begin(self) -> float:
+        """Start the clocks anew; return the time."""
         self._cpu = process_time()
         self._wall = perf_counter()
+        return self._wall
 
     def elapsed(self) -> tuple[float, float]:
-        return perf_counter() - self._wall, process_time() - self._cpu
+        """Return wall and CPU seconds since `begin`."""
+        seconds = perf_counter() - self._wall
+        return seconds, process_time() - self._cpu if seconds > _CPU_CLOCK_SECONDS else seconds
+
+
+def _waiter(sock: socket.socket, seconds: float) -> Callable[[], object]:
+    """Return a function that waits until `sock` can be read: true, or false after `seconds`."""
+    if not hasattr(select, "poll"):
+        return lambda: select.select([sock], [], [], seconds)[0]
+    poller = select.poll()  # and not select, which knows only the first thousand descriptors
+    poller.register(sock, select.POLLIN)
+    milliseconds = seconds * 1000
+    return lambda: poller.poll(milliseconds)
+
+
+def _flush_output() -> None:
+    """Write out what the items printed: a worker may be killed any time, and then it is lost."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            continue  # none there, or closed
 
 
 def _refusing_unpicklable(function: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -28,9 +28,11 @@ __all__ = [
     "machine_profile",
     "native_threads",
     "physical_cores",
+    "seconds_first_start",
     "seconds_per_chunk",
     "start_method",
     "threaded_start_method",
+    "workers_asked",
 ]
 
 READ_EVERY_SECONDS = 1.0  # oftener costs every call 40 us; more seldom misses memory that others took
@@ -68,6 +70,11 @@ def cores() -> int:
     usable = platforms.usable_cores()
     granted = _cpu_limit()
     return usable if granted is None else min(usable, granted)
+
+
+def workers_asked(n_jobs: int | None) -> int | None:
+    """Return the number of workers that `n_jobs` asks for: -1 is every core, -2 all but one; None stays None."""
+    return n_jobs if n_jobs is None or n_jobs > 0 else max(1, cores() + 1 + n_jobs)
 
 
 def physical_cores() -> int:
@@ -122,6 +129,11 @@ def threaded_start_method() -> str:
 def seconds_per_chunk() -> float:
     """Return the fixed cost in seconds of one chunk's way to a warm worker and back, as learnt so far."""
     return _costs.chunk_seconds
+
+
+def seconds_first_start(start_method: str) -> float:
+    """Return how long the first worker takes until it answers, when none is running."""
+    return _costs.start(start_method).first
 
 
 def machine_profile(start_method: str, *, warm_workers: int = 0) -> MachineProfile:

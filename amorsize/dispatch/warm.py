@@ -1,0 +1,254 @@
+"""The idle workers that are kept for the next call, and when one must not be used again.
+
+What a worker inherited or was told at its start (start method, environment, folder, `sys.path`, initializer, thread
+limit, the versions of the modules) is its `Kind`; a call takes only idle workers of its own kind. Idle workers leave by
+themselves after `IDLE_SECONDS`; no thread of ours waits for that, so what the caller holds of them (a socket, and the
+system's record of an ended child) goes with the next call, with `shutdown`, or at exit.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from functools import partial
+from time import monotonic
+from types import MethodType
+from typing import Any, NamedTuple
+
+from ..measure import machine
+from . import wire
+from .process import LEAVE_SECONDS, Worker, all_workers, start_worker
+from .serialize import ByValue
+from .worker import Setup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["IDLE_SECONDS", "Initializer", "Kind", "dismiss", "give_back", "kind_for", "shutdown", "take", "warm_count"]
+
+# Shorter: a pause at the prompt costs a new start. Longer: memory is held for nobody.
+IDLE_SECONDS = 60.0
+# After this part of its time a worker is not taken any more: it could leave just then.
+_TAKEN_SHARE = 0.9
+# Widths and start methods may vary from call to call; more idle workers than this for each core are not kept.
+_IDLE_PER_CORE = 4
+
+
+class Kind(NamedTuple):
+    """What a worker was started with, and so cannot be changed in it."""
+
+    start_method: str
+    threads: int
+    environ: dict[str, str]
+    folder: str
+    path: tuple[str, ...]
+    initializer: Initializer | None
+    generation: int
+
+
+class Initializer:
+    """An initializer with its arguments; equal to another that would do the same."""
+
+    def __init__(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        self.function = function
+        self.arguments = arguments
+
+    def __call__(self) -> object:
+        return self.function(*self.arguments)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Initializer)
+            and _same(self.function, other.function)
+            and len(self.arguments) == len(other.arguments)
+            and all(map(_same, self.arguments, other.arguments))
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def name(self) -> str:
+        return getattr(self.function, "__qualname__", repr(self.function))
+
+
+def _same(one: object, other: object) -> bool:
+    # Other types may compare to anything; arrays do not even compare to one truth.
+    return one is other or (type(one) is type(other) and type(one) in _COMPARABLE and one == other)
+
+
+_COMPARABLE = (int, float, bool, str, bytes, MethodType)
+
+_lock = threading.RLock()
+_idle: list[tuple[Kind, Worker, float]] = []  # with the time until which each may be taken
+_generation = 0
+_specs_seen: dict[str, object] = {}
+_exit_hook_set = False
+
+
+def kind_for(
+    function: Any,
+    *,
+    n_jobs: int,
+    start_method: str,
+    initializer: Callable[..., object] | None,
+    initargs: tuple[Any, ...],
+) -> Kind:
+    """Return what workers for a call must be like now."""
+    try:
+        folder = os.getcwd()
+    except OSError:  # it was removed
+        folder = ""
+    return Kind(
+        start_method,
+        max(1, machine.cores() // n_jobs),
+        dict(os.environ),
+        folder,
+        tuple(sys.path),
+        None if initializer is None else Initializer(initializer, initargs),
+        _current_generation(function),
+    )
+
+
+def warm_count() -> int:
+    """Return how many idle workers there are, of whatever kind."""
+    return len(_idle)
+
+
+def shutdown() -> None:
+    """Release the warm workers now, and wait until they are gone. Workers of a call under way are not touched."""
+    with _lock:
+        workers = [worker for _, worker, _ in _idle]
+        _idle.clear()
+    dismiss(workers)
+
+
+def dismiss(workers: list[Worker]) -> None:
+    """Let idle workers leave, and see that they do."""
+    for worker in workers:
+        worker.leave()
+    until = monotonic() + LEAVE_SECONDS
+    for worker in workers:
+        worker.end(kill=False, until=until)
+
+
+def take(kind: Kind, n_jobs: int) -> list[Worker]:
+    """Return `n_jobs` workers, warm ones first; the others are starting."""
+    taken: list[Worker] = []
+    gone: list[Worker] = []
+    stale: list[Worker] = []
+    now = monotonic()
+    try:
+        with _lock:
+            kept = []
+            while _idle:
+                other, worker, until = idle = _idle.pop()
+                if not _alive(worker):
+                    gone.append(worker)
+                elif now > until or other[2:5] != kind[2:5] or other.generation != kind.generation:
+                    stale.append(worker)
+                elif len(taken) < n_jobs and other == kind:
+                    taken.append(worker)
+                else:
+                    kept.append(idle)
+            _idle.extend(reversed(kept))
+        for worker in gone:
+            worker.end(kill=True)
+        dismiss(stale)
+        while len(taken) < n_jobs:
+            taken.append(_start(kind))
+    except BaseException:
+        for worker in taken:
+            worker.end(kill=True)
+        raise
+    return taken
+
+
+def give_back(kind: Kind, workers: list[Worker]) -> None:
+    """Keep workers that have nothing under way for the next call."""
+    until = monotonic() + _TAKEN_SHARE * IDLE_SECONDS
+    with _lock:
+        _idle.extend((kind, worker, until) for worker in workers)
+        surplus = [worker for _, worker, _ in _idle[: -_IDLE_PER_CORE * machine.cores()]]
+        del _idle[: len(surplus)]
+    dismiss(surplus)
+
+
+def _start(kind: Kind) -> Worker:
+    global _exit_hook_set
+    if not _exit_hook_set:
+        # Not atexit: a child that multiprocessing started runs only these, and waits for its own children after them.
+        from multiprocessing.util import Finalize
+
+        _exit_hook_set = True
+        Finalize(None, _kill_all, exitpriority=10)
+    for name, module in list(sys.modules.items()):
+        _specs_seen.setdefault(name, getattr(module, "__spec__", None))
+    setup = Setup(
+        environ=None if kind.start_method == "fork" else kind.environ,
+        threads=kind.threads,
+        idle_seconds=IDLE_SECONDS,
+        initializer=None if kind.initializer is None else ByValue(kind.initializer),
+        started_at=monotonic(),
+    )
+    return start_worker(kind.start_method, setup)
+
+
+def _alive(worker: Worker) -> bool:
+    """Say whether an idle worker is still there, reading what it may have said since."""
+    try:
+        while worker.inbox.read():
+            for kind, _ in worker.inbox.messages():
+                if kind == wire.READY:
+                    worker.ready = True
+                elif kind == wire.RESULTS:
+                    worker.flights.popleft()  # its word on a chunk that was taken back
+    except EOFError:
+        return False
+    return True
+
+
+def _current_generation(function: Any) -> int:
+    """Return a number that grows whenever the module of a function was loaded again since workers may have had it."""
+    global _generation
+    for name in _modules_of(function):
+        spec = getattr(sys.modules.get(name), "__spec__", None)
+        if spec is not None and _specs_seen.setdefault(name, spec) is not spec:
+            _specs_seen[name] = spec
+            _generation += 1
+    return _generation
+
+
+def _modules_of(function: Any) -> Iterator[str]:
+    """Yield the modules that a function and, for a partial, what it was given are from."""
+    name = getattr(function, "__module__", None)
+    if isinstance(name, str):
+        yield name
+    if isinstance(function, partial):
+        for part in (function.func, *function.args):
+            yield from _modules_of(part)
+
+
+def _kill_all() -> None:
+    """End every worker of this process: the interpreter is leaving, and nobody waits for what still runs."""
+    workers = all_workers()
+    with _lock:
+        _idle.clear()
+    for worker in workers:
+        if worker.process.exitcode is None:
+            worker.process.kill()
+    for worker in workers:
+        worker.end(kill=True)
+
+
+def _after_fork_in_child() -> None:
+    """Forget the workers: they are the parent's, and another thread of it may have held the lock."""
+    global _lock, _exit_hook_set
+    _lock = threading.RLock()
+    _exit_hook_set = False
+    _idle.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,175 @@
+"""Random numbers that depend on a call's seed and an item's position alone: not on backend, width or chunk size.
+
+`item_rng` gives the running item its own generators. Which item runs is looked up when it is asked, so an item that
+does not ask pays nothing: the loops that run items are marked with `runs_items`, and the nearest such loop on the
+calling thread's stack is the one that runs the item. A context variable could not tell: serial work is a generator,
+and what a generator sets stays set in its caller's context between two items, where other calls may run.
+
+One stream an item, whatever runs it, is R's way: `furrr_options(seed=)`, on L'Ecuyer streams. NumPy's streams are
+kept apart as its guide to parallel random number generation says: a `SeedSequence` of the seed, with the position as
+its `spawn_key`.
+"""
+
+from __future__ import annotations
+
+import sys
+from itertools import compress, repeat
+from operator import length_hint
+from typing import Any, Literal, TypeVar, overload
+
+from .errors import AmorsizeError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Iterator
+    from types import CodeType, FrameType
+
+    import numpy.random
+
+__all__ = ["Streams", "UnseededError", "digest", "item_rng", "numbered", "runs_items"]
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+_LIST_ITERATOR: type = type(iter([]))
+_FIXED_ITERATORS: tuple[type, ...] = (type(iter(())), type(iter(range(0))))
+
+
+class UnseededError(AmorsizeError, RuntimeError):
+    """`item_rng` was called where no item of a call with `seed=` is running."""
+
+
+@overload
+def item_rng(kind: Literal["random"] = "random") -> random.Random: ...
+@overload
+def item_rng(kind: Literal["numpy"]) -> numpy.random.Generator: ...
+def item_rng(kind: str = "random") -> Any:
+    """Return the running item's own random generator, in a call with `seed=`.
+
+    What it draws depends on the seed and the item's position in the input, and on nothing else. An item has one
+    generator of each kind: asked again, the same one goes on where it was. An item that is tried again starts afresh.
+
+    Args:
+        kind: "random" for a `random.Random`, "numpy" for a `numpy.random.Generator`. The latter is
+            `numpy.random.default_rng(numpy.random.SeedSequence(seed, spawn_key=(index,)))`.
+
+    Raises:
+        UnseededError: no item of a call with `seed=` is running in this thread.
+        ValueError: another kind.
+
+    Example:
+        >>> import amorsize
+        >>> def toss(_):
+        ...     return amorsize.item_rng().choice(["heads", "tails"])
+        >>> list(amorsize.map(toss, range(3), seed=7)) == list(amorsize.map(toss, range(3), seed=7, n_jobs=2))
+        True
+    """
+    make = _KINDS.get(kind)
+    if make is None:
+        raise ValueError(f"kind must be 'random' or 'numpy', not {kind!r}")
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        holder = _runners.get(frame.f_code)
+        if holder is not None:
+            held = frame.f_locals[holder]
+            streams = held if isinstance(held, Streams) else getattr(held, "streams", None)
+            if streams is None:
+                break  # the innermost call counts: whether an outer one has a seed may depend on where it runs
+            return streams.generator(kind, make)
+        frame = frame.f_back
+    raise UnseededError(
+        "item_rng() gives a running item its random generator: call it in the function, in the thread that the item "
+        "runs in, and pass a seed to the call that maps the function: amorsize.map(function, items, seed=7)"
+    )
+
+
+_runners: dict[CodeType, str] = {}
+
+
+def runs_items(holder: str) -> Callable[[_F], _F]:
+    """Mark a function that calls the user's function, or a generator function that does.
+
+    Args:
+        holder: name of a local variable that is, or whose attribute `streams` is, the call's `Streams`; None for a
+            call without a seed.
+    """
+
+    def mark(function: _F) -> _F:
+        _runners[function.__code__] = holder
+        return function
+
+    return mark
+
+
+class Streams:
+    """The generators of items that run one after another.
+
+    Args:
+        seed: the call's.
+        running: returns the position of the running item.
+    """
+
+    __slots__ = ("_index", "_made", "running", "seed")
+
+    def __init__(self, seed: int, running: Callable[[], int]) -> None:
+        self.seed = seed
+        self.running = running
+        self._index = -1
+        self._made: dict[str, Any] = {}
+
+    def generator(self, kind: str, make: Callable[[int, int], Any]) -> Any:
+        index = self.running()
+        if index != self._index:
+            self._index, self._made = index, {}
+        made = self._made.get(kind)
+        if made is None:
+            made = self._made[kind] = make(self.seed, index)
+        return made
+
+    def restart(self) -> None:
+        """Forget the running item's generators: it is tried again."""
+        self._made = {}
+
+
+def numbered(iterator: Iterator[Any], first: int = 0) -> tuple[Iterator[Any], Callable[[], int]]:
+    """Return an iterator over the same items, and a function that tells the position of the newest one taken.
+
+    Nothing is counted in Python: iterators that know their own position are asked for it, others are counted by C.
+
+    Args:
+        iterator: may have been advanced.
+        first: position of its next item.
+    """
+    if type(iterator) is _LIST_ITERATOR:
+        # A list may grow meanwhile, so what is left says nothing.
+        offset = first - iterator.__reduce__()[2]  # type: ignore[operator]
+        return iterator, lambda: iterator.__reduce__()[2] + offset - 1  # type: ignore[operator]
+    if type(iterator) in _FIXED_ITERATORS:
+        end = first + length_hint(iterator)
+        return iterator, lambda: end - length_hint(iterator) - 1
+    ticks = repeat(True, sys.maxsize)
+    return compress(iterator, ticks), lambda: first + sys.maxsize - length_hint(ticks) - 1
+
+
+# How a stream comes from seed and position. A change here changes users' results.
+
+
+def digest(purpose: bytes, seed: int, index: int) -> bytes:
+    """Return 32 bytes that stand for a seed and a position, and differ from one purpose to another."""
+    from hashlib import sha256
+
+    return sha256(b"amorsize %b %d %d" % (purpose, seed, index)).digest()
+
+
+def _random_generator(seed: int, index: int) -> random.Random:
+    from random import Random
+
+    return Random(int.from_bytes(digest(b"item", seed, index), "big"))  # noqa: S311 - for science, not for secrets
+
+
+def _numpy_generator(seed: int, index: int) -> numpy.random.Generator:
+    from numpy.random import SeedSequence, default_rng
+
+    return default_rng(SeedSequence(seed, spawn_key=(index,)))
+
+
+_KINDS: dict[str, Callable[[int, int], Any]] = {"random": _random_generator, "numpy": _numpy_generator}

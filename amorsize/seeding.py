@@ -1,0 +1,240 @@
+"""Functions that draw from `random` or from NumPy's global state: which may, and how that state is set for each item.
+
+The function travels as `Seeded`; where it runs, `begin` gives what to call. That sets the state from seed and position
+before each item, and where the process is not a worker of ours puts back what was there: the user may draw between two
+items. Setting costs about 5 us an item, 15 us with NumPy loaded; putting back another 15 us, and 60 us for NumPy
+(benchmarks/seeds.py). So functions that plainly draw nothing are left alone (`may_draw`).
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from opcode import opmap
+from struct import Struct
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodDescriptorType, MethodType, ModuleType
+from typing import Any, NamedTuple
+
+from .cache.bytecode import outer_names
+from .rng import Streams, digest, item_rng
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+__all__ = ["Seeded", "kept_globals", "may_draw"]
+
+_SCALARS = frozenset({int, float, complex, str, bytes, bool, type(None)})
+_WORDS = Struct("<8I")
+# Larger: a function that reaches much data is looked at for longer, 0.02 to 0.3 us a part. Smaller: more of them have
+# global state set for nothing.
+_MAX_PARTS = 20_000
+# Nothing in these draws, and what they call is handed to them.
+_HARMLESS_MODULES = frozenset(
+    {
+        "_functools", "_operator", "_struct", "amorsize", "builtins", "cmath", "functools", "itertools", "math",
+        "operator", "struct", "time", "zlib",
+    }
+)  # fmt: skip
+# These reach anything.
+_DYNAMIC = frozenset(
+    {
+        "__import__", "attrgetter", "breakpoint", "compile", "eval", "exec", "getattr", "globals", "locals",
+        "methodcaller", "vars",
+    }
+)  # fmt: skip
+_REBINDING = frozenset(opmap[name] for name in ("IMPORT_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"))
+_UNKNOWN = object()
+
+
+class Seeded(NamedTuple):
+    """A function on its way to where it runs, with what its items' random numbers depend on.
+
+    Attributes:
+        function: takes one item.
+        seed: the call's.
+        draws: whether the function may draw from global state, whatever its items are.
+        numpy: whether NumPy must be loaded before an item runs: it is loaded here, or the function loads it itself.
+    """
+
+    function: Callable[[Any], Any]
+    seed: int
+    draws: bool
+    numpy: bool
+
+    @classmethod
+    def of(cls, function: Callable[[Any], Any], seed: int) -> Seeded:
+        """Look at `function`; the result can be pickled where the function can."""
+        return cls(function, seed, may_draw(function), "numpy" in sys.modules or _mentions_numpy(function))
+
+    def begin(
+        self, running: Callable[[], int], *, keep: bool, plain: bool = False
+    ) -> tuple[Streams, Callable[[Any], Any]]:
+        """Return the streams of items that now run one after another, and the function to call for them.
+
+        Args:
+            running: returns the position of the running item.
+            keep: whether the process's own global state is to be as it was after each item.
+            plain: whether all the items are known to be plain data.
+        """
+        streams = Streams(self.seed, running)
+        if plain and not self.draws:
+            return streams, self.function
+        if self.numpy:
+            import numpy.random  # noqa: F401
+        return streams, _setting_globals(self.function, streams, self.draws, keep)
+
+
+def _setting_globals(function: Callable[[Any], Any], streams: Streams, draws: bool, keep: bool) -> Callable[[Any], Any]:
+    """Return a call of `function` with the global states set, where it or the item may use them."""
+
+    def set_first(item: Any) -> Any:
+        _set_globals(streams)
+        return function(item)
+
+    def set_and_put_back(item: Any) -> Any:
+        with kept_globals():
+            _set_globals(streams)
+            return function(item)
+
+    setting = set_and_put_back if keep else set_first
+    if draws:
+        return setting
+
+    def set_if_the_item_may_draw(item: Any) -> Any:
+        kind = type(item)
+        if kind in _SCALARS or (kind is tuple and _SCALARS.issuperset(map(type, item))):
+            return function(item)
+        return setting(item)
+
+    return set_if_the_item_may_draw
+
+
+def _set_globals(streams: Streams) -> None:
+    """Set the state of `random`, and NumPy's global one if NumPy is loaded, to the running item's."""
+    import random
+
+    seed, index = streams.seed, streams.running()
+    random.seed(int.from_bytes(digest(b"global random", seed, index), "big"))
+    if "numpy" in sys.modules:
+        import numpy.random  # NumPy loads it when it is first used, which may be within the item
+
+        numpy.random.seed(_WORDS.unpack(digest(b"global numpy", seed, index)))
+
+
+class kept_globals:  # noqa: N801 - used as a function is; a generator would stumble over the user's StopIteration
+    """Put the state of `random`, and NumPy's global one if NumPy is loaded, back as they were."""
+
+    __slots__ = ("_numpy", "_random")
+
+    def __enter__(self) -> None:
+        import random
+
+        self._random = random.getstate()
+        self._numpy: Any = None
+        if "numpy" in sys.modules:
+            import numpy.random
+
+            self._numpy = numpy.random.get_state(legacy=False)
+
+    def __exit__(self, *_: object) -> None:
+        import random
+
+        random.setstate(self._random)
+        if self._numpy is not None:
+            import numpy.random
+
+            numpy.random.set_state(self._numpy)
+
+
+def may_draw(function: object) -> bool:
+    """Say whether a function may draw from the state of `random` or from NumPy's global one; in doubt it may.
+
+    It cannot where all that its code names is known: plain data, the likes of `len` and `math.sqrt`, NumPy without
+    `numpy.random`, `item_rng`, and functions for which the same is true. Its items are taken to be plain data: an
+    object of a class of the user's may do anything when it is added or asked for its length.
+    """
+    reach = _Reach()
+    return not reach.harmless(function) or (reach.numpy and "random" in reach.mentioned)
+
+
+def _mentions_numpy(function: Any) -> bool:
+    if isinstance(function, partial):
+        return any(map(_mentions_numpy, (function.func, *function.args)))
+    code = getattr(function, "__code__", None)
+    if type(code) is not CodeType:
+        return False
+    return any(name.partition(".")[0] == "numpy" for name in outer_names(code).mentioned)
+
+
+class _Reach:
+    """One look at what a function reaches.
+
+    Attributes:
+        numpy: whether NumPy is among it.
+        mentioned: the names in the code of all functions met.
+    """
+
+    def __init__(self) -> None:
+        self.numpy = False
+        self.mentioned: set[str] = set()
+        self._met: set[int] = set()
+        self._left = _MAX_PARTS
+
+    def harmless(self, value: Any) -> bool:
+        kind = type(value)
+        if kind in _SCALARS or id(value) in self._met:
+            return True
+        self._met.add(id(value))
+        if kind is FunctionType:
+            return value is item_rng or self._function(value)
+        if kind in {tuple, list, set, frozenset}:
+            return self._all(value)
+        if kind is dict:
+            return self._all(value) and self._all(tuple(value.values()))
+        if kind is partial:
+            return self._all((value.func, value.args, value.keywords))
+        if kind is MethodType:
+            return self._all((value.__func__, value.__self__))
+        if kind is BuiltinFunctionType:  # bound methods of built-in objects too, as `random.random` is one
+            return value.__name__ not in _DYNAMIC and self.harmless(value.__self__)
+        if kind is ModuleType:
+            self.numpy = self.numpy or value.__name__ == "numpy"
+            return value.__name__ == "numpy" or value.__name__ in _HARMLESS_MODULES
+        owner = value.__objclass__ if kind is MethodDescriptorType else value
+        return isinstance(owner, type) and owner.__module__ in _HARMLESS_MODULES and owner.__name__ not in _DYNAMIC
+
+    def _all(self, values: Collection[Any]) -> bool:
+        self._left -= len(values)
+        if self._left < 0:
+            return False
+        return _SCALARS.issuperset(map(type, values)) or all(map(self.harmless, values))
+
+    def _function(self, function: FunctionType) -> bool:
+        code, space = function.__code__, function.__globals__
+        names = outer_names(code)
+        # A module's or a function's own insides, as `__globals__` or `__class__`, lead anywhere.
+        if names.rebound_cells or _loads_or_rebinds(code) or any(name.startswith("__") for name in names.mentioned):
+            return False
+        self.mentioned |= names.mentioned
+        builtin = vars(sys.modules["builtins"])
+        read = [space[name] if name in space else builtin.get(name) for name in names.read]
+        return self._all([*read, *_contents(function), function.__defaults__, function.__kwdefaults__])
+
+
+def _loads_or_rebinds(code: CodeType) -> bool:
+    """Say whether code imports a module or assigns a global: what its names stand for can then not be foreseen."""
+    # Arguments stand at odd places. Other instructions' caches are zeros here.
+    if not _REBINDING.isdisjoint(code.co_code[::2]):
+        return True
+    return any(_loads_or_rebinds(constant) for constant in code.co_consts if type(constant) is CodeType)
+
+
+def _contents(function: FunctionType) -> list[Any]:
+    contents = []
+    for cell in function.__closure__ or ():
+        try:
+            contents.append(cell.cell_contents)
+        except ValueError:  # not assigned yet: may become anything
+            contents.append(_UNKNOWN)
+    return contents

@@ -1,0 +1,319 @@
+"""One call's decisions: when it leaves the caller, when it comes back, and what it remembers."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing.process
+from collections import Counter
+
+import pytest
+
+import amorsize
+from amorsize import serial as serial_module
+from amorsize.cache import fingerprint, lookup
+from amorsize.cache.lookup import Found
+from amorsize.call import Call
+from amorsize.dispatch.backend import Done, Failure, Refused
+from amorsize.errors import SerializationError
+from amorsize.measure import machine
+from amorsize.plan import escalate
+from amorsize.plan.profile import WorkProfile
+
+STEP = 0.010  # seconds that an item takes, by the clock of these tests
+
+
+class Clock:
+    """A clock that moves when an item runs."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Elsewhere:
+    """A backend that runs its chunks in this process, or refuses them."""
+
+    def __init__(self, function, world):
+        self.function = function
+        self.world = world
+        self.chunks = []
+
+    def room(self, chunk_seconds):
+        return len(self.chunks) < 2
+
+    def submit(self, chunk, slice_seconds):
+        self.chunks.append(chunk)
+
+    def flush(self):
+        pass
+
+    def wait(self, timeout=None):
+        chunk = self.chunks.pop(0)
+        if self.world.refuses:
+            return [Refused(chunk, SerializationError("unknown there"))]
+        values, failures = [], {}
+        self.world.elsewhere = True
+        for index, item in enumerate(chunk.items, chunk.first):
+            try:
+                values.append(self.function(item))
+            except Exception as error:  # noqa: BLE001 - as a worker would
+                values.append(None)
+                failures[index] = Failure(error, item)
+        self.world.elsewhere = False
+        count = len(values)
+        return [Done(chunk.first, values, failures, None, count, count * STEP, count * STEP, 0)]
+
+    def widen(self, n_jobs):
+        pass
+
+    def any_ready(self):
+        return True
+
+    def busy(self):
+        return bool(self.chunks)
+
+    def close(self):
+        self.chunks.clear()
+
+    kill = close
+
+
+class World:
+    """What the test decides, and what was seen."""
+
+    def __init__(self):
+        self.clock = Clock()
+        self.refuses = False
+        self.unsendable = False
+        self.pays = True
+        self.elsewhere = False
+        self.opened = []  # how many items had been started whenever workers were asked for
+        self.here, self.there = Counter(), Counter()
+        self.stored = []
+        self.known = None
+
+    def work(self, item):
+        (self.there if self.elsewhere else self.here)[item] += 1
+        self.clock.now += STEP
+        return item * 2
+
+    @property
+    def started(self):
+        return self.here + self.there
+
+
+@pytest.fixture
+def world(monkeypatch):
+    """Let items take time by a clock of the test's, and workers be pretended."""
+    world = World()
+
+    def open_backend(call, name, n_jobs):
+        world.opened.append(sum(world.started.values()))
+        if world.unsendable:
+            raise SerializationError("it cannot be sent")
+        return Elsewhere(call._one_item(), world)
+
+    monkeypatch.setattr(serial_module, "perf_counter", world.clock)
+    monkeypatch.setattr(Call, "_open", open_backend)
+    monkeypatch.setattr(escalate, "should_escalate", lambda *_: world.pays)
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    monkeypatch.setattr(lookup, "find", lambda *_, **__: Found(world.known, "hit" if world.known else "new"))
+    monkeypatch.setattr(lookup, "store", lambda func, n_items, profile, *_: world.stored.append((n_items, profile)))
+    return world
+
+
+def numbers(count):
+    """Give an input without a length, so that nothing is begun beside its first item."""
+    return (number for number in range(count))
+
+
+DOUBLED = [number * 2 for number in range(100)]
+
+
+class TestLeaving:
+    """From the caller to workers."""
+
+    def test_work_of_no_time_asks_nobody(self, world, monkeypatch):
+        """Work below the price of a look looks at neither cache nor machine."""
+        for module, name in ((lookup, "find"), (machine, "machine_profile"), (escalate, "should_escalate")):
+            monkeypatch.setattr(module, name, lambda *_, name=name, **__: pytest.fail(f"{name} was called"))
+
+        assert list(amorsize.map(abs, numbers(100))) == list(range(100))
+        assert world.opened == world.stored == []
+
+    def test_it_leaves_when_that_pays(self, world):
+        """The rest goes to workers, every item is started once, and the plan says so."""
+        stream = amorsize.map(world.work, numbers(100))
+
+        assert list(stream) == DOUBLED
+        assert world.opened == [1]
+        assert (dict(world.here), sum(world.there.values())) == ({0: 1}, 99)
+        assert set(world.started.values()) == {1}
+        assert stream.plan.backend == "processes"
+
+    def test_it_stays_when_that_does_not_pay(self, world):
+        """Without a reason to leave, all items run in the caller."""
+        world.pays = False
+
+        assert list(amorsize.map(world.work, numbers(100))) == DOUBLED
+        assert world.opened == []
+
+    @pytest.mark.parametrize("options", [{"n_jobs": 1}, {"backend": "serial"}], ids=str)
+    def test_it_stays_when_told_to(self, world, options):
+        """One worker under "auto" is the caller, and so is "serial"."""
+        assert list(amorsize.map(world.work, numbers(100), **options)) == DOUBLED
+        assert world.opened == []
+
+    def test_it_stays_in_a_daemon(self, world, monkeypatch):
+        """A daemon process may not have children: "auto" never tries, and naming workers is refused at the call."""
+        monkeypatch.setitem(multiprocessing.process.current_process()._config, "daemon", True)
+
+        assert list(amorsize.map(world.work, numbers(100))) == DOUBLED
+        assert world.opened == []
+        with pytest.raises(amorsize.UnsupportedError, match="daemon"):
+            amorsize.map(world.work, numbers(100), backend="processes")
+
+    @pytest.mark.parametrize("container", [list, set, bytearray], ids=lambda container: container.__name__)
+    def test_it_stays_for_what_works_in_place(self, world, container):
+        """Methods that change a container of the caller's run where the container is."""
+        target = container()
+        method = target.add if container is set else target.append
+
+        assert list(amorsize.map(method, numbers(100))) == [None] * 100
+        assert len(target) == 100
+        assert world.opened == []
+
+    def test_failures_keep_their_index_on_the_way(self, world):
+        """Indexes go on counting where the work changes place."""
+
+        def fails(item):
+            world.work(item)
+            return 1 // (item % 3)
+
+        stream = amorsize.map(fails, numbers(9), on_error="return")
+        results = list(stream)
+
+        assert [at for at, result in enumerate(results) if isinstance(result, ZeroDivisionError)] == [0, 3, 6]
+        assert [failed.index for failed in stream.failures] == [0, 3, 6]
+
+
+class TestComingBack:
+    """From workers to the caller."""
+
+    def test_a_function_that_cannot_be_sent_stays_for_good(self, world):
+        """Under "auto" that is one warning, and no second try."""
+        world.unsendable = True
+
+        with pytest.warns(RuntimeWarning, match="stays in one process: it cannot be sent") as caught:
+            assert list(amorsize.map(world.work, numbers(100))) == DOUBLED
+
+        assert len(caught) == len(world.opened) == 1
+
+    def test_a_named_backend_that_cannot_have_it_is_an_error(self, world):
+        """Who asked for workers gets them or an error, and nothing runs in the caller."""
+        world.unsendable = True
+
+        with pytest.raises(SerializationError):
+            list(amorsize.map(world.work, numbers(100), backend="processes"))
+        assert not world.started
+
+    @pytest.mark.filterwarnings("ignore:amorsize stays in one process")
+    def test_each_vain_try_puts_the_next_one_off(self, world):
+        """Workers that did not help are tried again ever later, and every item is started once."""
+        world.refuses = True
+
+        assert list(amorsize.map(world.work, numbers(400))) == [number * 2 for number in range(400)]
+        assert set(world.here.values()) == {1}
+        waits = [later - sooner for sooner, later in itertools.pairwise(world.opened)]
+        assert 2 <= len(waits) <= 4
+        assert waits[0] >= 0.1 / STEP
+        assert all(later > 3 * sooner for sooner, later in itertools.pairwise(waits))
+
+
+class TestKnown:
+    """A call that need not measure first."""
+
+    @pytest.fixture(autouse=True)
+    def remembered(self, monkeypatch):
+        monkeypatch.setattr(fingerprint, "remembers", lambda _: True)
+
+    def test_it_goes_straight_to_workers(self, world):
+        """Where a profile says that workers pay, no item runs in the caller first."""
+        world.known = WorkProfile(100, 0.1)
+
+        assert list(amorsize.map(world.work, list(range(100)))) == DOUBLED
+        assert not world.here
+
+    def test_known_cheap_work_stays(self, world):
+        """Where a profile says that they do not, the work begins here."""
+        world.known = WorkProfile(100, 1e-7)
+        world.pays = False
+
+        assert list(amorsize.map(world.work, list(range(100)))) == DOUBLED
+        assert not world.there
+
+    @pytest.mark.parametrize("seconds", [1e-9, 1e9])
+    @pytest.mark.parametrize("pays", [False, True])
+    def test_a_wrong_profile_changes_no_result(self, world, seconds, pays):
+        """Whatever the profile says, every item is started once and every result is right."""
+        world.known, world.pays = WorkProfile(10**9, seconds), pays
+
+        assert list(amorsize.map(world.work, list(range(100)))) == DOUBLED
+        assert set(world.started.values()) == {1}
+
+
+class TestRemembering:
+    """What is kept for the next call."""
+
+    def test_what_ran_in_either_place_counts(self, world):
+        """The profile speaks of all items, wherever they ran."""
+        list(amorsize.map(world.work, numbers(100)))
+
+        ((n_items, profile),) = world.stored
+        assert (n_items, profile.items) == (100, 100)
+        assert profile.seconds_per_item == pytest.approx(STEP)
+
+    @pytest.mark.parametrize("backend", ["auto", "processes"])
+    def test_nothing_is_kept_without_the_cache(self, world, backend):
+        """`use_cache=False` writes nothing."""
+        list(amorsize.map(world.work, numbers(100), use_cache=False, backend=backend))
+
+        assert world.stored == []
+
+    def test_nothing_is_kept_of_half_a_call(self, world):
+        """A call that failed or was left says nothing about its whole input."""
+        world.pays = False
+        with pytest.raises(ZeroDivisionError):
+            list(amorsize.map(lambda item: world.work(item) // (item - 50), numbers(100)))
+        with amorsize.map(world.work, numbers(100)) as stream:
+            next(stream)
+
+        assert world.stored == []
+
+
+class TestInitializer:
+    """The initializer where there are no workers."""
+
+    @pytest.mark.parametrize("backend", ["auto", "serial"])
+    def test_it_runs_once_before_the_first_item(self, world, backend):
+        """The caller is a worker too: it is initialized before its first item, and only then."""
+        said = []
+        world.pays = False
+        stream = amorsize.map(said.append, numbers(2), backend=backend, initializer=said.append, initargs=("begin",))
+        assert said == []
+
+        list(stream)
+
+        assert said == ["begin", 0, 1]
+
+    @pytest.mark.parametrize("backend", ["auto", "serial"])
+    def test_its_error_comes_before_any_item(self, world, backend):
+        """A failed initializer is an error at the first result, and no item runs."""
+        stream = amorsize.map(world.work, numbers(9), backend=backend, initializer=int, initargs=("x",))
+
+        with pytest.raises(ValueError, match="invalid literal"):
+            next(stream)
+        assert list(stream) == []
+        assert not world.started

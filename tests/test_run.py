@@ -1,0 +1,943 @@
+"""One call's life on workers, with a backend that says what the test wants it to say."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import pytest
+
+from amorsize.dispatch import run as run_module
+from amorsize.dispatch.backend import Chunk, Done, Failure, Lost, Refused, Unsendable
+from amorsize.dispatch.run import WINDOW_BYTES, WINDOW_ITEMS, Pace, Run
+from amorsize.errors import InitializerError, SerializationError, WorkerCrashError
+from amorsize.options import Options
+from amorsize.plan.schedule import SLICE_SECONDS
+from amorsize.source import Source
+
+
+class Clock:
+    """A clock that moves when somebody sleeps, or when the test says so."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+class Backend:
+    """Runs nothing. Each `wait` asks the next line of the script for events; without a script, the oldest chunk ends.
+
+    A line is called with this backend and returns an event, or a list of them.
+    """
+
+    def __init__(self, *script, room=4):
+        self.script = list(script)
+        self.chunks = []  # under way, oldest first
+        self.submitted = []  # (first, length, slice)
+        self.limit = room
+        self.ready = True
+        self.said = []  # "close", "kill", and widths
+
+    def room(self, chunk_seconds):
+        return len(self.chunks) < self.limit
+
+    def submit(self, chunk, slice_seconds):
+        for index, item in enumerate(chunk.items, chunk.first):
+            if item == "unsendable":
+                raise Unsendable(index, TypeError("no such thing"))
+        self.submitted.append((chunk.first, len(chunk.items), slice_seconds))
+        self.chunks.append(chunk)
+
+    def flush(self):
+        pass
+
+    def wait(self, timeout=None):
+        assert self.chunks, "waited for nothing"
+        line = self.script.pop(0) if self.script else Backend.done
+        events = line(self)
+        return events if isinstance(events, list) else [events]
+
+    def widen(self, n_jobs):
+        self.said.append(n_jobs)
+
+    def any_ready(self):
+        return self.ready
+
+    def busy(self):
+        return bool(self.chunks)
+
+    def close(self):
+        self.said.append("close")
+
+    def kill(self):
+        self.said.append("kill")
+
+    @property
+    def lengths(self):
+        """First position and length of each chunk that was submitted."""
+        return [(first, length) for first, length, _ in self.submitted]
+
+    def done(self, at=0, *, failing=None, keep=None, seconds=0.0, bytes_out=0):
+        """End a chunk, the `at`th under way, with each item as its result but those of the indexes in `failing`.
+
+        Only `keep` items were started; the others come back.
+        """
+        chunk = self.chunks.pop(at)
+        count = len(chunk.items) if keep is None else keep
+        failures, values = {}, list(chunk.items[:count])
+        for index, error in (failing or {}).items():
+            failures[index] = Failure(error, chunk.items[index - chunk.first])
+            values[index - chunk.first] = None
+        rest = Chunk(chunk.first + count, chunk.items[count:]) if count < len(chunk.items) else None
+        return Done(chunk.first, values, failures, rest, count, seconds, seconds, bytes_out)
+
+    def lost(self, at=0, *, running=None, finished=0, exitcode=-9):
+        """Let the worker of a chunk die with it: some items finished, perhaps one running, the rest not started."""
+        chunk = self.chunks.pop(at)
+        begun = finished + (running is not None)
+
+        def part(start, stop):
+            return Chunk(chunk.first + start, chunk.items[start:stop]) if start < stop else None
+
+        return Lost(part(finished, begun), part(0, finished), part(begun, len(chunk.items)), exitcode)
+
+    def refused(self, at=0, *, error=None):
+        return Refused(self.chunks.pop(at), error or SerializationError("the function is unknown there"))
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(run_module, "perf_counter", clock)
+    monkeypatch.setattr(run_module, "sleep", clock.sleep)
+    return clock
+
+
+@pytest.fixture
+def begin(clock):
+    """Make a run; `items` may be anything iterable, and further arguments are options."""
+
+    def begin(backend, items, *, function=None, pace=None, start_seconds=0.0, n_jobs=2, **options):
+        source = Source((items,))
+        return Run(backend, source, Options(**options), n_jobs, pace or Pace(), [], function, start_seconds)
+
+    return begin
+
+
+def drain(run):
+    """Return the results before an error, and the error; None if there was none."""
+    results = []
+    try:
+        for piece in run:
+            results.extend(piece)
+    except Exception as error:  # noqa: BLE001 - whatever comes is compared
+        return results, error
+    return results, None
+
+
+def echo(item):
+    return item
+
+
+class TestOrder:
+    """Results stand in their items' places."""
+
+    def test_in_order_whoever_is_first(self, begin):
+        """Chunks that end in any order give results in the input's order."""
+        backend = Backend(*[lambda backend: backend.done(at=-1)] * 5)
+
+        assert drain(begin(backend, range(20), chunksize=3)) == (list(range(20)), None)
+
+    def test_unordered_as_they_are_done(self, begin):
+        """With `ordered=False`, what ends first comes first."""
+        backend = Backend(lambda backend: backend.done(at=-1))
+
+        results, _ = drain(begin(backend, range(6), chunksize=2, ordered=False))
+
+        assert results == [4, 5, 0, 1, 2, 3]
+
+    def test_no_items_are_no_chunks(self, begin):
+        """An empty input submits nothing and gives the backend back."""
+        backend = Backend()
+
+        assert drain(begin(backend, [])) == ([], None)
+        assert (backend.submitted, backend.said) == ([], ["close"])
+
+    def test_a_chunk_may_come_in_parts(self, begin):
+        """Results that leave a worker before its chunk ends are handed out at once."""
+
+        def part(backend):
+            chunk = backend.chunks[0]
+            backend.chunks[0] = Chunk(chunk.first + 2, chunk.items[2:])
+            return Done(chunk.first, list(chunk.items[:2]), {}, None, 2, 0.0, 0.0, 0)
+
+        run = iter(begin(Backend(part), range(5), chunksize=5))
+
+        assert next(run) == [0, 1]
+        assert next(run) == [2, 3, 4]
+        assert next(run, "over") == "over"
+
+    def test_a_fixed_length_is_exact(self, begin):
+        """A number given for `chunksize` is every chunk's length but the last's, and such chunks are not sliced."""
+        backend = Backend()
+        drain(begin(backend, range(8), chunksize=3))
+
+        assert backend.submitted == [(0, 3, 0.0), (3, 3, 0.0), (6, 2, 0.0)]
+
+    def test_other_chunks_are_sliced(self, begin):
+        """Where the length is ours to choose, a worker may hand back what it has not started."""
+        backend = Backend()
+        drain(begin(backend, range(50), pace=Pace(0.001)))
+
+        assert {slice_seconds for _, _, slice_seconds in backend.submitted} == {SLICE_SECONDS}
+
+    def test_while_nothing_is_known_one_item_a_chunk(self, begin):
+        """Without any measurement the first chunks hold one item."""
+        backend = Backend()
+        run = iter(begin(backend, range(50)))
+        next(run)
+
+        assert backend.lengths[:4] == [(0, 1), (1, 1), (2, 1), (3, 1)]
+        run.close()
+
+
+class TestHandedBack:
+    """Items that a worker did not start."""
+
+    def test_they_go_before_new_input(self, begin):
+        """What comes back is submitted again before anything new, and its results are in place."""
+        backend = Backend(lambda backend: backend.done(keep=1), room=2)
+        run = begin(backend, range(12), chunksize=3)
+
+        assert drain(run) == (list(range(12)), None)
+        assert backend.lengths[:4] == [(0, 3), (3, 3), (1, 2), (6, 3)]
+
+    def test_more_than_a_chunk_is_cut(self, begin, clock):
+        """What came back is cut to the length that is right by now."""
+        slow = lambda backend: backend.done(keep=1, seconds=1.0)  # noqa: E731
+        backend = Backend(slow, room=1)
+        run = begin(backend, range(1000), pace=Pace(1e-5))
+
+        assert drain(run) == (list(range(1000)), None)
+        (_, first), (again, length) = backend.lengths[:2]
+        assert first > 1
+        assert (again, length) == (1, 1)
+
+    def test_all_of_a_chunk_may_come_back(self, begin):
+        """A worker that started nothing loses nothing."""
+        backend = Backend(lambda backend: backend.done(keep=0))
+
+        assert drain(begin(backend, range(7), chunksize=2)) == (list(range(7)), None)
+
+
+class TestBounds:
+    """What is read ahead and what waits."""
+
+    def test_items_ahead_of_a_stuck_one(self, begin):
+        """While the oldest chunk is not done, an endless input is read no further than the window."""
+        newest = lambda backend: backend.done(at=-1)  # noqa: E731
+        source = itertools.count()
+
+        def first_at_last(backend):
+            assert next(source) <= WINDOW_ITEMS
+            return backend.done(at=0)
+
+        # One chunk is held; all others end as they come, until no more are submitted.
+        def hold(backend):
+            if len(backend.chunks) > 1:
+                backend.script.insert(0, hold)
+                return newest(backend)
+            return first_at_last(backend)
+
+        run = iter(begin(Backend(hold), source, pace=Pace(1e-6)))
+
+        assert next(run)[0] == 0
+        run.close()
+
+    @pytest.mark.parametrize("items", [range(30_000), iter(range(30_000))], ids=["length", "no length"])
+    def test_a_fixed_length_beyond_the_window(self, begin, items):
+        """Chunks longer than the window work, and only a few of them are under way."""
+        most = []
+
+        def count(backend):
+            most.append(sum(len(chunk.items) for chunk in backend.chunks))
+            backend.script.append(count)
+            return backend.done()
+
+        backend = Backend(count, room=100)
+        results = drain(begin(backend, items, chunksize=WINDOW_ITEMS + 1))
+
+        assert results == (list(range(30_000)), None)
+        assert max(most) <= 3 * 2 * (WINDOW_ITEMS + 1)
+
+    @pytest.mark.parametrize("failing", [{}, {3: KeyError(3)}, {2: KeyError(2)}], ids=["none", "last", "first"])
+    def test_bytes_that_wait(self, begin, failing):
+        """Once results of many bytes wait for an older one, nothing new is read until they are handed out."""
+        backend = Backend(lambda backend: backend.done(at=1, failing=failing, bytes_out=WINDOW_BYTES), room=3)
+        run = iter(begin(backend, range(100), chunksize=2, on_error="return"))
+        assert next(run) == [0, 1]
+
+        assert backend.lengths == [(0, 2), (2, 2), (4, 2)]
+
+        pieces = list(run)
+        assert sum(map(len, pieces)) == 98
+        assert len(backend.lengths) == 50
+
+    def test_bytes_do_not_hold_back_the_oldest(self, begin):
+        """What was handed back is submitted however much waits: results wait for it."""
+
+        def much(backend):
+            return [backend.done(at=1, bytes_out=2 * WINDOW_BYTES), backend.done(at=0, keep=1)]
+
+        backend = Backend(much, room=2)
+
+        assert drain(begin(backend, range(40), chunksize=4)) == (list(range(40)), None)
+
+
+class TestEnds:
+    """Whether the backend is given back, or killed first."""
+
+    def test_the_end_closes(self, begin):
+        """After the last result the backend is given back."""
+        backend = Backend()
+        drain(begin(backend, range(3)))
+
+        assert backend.said == ["close"]
+
+    def test_leaving_half_way_closes(self, begin):
+        """Results that nobody wants any more cancel the rest."""
+        backend = Backend()
+        run = iter(begin(backend, itertools.count()))
+        next(run)
+        run.close()
+
+        assert backend.said == ["close"]
+
+    def test_an_error_kills(self, begin):
+        """Nobody waits for what still runs when an error ends the call."""
+        backend = Backend(lambda backend: backend.done(failing={0: KeyError(0)}))
+        drain(begin(backend, range(9), chunksize=1))
+
+        assert backend.said == ["kill", "close"]
+
+    def test_an_interrupt_kills(self, begin):
+        """An interrupt while waiting goes through at once."""
+
+        def interrupt(backend):
+            raise KeyboardInterrupt
+
+        backend = Backend(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            list(begin(backend, range(9)))
+
+        assert backend.said == ["kill", "close"]
+
+    def test_a_run_that_nobody_iterates_is_killed(self, begin):
+        """`close` before any result releases the workers at once."""
+        backend = Backend()
+        begin(backend, range(9)).close()
+
+        assert backend.said == ["kill"]
+
+    def test_a_run_can_be_widened(self, begin):
+        """`widen` asks for as many workers as the run is meant for."""
+        backend = Backend()
+        begin(backend, range(9), n_jobs=7).widen()
+
+        assert backend.said == [7]
+
+
+class TestErrors:
+    """Items that raise, and an input that does."""
+
+    def test_results_before_the_error_come_first(self, begin):
+        """An error that comes early waits for its place, and nothing new is submitted meanwhile."""
+        error = KeyError(5)
+        backend = Backend(lambda backend: backend.done(at=1, failing={5: error}, keep=2), room=3)
+        run = begin(backend, range(100), chunksize=4)
+
+        results, raised = drain(run)
+
+        assert results == [0, 1, 2, 3, 4]
+        assert raised is error
+        assert backend.lengths == [(0, 4), (4, 4), (8, 4)]
+        assert [(failed.index, failed.error, failed.tries) for failed in run.failures] == [(5, error, 1)]
+
+    def test_the_first_of_two_errors_counts(self, begin):
+        """An error found later, of an earlier item, is the one that is raised."""
+        backend = Backend(
+            lambda backend: backend.done(at=1, failing={4: KeyError(4)}),
+            lambda backend: backend.done(at=0, failing={1: KeyError(1)}, keep=2),
+        )
+
+        results, error = drain(begin(backend, range(100), chunksize=4))
+
+        assert results == [0]
+        assert error.args == (1,)
+
+    def test_what_was_handed_back_before_the_error_still_runs(self, begin):
+        """Items before the error are done, even when they come back after it; items after it are not."""
+        backend = Backend(
+            lambda backend: backend.done(at=1, failing={4: KeyError(4)}, keep=1),
+            lambda backend: backend.done(at=0, keep=1),
+            room=2,
+        )
+
+        results, error = drain(begin(backend, range(100), chunksize=4))
+
+        assert results == [0, 1, 2, 3]
+        assert error.args == (4,)
+        assert backend.lengths == [(0, 4), (4, 4), (1, 3)]
+
+    def test_returned_errors_stand_in_their_places(self, begin):
+        """With `on_error="return"` an error is the item's result, and is listed."""
+        errors = {1: KeyError(1), 2: ValueError(2)}
+        run = begin(Backend(lambda backend: backend.done(failing=errors)), range(6), chunksize=4, on_error="return")
+
+        assert drain(run) == ([0, errors[1], errors[2], 3, 4, 5], None)
+        assert [failed.index for failed in run.failures] == [1, 2]
+
+    def test_unordered_errors_come_as_they_are_found(self, begin):
+        """Without order, results that came before the error are handed out before it."""
+        backend = Backend(
+            lambda backend: backend.done(at=1), lambda backend: backend.done(at=0, failing={0: KeyError(0)})
+        )
+
+        results, error = drain(begin(backend, range(6), chunksize=2, ordered=False))
+
+        assert results[:2] == [2, 3]
+        assert error.args == (0,)
+
+    def test_an_item_is_tried_again_alone(self, begin):
+        """With `retries`, what failed is submitted again by itself, and its success counts."""
+        backend = Backend(lambda backend: backend.done(failing={1: KeyError(1)}), room=1)
+        run = begin(backend, range(6), chunksize=3, retries=1)
+
+        assert drain(run) == (list(range(6)), None)
+        assert (1, 1) in backend.lengths
+        assert run.failures == []
+
+    @pytest.mark.parametrize("on_error", ["raise", "return"])
+    def test_retries_are_used_up(self, begin, on_error):
+        """After the last retry the newest error counts, with the number of tries."""
+        errors = [KeyError(tries) for tries in range(3)]
+
+        def fail(backend):
+            at = next((at for at, chunk in enumerate(backend.chunks) if chunk.first == 1), None)
+            backend.script.append(fail)
+            if at is None:
+                return backend.done()
+            return backend.done(at=at, failing={1: errors.pop(0)})
+
+        run = begin(Backend(fail, room=1), range(3), chunksize=1, retries=2, on_error=on_error)
+        last = errors[-1]
+
+        expected = ([0, last, 2], None) if on_error == "return" else ([0], last)
+        assert drain(run) == expected
+        assert [(failed.index, failed.error, failed.tries) for failed in run.failures] == [(1, last, 3)]
+
+    @pytest.mark.parametrize("options", [{}, {"on_error": "return"}, {"retries": 3}], ids=str)
+    def test_stop_iteration_ends_the_results(self, begin, options):
+        """The builtin's iteration ends there too: no error, no retry, no failure, and the input has no more."""
+        backend = Backend(lambda backend: backend.done(failing={2: StopIteration("enough")}), room=1)
+        run = begin(backend, itertools.count(), chunksize=4, **options)
+
+        assert drain(run) == ([0, 1], None)
+        assert run.failures == []
+        assert run._source.remaining() == 0
+        assert backend.lengths == [(0, 4)]
+
+    @pytest.mark.parametrize("options", [{}, {"on_error": "return"}, {"retries": 3}], ids=str)
+    def test_an_interrupt_in_a_worker_raises_at_once(self, begin, options):
+        """`KeyboardInterrupt` waits for no place, and is neither retried nor returned."""
+        backend = Backend(lambda backend: backend.done(at=1, failing={4: KeyboardInterrupt()}))
+
+        with pytest.raises(KeyboardInterrupt):
+            list(begin(backend, range(100), chunksize=4, **options))
+
+    @pytest.mark.parametrize("options", [{}, {"on_error": "return"}, {"retries": 3}], ids=str)
+    def test_a_wish_to_exit_raises_in_its_place(self, begin, options):
+        """`SystemExit` of an item is raised in its place, and is neither retried nor returned."""
+        backend = Backend(lambda backend: backend.done(failing={2: SystemExit(3)}))
+        run = iter(begin(backend, range(100), chunksize=4, **options))
+
+        assert next(run) == [0, 1]
+        with pytest.raises(SystemExit):
+            next(run)
+
+    @pytest.mark.parametrize("options", [{}, {"on_error": "return"}, {"retries": 3}], ids=str)
+    def test_an_error_of_the_input_comes_in_its_place(self, begin, options):
+        """The input's own error comes after the results of the items before it, whatever the options."""
+
+        def broken():
+            yield from range(5)
+            raise OSError("the input broke")
+
+        results, error = drain(begin(Backend(), broken(), chunksize=2, **options))
+
+        assert results == [0, 1, 2, 3, 4]
+        assert type(error) is OSError
+
+
+class TestDeaths:
+    """Workers that die with items."""
+
+    def test_the_culprit_is_named(self, begin):
+        """Without retries a death is an error, after the results before it."""
+        backend = Backend(Backend.done, lambda backend: backend.lost(running=True), room=2)
+
+        results, error = drain(begin(backend, range(10), chunksize=2))
+
+        assert results == [0, 1]
+        assert isinstance(error, WorkerCrashError)
+        assert (error.index, error.exitcode, error.lost, error.tries) == (2, -9, 0, 1)
+
+    def test_finished_items_whose_results_are_gone_are_not_run_again(self, begin):
+        """Results that were lost with a worker are the error's place, and their number is told with the culprit."""
+        backend = Backend(lambda backend: backend.lost(running=True, finished=2))
+
+        results, error = drain(begin(backend, range(10), chunksize=5))
+
+        assert results == []
+        assert (error.index, error.lost) == (2, 2)
+        assert backend.lengths == [(0, 5), (5, 5)]
+
+    def test_neighbours_run_again_when_errors_are_returned(self, begin):
+        """Under "return" only the culprit's place holds the error; lost results are made again, the rest goes on."""
+        backend = Backend(lambda backend: backend.lost(running=True, finished=2), room=1)
+        run = begin(backend, range(6), chunksize=5, on_error="return")
+
+        results, error = drain(run)
+
+        assert error is None
+        assert results[:2] + results[3:] == [0, 1, 3, 4, 5]
+        assert isinstance(results[2], WorkerCrashError)
+        assert [failed.index for failed in run.failures] == [2]
+        assert backend.lengths == [(0, 5), (0, 2), (3, 2), (5, 1)]
+
+    def test_everything_runs_again_with_retries(self, begin):
+        """With retries the culprit is tried again too."""
+        backend = Backend(lambda backend: backend.lost(running=True, finished=2), room=1)
+        run = begin(backend, range(6), chunksize=5, retries=1)
+
+        assert drain(run) == (list(range(6)), None)
+        assert run.failures == []
+
+    def test_a_culprit_out_of_retries_is_an_error(self, begin):
+        """An item that kills its worker each time fails after its last try."""
+        die = lambda backend: backend.lost(running=True)  # noqa: E731
+        backend = Backend(die, die, room=1)
+
+        results, error = drain(begin(backend, range(6), chunksize=1, retries=1))
+
+        assert results == []
+        assert (error.index, error.tries) == (0, 2)
+
+    def test_an_idle_death_costs_nothing(self, begin):
+        """Items that were not started go to another worker."""
+        backend = Backend(lambda backend: backend.lost(), lambda backend: backend.lost(at=-1))
+
+        assert drain(begin(backend, range(20), chunksize=3)) == (list(range(20)), None)
+
+    def test_deaths_before_any_work_end_the_run(self, begin):
+        """Workers that die again and again before they begin anything do not go on for ever."""
+
+        def die(backend):
+            backend.script.append(die)
+            return backend.lost(exitcode=1)
+
+        backend = Backend(die)
+        results, error = drain(begin(backend, range(20), chunksize=3, retries=5, on_error="return"))
+
+        assert results == []
+        assert isinstance(error, WorkerCrashError)
+        assert error.exitcode == 1
+        assert backend.said == ["kill", "close"]
+
+    def test_work_in_between_forgives_deaths(self, begin):
+        """Only deaths in a row count."""
+        script = [lambda backend: backend.lost(), Backend.done] * 10
+
+        assert drain(begin(Backend(*script), range(40), chunksize=2)) == (list(range(40)), None)
+
+
+class TestRefusals:
+    """Chunks and items that workers do not take."""
+
+    @pytest.mark.parametrize("function", [None, echo], ids=["named", "auto"])
+    def test_a_failed_initializer_is_always_an_error(self, begin, function):
+        """Nothing may run where the initializer failed, in the caller neither."""
+        failure = InitializerError("it failed")
+        backend = Backend(lambda backend: Refused(None, failure))
+
+        assert drain(begin(backend, range(9), function=function)) == ([], failure)
+
+    def test_a_named_backend_that_refuses_is_an_error(self, begin):
+        """A function that cannot be rebuilt in a worker is an error where workers were asked for."""
+        results, error = drain(begin(Backend(Backend.refused), range(9)))
+
+        assert results == []
+        assert isinstance(error, SerializationError)
+
+    def test_auto_takes_the_work_back(self, begin):
+        """Under "auto" what was refused runs in the caller, with one warning, and the input keeps the rest."""
+        backend = Backend(*[Backend.refused] * 4)
+        run = begin(backend, range(100), function=lambda item: item * 2, chunksize=3)
+
+        with pytest.warns(RuntimeWarning, match="stays in one process: the function is unknown there") as caught:
+            results, error = drain(run)
+
+        assert error is None
+        assert len(caught) == 1
+        assert results == [item * 2 for item in range(12)]
+        assert run.withdrawn is not None
+        assert run._source.take(2) == [12, 13]
+
+    def test_an_item_that_cannot_be_sent_is_an_error_in_its_place(self, begin):
+        """A named backend runs every other item and names the one that it cannot."""
+        backend = Backend()
+        run = begin(backend, [0, 1, "unsendable", 3], chunksize=4)
+
+        results, error = drain(run)
+
+        assert results == [0, 1]
+        assert isinstance(error, Unsendable)
+        assert error.index == 2
+        assert [failed.index for failed in run.failures] == [2]
+
+    def test_items_that_cannot_be_sent_are_returned_in_their_places(self, begin):
+        """Under "return" such an item's place holds the error, and all others have their results."""
+        items = ["unsendable", 1, "unsendable", 3, "unsendable"]
+
+        results, error = drain(begin(Backend(), items, chunksize=5, on_error="return"))
+
+        assert error is None
+        assert [result if isinstance(result, int) else result.index for result in results] == [0, 1, 2, 3, 4]
+
+    def test_auto_runs_them_in_the_caller(self, begin):
+        """Under "auto" the caller runs what cannot be sent, with one warning however many there are."""
+        here = []
+
+        def function(item):
+            here.append(item)
+            return item
+
+        items = [0, "unsendable", 2, "unsendable", "unsendable", 5]
+        with pytest.warns(RuntimeWarning, match="runs it in the caller: item 1 cannot be sent") as caught:
+            assert drain(begin(Backend(), items, function=function, chunksize=4)) == (items, None)
+
+        assert len(caught) == 1
+        assert here == ["unsendable"] * 3
+
+    @pytest.mark.filterwarnings("ignore:amorsize runs it in the caller")
+    @pytest.mark.parametrize("on_error", ["raise", "return"])
+    def test_an_error_in_the_caller_is_like_one_in_a_worker(self, begin, on_error):
+        """An item that the caller runs is retried and fails as elsewhere."""
+        tries = []
+
+        def function(item):
+            tries.append(item)
+            raise KeyError(len(tries))
+
+        run = begin(Backend(), [0, "unsendable", 2], function=function, retries=2, on_error=on_error)
+        results, error = drain(run)
+
+        failed = results[1] if on_error == "return" else error
+        assert results[0] == 0
+        assert failed.args == (3,)
+        assert [(failed.index, failed.tries) for failed in run.failures] == [(1, 3)]
+
+
+class TestWorkHere:
+    """Under "auto" the caller need not be idle while workers start."""
+
+    def begin_cold(self, begin, clock, *, item_seconds, **given):
+        """Begin a run whose workers take 0.1 s to start; give it, its backend and what ran in the caller."""
+        here, backend = [], Backend(room=2)
+        backend.ready = False
+
+        def function(item):
+            clock.now += item_seconds
+            here.append(item)
+            return item
+
+        def answer(backend):
+            backend.ready = True
+            backend.script.append(answer)
+            seconds = len(backend.chunks[0].items) * item_seconds
+            clock.now += seconds / 2
+            return backend.done(seconds=seconds)
+
+        backend.script.append(answer)
+        run = begin(backend, range(1000), function=function, pace=Pace(item_seconds), start_seconds=0.1, **given)
+        return run, backend, here
+
+    def test_short_items_run_here_meanwhile(self, begin, clock):
+        """Items that will be over before the workers are ready run in the caller; results stay in order."""
+        run, _, here = self.begin_cold(begin, clock, item_seconds=1e-4)
+
+        assert drain(run) == (list(range(1000)), None)
+        assert 0.05 < len(here) * 1e-4 < 0.1
+
+    def test_it_stops_when_a_worker_is_ready(self, begin, clock):
+        """The first worker that is ready gets the caller's attention."""
+        run, backend, here = self.begin_cold(begin, clock, item_seconds=1e-4)
+        asked = itertools.count()
+        backend.any_ready = lambda: next(asked) >= 3
+
+        assert drain(run) == (list(range(1000)), None)
+        assert 0 < len(here) <= 3 * 10
+
+    def test_long_items_do_not(self, begin, clock):
+        """An item that may still run when the workers are ready is not begun here."""
+        run, _, here = self.begin_cold(begin, clock, item_seconds=0.06)
+
+        assert drain(run) == (list(range(1000)), None)
+        assert here == []
+
+    def test_nothing_does_where_a_backend_was_named(self, begin, clock):
+        """Every item goes to a worker that was asked for."""
+        backend = Backend()
+        backend.ready = False
+
+        drain(begin(backend, range(100), pace=Pace(1e-5), start_seconds=0.1))
+
+        assert sum(length for _, length in backend.lengths) == 100
+
+    @pytest.mark.parametrize("on_error", ["raise", "return"])
+    def test_an_error_here_stands_in_its_place(self, begin, clock, on_error):
+        """What fails in the caller while workers start fails in its place."""
+        backend = Backend(room=1)
+        backend.ready = False
+        function = lambda item: 1 // (item - 50)  # noqa: E731
+        run = begin(
+            backend, range(200), function=function, pace=Pace(1e-4), start_seconds=0.1, chunksize=50, on_error=on_error
+        )
+
+        results, error = drain(run)
+
+        assert results[:50] == list(range(50))
+        assert isinstance(error if on_error == "raise" else results[50], ZeroDivisionError)
+        assert len(results) == (50 if on_error == "raise" else 200)
+
+
+class TestWithdrawing:
+    """Under "auto" workers that do not help get no more items."""
+
+    def scripted(self, clock, *, wall, work, first=None):
+        """Give a backend whose chunks take `wall` seconds to come back and say that their items took `work`."""
+
+        def answer(backend):
+            clock.now += first if first is not None and not backend.script else wall
+            backend.script.append(answer)
+            return backend.done(seconds=work)
+
+        return Backend(answer, room=2)
+
+    def test_slow_workers_are_left(self, begin, clock):
+        """When the caller would have been faster, the input keeps the rest, and all that was begun is handed out."""
+        backend = self.scripted(clock, wall=0.010, work=0.001)
+        run = begin(backend, range(1000), function=echo, chunksize=5)
+
+        results, error = drain(run)
+
+        assert error is None
+        assert run.withdrawn == "workers turned out slower than the caller"
+        assert results == list(range(len(results)))
+        assert 0 < len(results) < 100
+        assert run._source.take(1) == [len(results)]
+        assert backend.said == ["close"]
+
+    def test_good_workers_are_kept(self, begin, clock):
+        """Workers whose items add up to more than the time that passed do help."""
+        run = begin(self.scripted(clock, wall=0.010, work=0.018), range(1000), function=echo, chunksize=5)
+
+        assert drain(run) == (list(range(1000)), None)
+        assert run.withdrawn is None
+
+    def test_their_start_does_not_count_against_them(self, begin, clock):
+        """However long workers took to start, they are judged by what they do from then on."""
+
+        def start(backend):
+            clock.now += 100.0
+            backend.script.append(self.scripted(clock, wall=0.010, work=0.018).script[0])
+            return backend.done(seconds=0.018)
+
+        run = begin(Backend(start, room=2), range(1000), function=echo, chunksize=5)
+
+        assert drain(run) == (list(range(1000)), None)
+        assert run.withdrawn is None
+
+    def test_an_earlier_runs_work_does_not_count_for_them(self, begin, clock):
+        """A pace that already knows much work does not make these workers look good."""
+        pace = Pace()
+        pace.add(Done(0, [], {}, None, 1000, 60.0, 60.0, 0))
+        backend = self.scripted(clock, wall=0.010, work=0.001)
+        run = begin(backend, range(1000), function=echo, chunksize=5, pace=pace)
+
+        results, _ = drain(run)
+
+        assert run.withdrawn is not None
+        assert len(results) < 100
+
+    def test_workers_that_were_asked_for_are_kept(self, begin, clock):
+        """A named backend gets every item, however slow it is."""
+        backend = self.scripted(clock, wall=1.0, work=0.001)
+
+        assert drain(begin(backend, range(100), chunksize=5)) == (list(range(100)), None)
+
+    def test_what_comes_back_then_runs_here(self, begin, clock):
+        """Items handed back after the withdrawal run in the caller, in their places."""
+        here = []
+
+        def function(item):
+            here.append(item)
+            return item
+
+        def answer(backend):
+            clock.now += 0.1
+            backend.script.append(answer)
+            return backend.done(keep=2, seconds=0.001)
+
+        run = begin(Backend(answer, room=2), range(1000), function=function, chunksize=5)
+        results, _ = drain(run)
+
+        assert run.withdrawn is not None
+        assert results == list(range(len(results)))
+        assert here
+        assert run._source.take(1) == [len(results)]
+
+    def test_an_error_of_the_input_is_not_forgotten(self, begin, clock):
+        """An input that broke just before the withdrawal breaks for whoever reads on."""
+
+        def broken():
+            yield from range(12)
+            raise OSError("the input broke")
+
+        run = begin(self.scripted(clock, wall=1.0, work=0.001), broken(), function=echo, chunksize=5)
+        results, error = drain(run)
+
+        if error is None:
+            with pytest.raises(OSError, match="the input broke"):
+                list(run._source.iterator)
+        else:
+            assert type(error) is OSError
+        assert results == list(range(12))
+
+
+class TestBeside:
+    """A run that is fed by a second thread while the caller runs an item."""
+
+    def test_a_step_feeds_and_listens(self, begin):
+        """A step keeps workers fed and takes results in, which are handed out later; nothing runs in the caller."""
+        backend = Backend(room=2)
+        run = begin(backend, range(20), function=lambda _: pytest.fail("ran in the caller"), chunksize=2)
+
+        run.step(0.01)
+        run.step(0.01)
+
+        assert backend.lengths == [(0, 2), (2, 2), (4, 2)]
+        assert drain(run) == (list(range(20)), None)
+
+    def test_an_item_that_cannot_be_sent_waits_for_the_caller(self, begin):
+        """What only the caller can run is left until the caller is free, and the workers get no more."""
+        here = []
+        items = [0, 1, "unsendable", 3, 4, 5]
+        run = begin(Backend(room=9), items, function=lambda item: here.append(item) or item, chunksize=2)
+
+        run.step(0.01)
+
+        assert here == []
+        assert run.withdrawn is not None
+        assert drain(run) == ([0, 1, "unsendable", 3], None)
+        assert here == ["unsendable", 3]
+        assert run._source.take(5) == [4, 5]
+
+
+def unruly(clock, random, starts, failing, options, deaths):
+    """Return a line for a script, for ever: some chunk ends, in whole or in part, or its worker dies.
+
+    Items of the indexes in `failing` fail. Every start of an item is counted in `starts`.
+    """
+    sliced, stops = options["chunksize"] is None, options["on_error"] == "raise" and not options["retries"]
+
+    def answer(backend):
+        backend.script.append(answer)
+        clock.now += random.choice([0.0, 0.001, 0.1])
+        at = random.randrange(len(backend.chunks))
+        chunk = backend.chunks[at]
+        if deaths and random.random() < 0.2:
+            return backend.lost(at)
+        keep = random.randint(0, len(chunk.items)) if sliced else len(chunk.items)
+        errors = {index: KeyError(index) for index in range(chunk.first, chunk.first + keep) if index in failing}
+        if errors and stops:
+            index = min(errors)
+            keep, errors = index - chunk.first + 1, {index: errors[index]}
+        starts.update(range(chunk.first, chunk.first + keep))
+        return backend.done(at, failing=errors, keep=keep, seconds=random.choice([0.0, 0.01]))
+
+    return answer
+
+
+class TestProperty:
+    """Whatever the workers do, the results are the builtin's."""
+
+    def test_any_backend_gives_the_builtins_results(self, clock):
+        """Chunks end in any order, in parts, come back, die or fail: order, error and count of starts are right."""
+        hypothesis = pytest.importorskip("hypothesis")
+        from hypothesis import strategies as st
+
+        @hypothesis.settings(max_examples=200, deadline=None, derandomize=True)
+        @hypothesis.given(
+            count=st.integers(0, 60),
+            failing=st.frozensets(st.integers(0, 70), max_size=3),
+            options=st.fixed_dictionaries(
+                {
+                    "ordered": st.booleans(),
+                    "on_error": st.sampled_from(["raise", "return"]),
+                    "retries": st.sampled_from([0, 0, 2]),
+                    "chunksize": st.sampled_from([None, 1, 3, 100]),
+                }
+            ),
+            auto=st.booleans(),
+            deaths=st.booleans(),
+            room=st.integers(1, 6),
+            random=st.randoms(use_true_random=False),
+        )
+        def check(count, failing, options, auto, deaths, room, random):
+            starts = Counter()
+
+            def function(item):
+                starts[item] += 1
+                if item in failing:
+                    raise KeyError(item)
+                return item
+
+            source = Source((iter(range(count)),))
+            backend = Backend(unruly(clock, random, starts, failing, options, deaths), room=room)
+            run = Run(backend, source, Options(**options), 2, Pace(), [], function if auto else None)
+            results, error = drain(run)
+            if isinstance(error, WorkerCrashError):
+                assert deaths
+                return
+            if error is None and run.withdrawn is not None:
+                rest = [KeyError(item) if item in failing else item for item in source.iterator]
+                results += rest
+            failed = sorted(index for index in failing if index < count)
+            if error is not None or (failed and options["on_error"] == "raise" and run.withdrawn is None):
+                assert options["on_error"] == "raise"
+                assert error.args[0] in failed
+                if options["ordered"]:
+                    assert (results, error.args[0]) == (list(range(failed[0])), failed[0])
+            else:
+                plain = [result.args[0] if isinstance(result, KeyError) else result for result in results]
+                assert (plain if options["ordered"] else sorted(plain)) == list(range(count))
+            most = 1 + options["retries"]
+            assert all(times <= (most if index in failing else 1) for index, times in starts.items())
+
+        check()

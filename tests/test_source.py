@@ -1,0 +1,304 @@
+"""The input of one call: read once, counted, and never asked again after its end."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from amorsize.source import Source
+
+
+class Scripted:
+    """An iterator that gives, raises or ends (None) as scripted, and counts how often it was asked."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.asked = 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.asked += 1
+        answer = self.answers.pop(0)
+        if answer is None:
+            raise StopIteration
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Hinting(Scripted):
+    """The same, with a length hint; an exception is raised."""
+
+    def __init__(self, hint, *answers):
+        super().__init__(*answers)
+        self.hint = hint
+
+    def __length_hint__(self):
+        if isinstance(self.hint, Exception):
+            raise self.hint
+        return self.hint
+
+
+class Sized:
+    """Has a length that it computes, or fails to, and iterates by a generator."""
+
+    def __init__(self, items, length):
+        self.items = items
+        self.length = length
+
+    def __iter__(self):
+        return (item for item in self.items)
+
+    def __len__(self):
+        return self.length()
+
+
+class TestReading:
+    """Items come out once, in order."""
+
+    def test_iter_is_all_that_is_called_at_first(self):
+        """Making a source asks no iterator for anything."""
+        first, second = Scripted(1), Scripted(2)
+
+        Source((first, second))
+
+        assert (first.asked, second.asked) == (0, 0)
+
+    def test_what_cannot_be_iterated_is_the_builtins_error(self):
+        """The error is that of `iter`."""
+        with pytest.raises(TypeError, match="'int' object is not iterable"):
+            Source(([1], 2))
+
+    def test_take_goes_on_where_it_stopped(self):
+        """Each `take` gives the next items, and counts them."""
+        source = Source((iter("abcde"),))
+
+        assert (source.take(2), source.index) == (["a", "b"], 2)
+        assert (source.take(2), source.index) == (["c", "d"], 4)
+        assert (source.take(2), source.index) == (["e"], 5)
+
+    def test_take_pulls_no_more_than_asked(self):
+        """Nothing is read ahead."""
+        iterator = Scripted(*range(1, 10))
+
+        Source((iterator,)).take(3)
+
+        assert iterator.asked == 3
+
+    def test_several_iterables_give_tuples(self):
+        """Items of several iterables are tuples, as many as the shortest has."""
+        source = Source(("ab", itertools.count()))
+
+        assert not source.single
+        assert source.take(5) == [("a", 0), ("b", 1)]
+
+    def test_one_iterable_gives_bare_items(self):
+        """Items of one iterable are what it gives."""
+        source = Source(("ab",))
+
+        assert source.single
+        assert source.take(5) == ["a", "b"]
+
+    def test_strict_lengths_differ_after_the_items_before(self):
+        """With `strict`, the items before the short end come first, and then the error is zip's."""
+        source = Source(("abc", "ab"), strict=True)
+
+        assert source.take(5) == [("a", "a"), ("b", "b")]
+        assert isinstance(source.error, ValueError)
+
+    @pytest.mark.parametrize("count", [4, 5])
+    def test_the_end_is_met_once(self, count):
+        """An iterator that has ended is not asked again: it might wait for ever, or go on."""
+        iterator = Scripted(1, 2, 3, None, 4, None)
+        source = Source((iterator,))
+
+        assert source.take(count) == [1, 2, 3]
+        assert source.take(count) == []
+        assert list(source.iterator) == []
+        assert iterator.asked == 4
+
+    def test_items_before_an_error_are_returned(self):
+        """What came before an error is not lost, and the error is kept."""
+        error = OSError("gone")
+        source = Source((Scripted(1, 2, error),))
+
+        assert source.take(5) == [1, 2]
+        assert source.error is error
+        assert source.index == 2
+
+    def test_an_error_is_met_once_by_whoever_reads_next(self):
+        """After an error the input is not asked again; `take` gives nothing, and iterating gives the error."""
+        error = OSError("gone")
+        iterator = Scripted(1, error, 2)
+        source = Source((iterator,))
+        source.take(5)
+
+        assert source.take(5) == []
+        with pytest.raises(OSError, match="gone") as caught:
+            next(source.iterator)
+        assert caught.value is error
+        assert iterator.asked == 2
+
+    def test_an_interrupt_is_not_kept(self):
+        """What is not an `Exception` passes straight through."""
+
+        def interrupted():
+            yield 1
+            raise KeyboardInterrupt
+
+        source = Source((interrupted(),))
+
+        with pytest.raises(KeyboardInterrupt):
+            source.take(5)
+        assert source.error is None
+
+    def test_end_drops_the_rest(self):
+        """After `end` there are no more items, whatever the input has."""
+        source = Source(([1, 2, 3],))
+        source.take(1)
+
+        source.end()
+
+        assert source.take(5) == []
+        assert list(source.iterator) == []
+        assert source.remaining() == 0
+        assert source.index == 1
+
+
+class TestRemaining:
+    """How many items are left, as far as anybody can tell."""
+
+    @pytest.mark.parametrize(
+        "items",
+        [[5, 4, 3, 2, 1], (5, 4, 3, 2, 1), range(5), dict.fromkeys("abcde"), set("abcde"), "abcde", iter(range(5))],
+        ids=lambda items: type(items).__name__,
+    )
+    def test_what_is_left_of_an_input_with_a_length(self, items):
+        """The number shrinks as items are taken."""
+        source = Source((items,))
+        assert source.remaining() == 5
+
+        source.take(2)
+
+        assert source.remaining() == 3
+
+    def test_unknown_for_generators(self):
+        """A generator does not tell."""
+        assert Source(((number for number in range(5)),)).remaining() is None
+
+    def test_the_shortest_input_counts(self):
+        """Of several inputs the shortest counts, and one that does not tell makes all unknown."""
+        assert Source(([1, 2, 3], range(2))).remaining() == 2
+        assert Source(([1, 2, 3], itertools.count())).remaining() is None
+
+    def test_items_read_without_being_counted(self):
+        """What is read from a plain sequence by iterating counts too."""
+        source = Source(([1, 2, 3, 4],))
+
+        next(source.iterator)
+
+        assert source.remaining() == 3
+
+    def test_the_hint_of_an_iterator(self):
+        """An iterator's own hint is believed."""
+        assert Source((Hinting(7),)).remaining() == 7
+
+    @pytest.mark.parametrize("hint", [ValueError("broken"), OSError("gone"), -3, "many", 1 << 70], ids=repr)
+    def test_a_broken_hint_is_no_hint(self, hint):
+        """A hint that fails, or is no sensible number, only means that the number is unknown."""
+        assert Source((Hinting(hint),)).remaining() is None
+
+    @pytest.mark.parametrize("length", [lambda: 1 / 0, lambda: -1, lambda: 1 << 70], ids=["fails", "negative", "huge"])
+    def test_a_broken_length_is_no_length(self, length):
+        """Neither does a `__len__` that fails matter."""
+        assert Source((Sized([1, 2], length),)).remaining() is None
+
+    def test_a_length_beyond_the_machine_is_unknown(self):
+        """A range longer than any list is an input like an endless one."""
+        source = Source((range(10**30),))
+
+        assert source.remaining() is None
+        assert source.take(2) == [0, 1]
+
+    def test_a_length_too_small_gives_nothing_negative(self):
+        """An input that has more than it said leaves 0, and its items come all the same."""
+        source = Source((Sized([1, 2, 3], lambda: 1),))
+        source.take(2)
+
+        assert source.remaining() == 0
+        assert source.take(2) == [3]
+
+    def test_a_length_is_asked_for_once(self):
+        """A `__len__` may be dear."""
+        asked = []
+        source = Source((Sized([1, 2], lambda: asked.append(1) or 2),))
+
+        source.remaining()
+        source.remaining()
+
+        assert asked == [1]
+
+
+class TestRecount:
+    """Plain sequences tell by themselves how far they were read."""
+
+    @pytest.mark.parametrize("items", [[1, 2, 3], (1, 2, 3), range(3)], ids=lambda items: type(items).__name__)
+    def test_plain_sequences_tell(self, items):
+        """The index is right half-way and at the end."""
+        source = Source((items,))
+        assert source.tells_index
+
+        next(source.iterator)
+        source.recount()
+        assert source.index == 1
+
+        list(source.iterator)
+        source.recount()
+        assert source.index == 3
+
+    @pytest.mark.parametrize(
+        "iterables",
+        [
+            (iter([1]),),
+            ({1: 2},),
+            ("ab",),
+            ([1], [2]),
+            (range(10**30),),
+            (type("Listlike", (list,), {})([1]),),
+        ],
+        ids=["iterator", "dict", "str", "several", "huge range", "subclass"],
+    )
+    def test_others_must_be_counted(self, iterables):
+        """Iterators, several inputs and classes of the user's do not tell."""
+        source = Source(iterables)
+
+        assert not source.tells_index
+        source.recount()
+        assert source.index == 0
+
+    def test_a_list_that_grows(self):
+        """Items appended while a list is read are no step back."""
+        items = [1, 2, 3]
+        source = Source((items,))
+
+        for item in source.iterator:
+            if len(items) < 9:
+                items.extend([item, item])
+            source.recount()
+
+        assert source.index == len(items)
+
+    def test_a_list_that_shrinks(self):
+        """Items removed in the meantime do not make the index fall."""
+        items = list(range(10))
+        source = Source((items,))
+        source.take(6)
+
+        del items[2:]
+        source.recount()
+
+        assert source.index == 6
+        assert list(source.iterator) == []
