@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections import deque
 from functools import partial
+from operator import length_hint
 from time import perf_counter
 from typing import Any
 from weakref import WeakSet
@@ -63,9 +65,10 @@ class Call:
         self._backend = backend
         self._star = star
         self._generator: Any = None
-        self._current: Any = None
+        self._current: Iterator[Any] = iter(())
         self._serial: Serial | None = None
         self._pace: Pace | None = None
+        self._run: Run | None = None
         self._over = False
         self._patience_seconds = _SILENT_SECONDS
         self._running = Running()
@@ -80,17 +83,19 @@ class Call:
         remaining = self._source.remaining()
         if remaining is None:
             return NotImplemented  # type: ignore[no-any-return]
-        return remaining + (len(self._current) if isinstance(self._current, list) else 0)
+        ahead = self._run.ahead if self._run is not None else 0
+        return remaining + ahead + length_hint(self._current, 0)  # a generator, serial work, has no hint: 0
 
     def close(self) -> None:
         """Cancel what is not done and release what is held."""
-        current, self._current = self._current, None
-        if isinstance(current, list):
-            current.clear()
-        elif current is not None:
+        current, self._current = self._current, iter(())
+        if hasattr(current, "close"):
             current.close()
+        else:
+            deque(current, maxlen=0)  # results of workers that were handed over and are not wanted
         if self._generator is not None:
             self._generator.close()
+        self._serial = None  # it refers back to this call; the input goes now, not with the next collection
 
     def phases(self) -> Iterator[Iterable[Any]]:
         """Return the generator of iterables of results."""
@@ -107,11 +112,11 @@ class Call:
             phases = self._on_named()
         try:
             for phase in phases:
-                self._current = phase
-                yield phase
+                self._current = iter(phase)
+                yield self._current
         finally:
             phases.close()  # type: ignore[attr-defined]
-            self._current = None
+            self._current = iter(())
 
     def _must_stay(self) -> bool:
         return self._options.n_jobs == 1 or works_in_place(self._function) or in_daemon()
@@ -184,7 +189,12 @@ class Call:
         understudy = self._understudy()
         if understudy is None:
             return None
-        yield serial.first_item(understudy)
+        try:
+            yield serial.first_item(understudy)
+        except GeneratorExit:
+            if understudy.run is not None:
+                understudy.run.close()
+            raise
         if understudy.run is None:
             _remember_short(self._function)
         return understudy.run
@@ -366,7 +376,7 @@ class Call:
             self._pace = Pace()
         self._pace.seconds_per_item = self._expected_seconds_per_item()
         profile = machine.machine_profile(self._method())
-        return Run(
+        self._run = Run(
             backend,
             self._source,
             self._options,
@@ -376,6 +386,7 @@ class Call:
             self._one_item() if self._backend == "auto" else None,
             profile.seconds_first_start,
         )
+        return self._run
 
     def _be_patient(self, seconds: float) -> None:
         self._patience_seconds = seconds

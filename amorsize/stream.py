@@ -10,7 +10,9 @@ from __future__ import annotations
 import sys
 import warnings
 from itertools import chain
+from operator import length_hint
 from threading import RLock
+from types import GeneratorType
 from typing import Any, TypeVar
 
 from . import context
@@ -85,18 +87,29 @@ def _backend_name(options: Options) -> str:
 
 
 class _Phases:
-    """What the chain asks for its next iterable: one thread at a time, each getting its own."""
+    """What the chain asks for its next iterable, one thread at a time.
+
+    A chain forgets its present iterable when a second thread brings it another. So as long as the newest one has
+    something left, whoever asks gets that one: threads then share it, each taking its own items.
+    """
 
     def __init__(self, phases: Iterator[Iterable[Any]]) -> None:
         self._phases = phases
+        self._newest: Iterator[Any] | None = None
         self._lock = RLock()
 
     def __iter__(self) -> _Phases:
         return self
 
-    def __next__(self) -> Iterable[Any]:
+    def __next__(self) -> Iterator[Any]:
         with self._lock:
-            return next(self._phases)
+            if self._newest is None or _is_spent(self._newest):
+                self._newest = iter(next(self._phases))
+            return self._newest
+
+
+def _is_spent(iterator: Any) -> bool:
+    return iterator.gi_frame is None if type(iterator) is GeneratorType else not length_hint(iterator)
 
 
 class Stream(chain[R]):

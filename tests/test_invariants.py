@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
+import itertools
 import multiprocessing.process
 import os
 import stat
-import sys
 import tempfile
 import threading
 from collections import Counter
@@ -36,12 +35,9 @@ def log(tmp_path):
 
 
 def logging(path, *, spin_seconds=0.0, fails=(), dies=()):
-    """Return a function that travels by value, writes down each start of an item, and doubles it.
+    """Return a function that travels by value, writes down each start of an item at `path`, and doubles it.
 
-    Args:
-        spin_seconds: how long an item computes.
-        fails: items that raise at each start.
-        dies: items that kill their process, as long as it is not the one that made the function.
+    An item computes for `spin_seconds`; those in `fails` raise; those in `dies` kill their process, if it is a worker.
     """
     home = os.getpid()
 
@@ -130,7 +126,7 @@ class TestExactlyOnce:
 class TestTuningNeverBreaksWork:
     """A wrong profile, a damaged cache, a full disk: the run goes on."""
 
-    @pytest.mark.parametrize("content", [b"", b"\0" * 500, b"[" * 20_000, b'{"format": 1}', "not json é".encode("latin1")])
+    @pytest.mark.parametrize("content", [b"", b"\0" * 500, b"[" * 20_000, b'{"format": 1}', b"not text \xe9"])
     def test_a_damaged_cache_is_no_obstacle(self, log, content):
         """Whatever stands in the files, the work is done, and may be remembered anew."""
         path, count = log
@@ -145,17 +141,23 @@ class TestTuningNeverBreaksWork:
         assert list(amorsize.map(function, iter(range(5)))) == [item * 2 for item in range(5)]
         assert count() == Counter([*range(5)] * 3)
 
-    @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-    def test_a_cache_that_cannot_be_written(self, log, monkeypatch, tmp_path):
-        """A folder that is read-only costs the memory of this run, and nothing else."""
-        closed = tmp_path / "closed"
-        closed.mkdir()
-        closed.chmod(stat.S_IRUSR | stat.S_IXUSR)
-        monkeypatch.setenv("AMORSIZE_CACHE_DIR", str(closed / "cache"))
+    def test_a_cache_that_cannot_be_made(self, log, monkeypatch, tmp_path):
+        """A place that allows no folder costs the memory of this run, and nothing else."""
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("AMORSIZE_CACHE_DIR", str(tmp_path / "file" / "cache"))
 
         results = list(amorsize.map(logging(log[0], spin_seconds=0.001), iter(range(5))))
 
-        closed.chmod(stat.S_IRWXU)
+        assert results == [item * 2 for item in range(5)]
+
+    @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+    def test_a_cache_that_is_read_only(self, log, amorsize_cache):
+        """Neither does a folder that may only be read matter."""
+        amorsize_cache.mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
+
+        results = list(amorsize.map(logging(log[0], spin_seconds=0.001), iter(range(5))))
+
+        amorsize_cache.chmod(stat.S_IRWXU)
         assert results == [item * 2 for item in range(5)]
 
     def test_a_disk_that_is_full(self, log, monkeypatch):
@@ -166,7 +168,9 @@ class TestTuningNeverBreaksWork:
 
         monkeypatch.setattr(disk, "write", full)
 
-        assert list(amorsize.map(logging(log[0], spin_seconds=0.001), iter(range(5)))) == [item * 2 for item in range(5)]
+        results = list(amorsize.map(logging(log[0], spin_seconds=0.001), iter(range(5))))
+
+        assert results == [item * 2 for item in range(5)]
 
     @pytest.mark.parametrize(
         ("seconds", "spin_seconds"), [(10.0, 0.0), (1e-9, 0.005)], ids=["says slow", "says free"]
@@ -210,7 +214,17 @@ class TestTuningNeverBreaksWork:
 
             assert sum(amorsize.map(abs, lying)) == sum(range(1000))
 
-    def test_no_thread_to_be_had(self, monkeypatch):
+    @pytest.mark.parametrize(
+        "items",
+        [
+            pytest.param(
+                range(50_000), marks=pytest.mark.xfail(reason="the understudy insists on its thread", strict=True)
+            ),
+            (number for number in range(50_000)),
+        ],
+        ids=["length", "no length"],
+    )
+    def test_no_thread_to_be_had(self, monkeypatch, items):
         """Where no thread can be started, work goes on without watching."""
 
         def refuse(self):
@@ -218,7 +232,7 @@ class TestTuningNeverBreaksWork:
 
         monkeypatch.setattr(threading.Thread, "start", refuse)
 
-        assert list(amorsize.map(abs, iter(range(50_000)))) == list(range(50_000))
+        assert list(amorsize.map(lambda number: number, items)) == list(range(50_000))
 
 
 class TestExplicitIsObeyed:
@@ -227,7 +241,7 @@ class TestExplicitIsObeyed:
     @pytest.mark.parametrize("place", ["argument", "decorator", "config", "environment"])
     def test_every_item_goes_where_it_was_sent(self, log, one_method, monkeypatch, place):
         """However it is named, not one item runs in the caller, were it ever so cheap."""
-        path, count = log
+        path, _ = log
         function = logging(path)
         with contextlib.ExitStack() as stack:
             if place == "argument":
@@ -327,8 +341,8 @@ class TestBounded:
             while True:
                 try:
                     share.append(next(stream))
-                except ValueError as error:
-                    assert "already executing" in str(error)
+                except ValueError:  # "generator already executing"
+                    continue
                 except StopIteration:
                     return
 
@@ -338,7 +352,7 @@ class TestBounded:
         for thread in threads:
             thread.join()
 
-        assert sorted(sum(shares, [])) == list(range(3000))
+        assert sorted(itertools.chain.from_iterable(shares)) == list(range(3000))
 
 
 class TestNothingLeft:
@@ -396,13 +410,12 @@ class TestInsideAWorker:
 
         assert list(amorsize.map(function, range(2), **one_method)) == [True, True]
 
-    def test_a_context_variable_tells(self, monkeypatch):
+    def test_a_context_variable_tells(self):
         """Code that runs on behalf of a worker is known by its context, and sends nothing away."""
         token = context.in_worker.set(True)
         try:
-            stream = amorsize.map(os.getppid and (lambda _: os.getpid()), range(3), backend="processes")
+            stream = amorsize.map(lambda _: os.getpid(), range(3), backend="processes")
         finally:
             context.in_worker.reset(token)
 
         assert set(stream) == {os.getpid()}
-        assert "spawn" in multiprocessing.get_all_start_methods() or sys.platform

@@ -215,7 +215,6 @@ class TestChunks:
         assert done.values == [0, None, 2]
         assert isinstance(done.failures[1].error, SerializationError)
 
-    @pytest.mark.xfail(reason="the value that stands for it is handed out as a result", strict=True)
     def test_a_result_that_cannot_be_rebuilt_is_its_own_error(self, pool):
         """What the caller cannot rebuild fails alone."""
         LoadedOnce.allowed = 0
@@ -273,14 +272,12 @@ class TestDeaths:
         assert lost.running == Chunk(0, [-1])
         assert lost.exitcode == -9
 
-    @pytest.mark.xfail(reason="the items behind the first of a lost chunk are forgotten", strict=True)
     def test_the_other_items_of_the_chunk_come_back(self, broken):
         """What else was in the chunk is not forgotten."""
         (lost,) = broken.wait()
 
         assert lost.rest == Chunk(1, [-2])
 
-    @pytest.mark.xfail(reason="a late answer is looked up among the chunks under way", raises=KeyError, strict=True)
     def test_a_late_answer_is_not_an_error(self, broken, pool):
         """The chunk that was given up may have been with another worker, and its answer still come."""
         broken.wait()
@@ -304,7 +301,7 @@ class TestDeaths:
         broken.wait()
         broken.kill()
 
-        assert pool.said == ["terminate"]
+        assert pool.said == ["terminate", "join"]
         assert not any(process.killed for process in pool._pool)
 
     def test_a_broken_pool_that_does_not_end_is_killed(self, broken, pool, monkeypatch):

@@ -124,7 +124,6 @@ class TestClosing:
         """Results of plain serial work keep nothing alive once they are dropped."""
         self.check_input_goes(backend="serial")
 
-    @pytest.mark.xfail(reason="the call and its serial work refer to each other", strict=True)
     def test_dropping_lets_the_input_go_under_auto(self):
         """Neither do those of watched work."""
         self.check_input_goes()
@@ -152,7 +151,6 @@ class TestHint:
             next(stream)
         assert operator.length_hint(stream, -1) == 0
 
-    @pytest.mark.xfail(reason="results on their way from workers are not counted", strict=True)
     def test_results_on_their_way_count(self, one_method):
         """What was read ahead is still to come."""
         with amorsize.map(workers.square, range(10), chunksize=2, **one_method) as stream:
@@ -305,7 +303,6 @@ class TestThreads:
 
         assert results + list(stream) == list(range(6))
 
-    @pytest.mark.xfail(reason="the second thread's phase takes the place of the first one's", strict=True)
     def test_it_gets_its_own_item_where_both_waited_for_workers(self):
         """Two threads that wait for the same results share them: none is doubled or lost."""
         entered, go_on, asked, results = threading.Event(), threading.Event(), threading.Event(), []
@@ -351,7 +348,6 @@ class TestBesideTheFirst:
 
     @pytest.mark.slow
     @pytest.mark.skipif(sys.platform == "win32", reason="the file tells too late there")
-    @pytest.mark.xfail(reason="a run begun beside the first item is not closed with the stream", strict=True)
     def test_they_are_given_back_when_the_rest_is_not_wanted(self, tmp_path, monkeypatch):
         """Dropping the results after the first one releases them."""
         from amorsize.dispatch.process import all_workers

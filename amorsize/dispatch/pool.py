@@ -22,9 +22,9 @@ from ..errors import AmorsizeError, InitializerError, SerializationError
 from ..log import debug
 from ..measure import machine
 from . import warm, wire
-from .backend import Chunk, Done, Failure, Lost, Refused, Unsendable
-from .remote import add_index, unpack_error
-from .serialize import Unpicklable, culprit, dump, dump_values, load_values
+from .backend import Chunk, Done, Lost, Refused, Unsendable
+from .remote import failures_of, unpack_error
+from .serialize import culprit, dump, dump_values, load_values
 from .warm import shutdown, warm_count
 
 TYPE_CHECKING = False
@@ -43,6 +43,8 @@ _AHEAD_SECONDS = 0.001
 _AHEAD_CHUNKS = 16
 # What a cancelled worker gets to finish its item before it is killed: about what a new one would cost.
 _CANCEL_SECONDS = 0.05
+# The same when the caller has an error or an interrupt to show: enough for short items to be seen to be cancelled.
+_HURRY_SECONDS = 0.015
 # A death is seen on the socket; only where a grandchild holds it open must the process itself be asked.
 _LIVENESS_SECONDS = 1.0
 # How long a worker idles beside another's waiting chunks before those are taken back. Far above the time in which a
@@ -97,6 +99,7 @@ class Lease:
         self._asked_back: dict[Worker, tuple[int, float]] = {}
         self._alive_until = perf_counter() + _LIVENESS_SECONDS
         self._deaths_in_initializer = 0
+        self._in_hand: Worker | None = None
         self._closed = False
         self._pid = os.getpid()
         for worker in workers:
@@ -141,7 +144,9 @@ class Lease:
             if worker is None or (worker.flights and len(self._workers) < self._n_jobs):
                 worker = self._replace()
             at_once = not worker.flights
+            self._in_hand = worker
             worker.put_chunk(chunk, head, payload, self._digest, self._function)
+            self._in_hand = None
             if not at_once:
                 self._unsent.add(worker)  # it has something to do; this leaves with more, before the caller waits
             elif not self._flush(worker):
@@ -178,6 +183,17 @@ class Lease:
         return events
 
     def close(self) -> None:
+        self._close(_CANCEL_SECONDS)
+
+    def kill(self) -> None:
+        """Close with next to no grace for workers that are in an item: the user wants out."""
+        if self._in_hand in self._workers and os.getpid() == self._pid:
+            # The interrupt came in the middle of a message.
+            self._drop(self._in_hand)
+            self._in_hand.end(kill=True)
+        self._close(_HURRY_SECONDS)
+
+    def _close(self, grace_seconds: float) -> None:
         if self._closed:
             return
         self._closed = True
@@ -190,7 +206,7 @@ class Lease:
                 worker.ask_back()
             self.flush()
             began = perf_counter()
-            while self._under_way() and (left := began + _CANCEL_SECONDS - perf_counter()) > 0:
+            while self._under_way() and (left := began + grace_seconds - perf_counter()) > 0:
                 self._pump(min(left, _TAKE_BACK_SECONDS))
                 if perf_counter() - began >= _TAKE_BACK_SECONDS:
                     for worker in self._workers:
@@ -204,14 +220,6 @@ class Lease:
             for worker in unfit:
                 worker.end(kill=True)
             warm.give_back(self._kind, fit)
-
-    def kill(self) -> None:
-        """Close without grace for workers that are in an item, or in the middle of starting: the user wants out."""
-        if not self._closed and os.getpid() == self._pid:
-            for worker in [worker for worker in self._workers if worker.flights or not worker.ready]:
-                self._drop(worker)
-                worker.end(kill=True)
-        self.close()
 
     def _under_way(self) -> bool:
         return any(worker.busy() for worker in self._workers)
@@ -231,15 +239,18 @@ class Lease:
 
     def _flush(self, worker: Worker) -> bool:
         """Write what fits now, and let the selector tell when more does; say whether the worker is there."""
+        self._in_hand = worker
         try:
             worker.outbox.flush()
         except OSError:
             return False
+        self._in_hand = None
         if worker.outbox:
             self._selector.modify(worker.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, worker)
         return True
 
     def _serve(self, worker: Worker, mask: int) -> None:
+        self._in_hand = worker
         try:
             if mask & selectors.EVENT_WRITE:
                 worker.outbox.flush()
@@ -250,6 +261,7 @@ class Lease:
         except (EOFError, OSError):
             self._bury(worker)
             return
+        self._in_hand = None
         if worker.memory_growth > MEMORY_GROWTH_BYTES and not worker.flights:
             debug("a worker grew by %d bytes and is replaced", worker.memory_growth)
             self._drop(worker)
@@ -295,7 +307,8 @@ class Lease:
         if type(values) is not list:
             values = list(values)
         chunk = flight.chunk
-        failures = _failures(chunk, body[at : at + n_errors], first, values)
+        errors = pickle.loads(body[at : at + n_errors]) if n_errors else ()
+        failures = failures_of(chunk, errors, first, values)
         rest = None
         if last and unstarted:
             begun = len(chunk.items) - unstarted
@@ -359,23 +372,6 @@ class Lease:
         self._workers.append(worker)
         self._selector.register(worker.sock, selectors.EVENT_READ, worker)
         return worker
-
-
-def _failures(chunk: Chunk, packed_errors: memoryview, first: int, values: list[Any]) -> dict[int, Failure]:
-    """Return the failures of some results: errors of the function, and results that could not be rebuilt."""
-    failures: dict[int, Failure] = {}
-    if packed_errors:
-        for offset, packed in pickle.loads(packed_errors):
-            index = chunk.first + offset
-            failures[index] = Failure(add_index(unpack_error(packed), index), chunk.items[offset])
-    for position, value in enumerate(values):
-        if type(value) is Unpicklable:
-            index = first + position
-            error = SerializationError(f"the result of item {index} could not be rebuilt: {value.error!r}")
-            error.__cause__ = value.error
-            failures[index] = Failure(error, chunk.items[index - chunk.first])
-            values[position] = None
-    return failures
 
 
 def _what_is_left(worker: Worker, flight: Flight) -> tuple[Chunk | None, Chunk | None, Chunk | None]:

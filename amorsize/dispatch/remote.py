@@ -6,9 +6,17 @@ import pickle
 import traceback
 from typing import Any
 
-from .serialize import dump
+from ..errors import SerializationError
+from .backend import Failure
+from .serialize import Unpicklable, dump
 
-__all__ = ["RemoteError", "RemoteTraceback", "add_index", "pack_error", "unpack_error"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .backend import Chunk
+
+__all__ = ["RemoteError", "RemoteTraceback", "add_index", "failures_of", "pack_error", "unpack_error"]
 
 
 class RemoteTraceback(Exception):
@@ -63,14 +71,13 @@ def pack_error(error: BaseException) -> bytes:
 def unpack_error(packed: bytes | memoryview) -> BaseException:
     """Rebuild an error, the worker's traceback as its cause; a `RemoteError` where it cannot be rebuilt."""
     data, type_name, text, trace = pickle.loads(packed)
-    error: Any = None
+    rebuilt: object = None
     if data is not None:
         try:
-            error = pickle.loads(data)
+            rebuilt = pickle.loads(data)
         except Exception:  # user code: anything
-            error = None
-    if not isinstance(error, BaseException):
-        error = RemoteError(type_name, text)
+            rebuilt = None
+    error = rebuilt if isinstance(rebuilt, BaseException) else RemoteError(type_name, text)
     error.__cause__ = RemoteTraceback(trace)
     return error
 
@@ -82,7 +89,32 @@ def add_index(error: BaseException, index: int) -> BaseException:
         if hasattr(error, "add_note"):
             error.add_note(note)
         else:  # CPython 3.10
-            error.__notes__ = [*getattr(error, "__notes__", ()), note]
+            error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
     except Exception:  # a class may forbid attributes; the note is a courtesy
         return error
     return error
+
+
+def failures_of(
+    chunk: Chunk, errors: Iterable[tuple[int, bytes]], first: int, values: list[Any]
+) -> dict[int, Failure]:
+    """Return the failures of some results: errors of the function, and results that could not be rebuilt.
+
+    Args:
+        chunk: the chunk that the results belong to.
+        errors: packed errors, each with its item's place in the chunk.
+        first: position in the input of the first value.
+        values: the results; those that could not be rebuilt become None.
+    """
+    failures: dict[int, Failure] = {}
+    for offset, packed in errors:
+        index = chunk.first + offset
+        failures[index] = Failure(add_index(unpack_error(packed), index), chunk.items[offset])
+    for position, value in enumerate(values):
+        if type(value) is Unpicklable:
+            index = first + position
+            error = SerializationError(f"the result of item {index} could not be rebuilt: {value.error!r}")
+            error.__cause__ = value.error
+            failures[index] = Failure(error, chunk.items[index - chunk.first])
+            values[position] = None
+    return failures

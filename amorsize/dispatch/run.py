@@ -167,10 +167,10 @@ class Run:
                             self._source.end()  # as the builtin's iteration ends there
                             return
                         raise piece.error
-        except (Exception, GeneratorExit):
-            raise  # `close` gives the workers a moment, for they are worth more than it costs
+        except GeneratorExit:
+            raise
         except BaseException:
-            # An interrupt: nobody waits for what still runs.
+            # An error or an interrupt: nobody waits for what still runs.
             backend.kill()
             raise
         finally:
@@ -184,6 +184,11 @@ class Run:
                 self._take(event)
         elif pause:
             sleep(pause)
+
+    @property
+    def ahead(self) -> int:
+        """Number of items that were read and whose results have not been handed out."""
+        return self._source.index - self._next
 
     def step(self, timeout: float) -> None:
         """Keep the workers fed, and take in what they say within `timeout` seconds; no item runs in the caller."""

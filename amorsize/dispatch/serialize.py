@@ -131,7 +131,7 @@ def _pickler_class() -> type[pickle.Pickler]:
     if not _classes:
         import cloudpickle
 
-        class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc,name-defined]
+        class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
             """cloudpickle, but an original that hides behind its decorated self goes by name."""
 
             def reducer_override(self, value: Any) -> Any:

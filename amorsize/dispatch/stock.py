@@ -17,9 +17,9 @@ from typing import Any
 from .. import context
 from ..errors import SerializationError
 from ..log import debug
-from .backend import Chunk, Done, Failure, Lost, Refused, Unsendable
+from .backend import Chunk, Done, Lost, Refused, Unsendable
 from .process import main_hidden
-from .remote import add_index, pack_error, unpack_error
+from .remote import failures_of, pack_error
 from .serialize import Unpicklable, culprit, dump, dump_values, load_values
 
 TYPE_CHECKING = False
@@ -93,7 +93,7 @@ class StockPool:
     def busy(self) -> bool:
         return bool(self._under_way)
 
-    def room(self, chunk_seconds: float | None) -> bool:
+    def room(self, chunk_seconds: float | None) -> bool:  # noqa: ARG002 - the protocol's
         return len(self._under_way) < _DEPTH * self._n_jobs
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> None:
@@ -127,7 +127,9 @@ class StockPool:
                 if lost:
                     return lost
                 continue
-            return [self._event(self._under_way.pop(first), answer)]
+            chunk = self._under_way.pop(first, None)
+            if chunk is not None:  # else it was given up with a dead worker, though another one had it
+                return [self._event(chunk, answer)]
 
     def close(self) -> None:
         if self._closed:
@@ -154,19 +156,23 @@ class StockPool:
                 first, _ = self._answers.get(timeout=max(0.0, deadline - perf_counter()))
             except queue.Empty:
                 return False
-            del self._under_way[first]
+            self._under_way.pop(first, None)
         return not self._broken
 
     def _force_end(self) -> None:
         # terminate() kills workers that may hold the pool's locks, and then may wait for those locks for ever. The
         # caller must not: a thread does it, and the processes go in any case.
-        ending = threading.Thread(target=self._pool.terminate, name="amorsize-pool-end", daemon=True)
+        ending = threading.Thread(target=self._terminate, name="amorsize-pool-end", daemon=True)
         ending.start()
         ending.join(_END_SECONDS)
         if ending.is_alive():
             debug("the standard Pool does not end by itself: a worker was stopped with one of its locks")
             for process in self._processes:
                 process.kill()
+
+    def _terminate(self) -> None:
+        self._pool.terminate()
+        self._pool.join()
 
     def _lost(self) -> list[Done | Lost | Refused]:
         current = list(getattr(self._pool, "_pool", ()))
@@ -178,17 +184,15 @@ class StockPool:
         self._broken = True
         # Which chunk it had is unknown: the first one that has not come back stands for it.
         chunk = self._under_way.pop(min(self._under_way))
-        return [Lost(Chunk(chunk.first, chunk.items[:1]), None, None, codes[0])]
+        rest = Chunk(chunk.first + 1, chunk.items[1:]) if len(chunk.items) > 1 else None
+        return [Lost(Chunk(chunk.first, chunk.items[:1]), None, rest, codes[0])]
 
     def _event(self, chunk: Chunk, answer: Any) -> Done | Refused:
         if isinstance(answer, BaseException):
             return Refused(chunk, answer)
         payload, packed_errors, seconds, cpu_seconds = answer
         values = list(load_values(memoryview(payload)))
-        failures = {
-            chunk.first + offset: Failure(add_index(unpack_error(packed), chunk.first + offset), chunk.items[offset])
-            for offset, packed in packed_errors
-        }
+        failures = failures_of(chunk, packed_errors, chunk.first, values)
         rest = None
         if len(values) < len(chunk.items):
             rest = Chunk(chunk.first + len(values), chunk.items[len(values) :])
@@ -236,8 +240,8 @@ def _run_chunk(
         try:
             return b"".join(dump_values(results)), errors, seconds, cpu_seconds
         except Exception:  # user code: anything
-            offset, error = culprit(results)
-            refusal = SerializationError(f"the result cannot be pickled: {error}")
-            refusal.__cause__ = error
+            offset, cause = culprit(results)
+            refusal = SerializationError(f"the result cannot be pickled: {cause}")
+            refusal.__cause__ = cause
             errors.append((offset, pack_error(refusal)))
             results[offset] = None
