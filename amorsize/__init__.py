@@ -24,12 +24,14 @@ from .errors import (
     InitializerError,
     ItemTimeoutError,
     SerializationError,
+    UnseededError,
     UnsupportedError,
     WorkerCrashError,
 )
 from .optimize import OptimizedPlan, optimize
 from .options import config
 from .plan.planner import Plan
+from .rng import item_rng
 from .stream import Stream
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "Plan",
     "SerializationError",
     "Stream",
+    "UnseededError",
     "UnsupportedError",
     "WorkerCrashError",
     "amap",
@@ -49,6 +52,7 @@ __all__ = [
     "clear_cache",
     "config",
     "get_cache_dir",
+    "item_rng",
     "map",
     "optimize",
     "parallelize",

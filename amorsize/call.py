@@ -17,6 +17,7 @@ from .errors import SerializationError
 from .measure import machine
 from .measure.sampling import Running
 from .plan.profile import Limits, WorkProfile
+from .rng import numbered, runs_items
 from .serial import Attempt, Serial, apply_star, plain
 from .understudy import Understudy
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .dispatch.run import Failed, Pace, Run
     from .options import Options
     from .plan.planner import Plan
+    from .seeding import Seeded
     from .source import Source
 
 __all__ = ["Call"]
@@ -37,6 +39,7 @@ _SILENT_SECONDS = 200e-6
 # A first item shorter than this is not worth a second look, whatever workers cost.
 _LONG_FIRST_SECONDS = 0.010
 _FOR_EVER_SECONDS = 1e6
+_RANGE_ITERATOR = type(iter(range(0)))
 # After workers turned out not to help, so much serial work must pass before they are thought of again.
 _PATIENCE_SECONDS = 0.1
 
@@ -68,6 +71,8 @@ class Call:
         self._current: Iterator[Any] = iter(())
         self._serial: Serial | None = None
         self._pace: Pace | None = None
+        self._seeded: Seeded | None = None
+        self._seeded_here: Callable[[Any], Any] | None = None
         self._run: Run | None = None
         self._over = False
         self._patience_seconds = _SILENT_SECONDS
@@ -104,6 +109,7 @@ class Call:
 
     def _tracked(self) -> Iterator[Iterable[Any]]:
         self.begun = True
+        self._seed()
         if self._backend == "serial" or (self._backend == "auto" and self._must_stay()):
             phases = self._serial_only()
         elif self._backend == "auto":
@@ -127,10 +133,12 @@ class Call:
         self._initialize_here()
         attempt = self._attempt()
         if attempt is None:
-            yield plain(self._function, self._source, star=self._star)
+            seeded = self._seeded_here
+            yield plain(seeded or self._function, self._source, star=self._star and seeded is None)
         else:
             yield self._attempts(attempt)
 
+    @runs_items("source")
     def _attempts(self, attempt: Attempt) -> Iterator[Any]:
         source = self._source
         try:
@@ -149,15 +157,36 @@ class Call:
         options = self._options
         if not options.retries and options.on_error == "raise":
             return None
-        return Attempt(self._one_item(), options.retries, options.on_error == "return", self._note_failure)
+        returns = options.on_error == "return"
+        return Attempt(self._one_item(), options.retries, returns, self._note_failure, self._source.streams)
 
     def _note_failure(self, index: int, error: Exception, tries: int) -> None:
         from .dispatch.run import Failed
 
         self.failures.append(Failed(index, error, tries))
 
+    def _seed(self) -> None:
+        """Give the items random streams of their own, if the call has a seed."""
+        seed = self._options.seed
+        if seed is None:
+            return
+        from .seeding import Seeded
+
+        source = self._source
+        scalars = type(source.iterator) is _RANGE_ITERATOR
+        source.iterator, running = numbered(source.iterator, source.index)
+        self._seeded = Seeded.of(self._one_item(), seed)
+        source.streams, self._seeded_here = self._seeded.begin(running, keep=True, plain=scalars)
+
     def _one_item(self) -> Callable[[Any], Any]:
+        """Return what runs one item in the caller's own serial work."""
+        if self._seeded_here is not None:
+            return self._seeded_here
         return partial(apply_star, self._function) if self._star else self._function
+
+    def _to_send(self) -> Callable[[Any], Any] | Seeded:
+        """Return what runs one item elsewhere, or out of turn."""
+        return self._one_item() if self._seeded is None else self._seeded
 
     # Work that starts in the caller and goes to workers when that pays.
 
@@ -167,9 +196,7 @@ class Call:
         if not self._over:
             self._initialize_here()
         while not self._over:
-            serial = self._serial = Serial(
-                self._function, self._source, star=self._star, leave=self._leave, attempt=self._attempt()
-            )
+            serial = self._serial = Serial(self._one_item(), self._source, leave=self._leave, attempt=self._attempt())
             run = yield from self._first_item(serial)
             if run is None and not serial.is_over():
                 yield from serial.phases()
@@ -203,6 +230,8 @@ class Call:
         """Return what is to stand beside the first item; None if nothing may, or need."""
         if self._source.index or self._looked_up or _was_short(self._function):
             return None
+        if self._seeded is not None:
+            return None  # which item runs is learnt from how far the input was read
         remaining = self._source.remaining()
         if remaining is None or remaining < 2 or self._options.start_method == "fork":
             return None
@@ -383,7 +412,7 @@ class Call:
             n_jobs,
             self._pace,
             self.failures,
-            self._one_item() if self._backend == "auto" else None,
+            self._to_send() if self._backend == "auto" else None,
             profile.seconds_first_start,
         )
         return self._run
@@ -418,7 +447,7 @@ class Call:
 
             pool = None if isinstance(options.backend, str) else options.backend
             return StockPool(
-                self._one_item(),
+                self._to_send(),
                 n_jobs=n_jobs if pool is None else getattr(pool, "_processes", n_jobs),
                 stop_at_error=stop_at_error,
                 pool=pool,
@@ -429,7 +458,7 @@ class Call:
         from .dispatch.pool import lease
 
         return lease(
-            self._one_item(),
+            self._to_send(),
             n_jobs=n_jobs,
             start_method=self._method(),
             stop_at_error=stop_at_error,

@@ -11,6 +11,7 @@ __all__ = [
     "InitializerError",
     "ItemTimeoutError",
     "SerializationError",
+    "UnseededError",
     "UnsupportedError",
     "WorkerCrashError",
 ]
@@ -30,6 +31,10 @@ class SerializationError(AmorsizeError, TypeError):
 
 class InitializerError(AmorsizeError, RuntimeError):
     """The `initializer` failed in a worker, so no item was run there. The cause is the initializer's own error."""
+
+
+class UnseededError(AmorsizeError, RuntimeError):
+    """`item_rng` was called where no item of a call with `seed=` is running."""
 
 
 class WorkerCrashError(AmorsizeError, RuntimeError):

@@ -17,7 +17,7 @@ from itertools import compress, repeat
 from operator import length_hint
 from typing import Any, Literal, TypeVar, overload
 
-from .errors import AmorsizeError
+from .errors import UnseededError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,15 +27,11 @@ if TYPE_CHECKING:
 
     import numpy.random
 
-__all__ = ["Streams", "UnseededError", "digest", "item_rng", "numbered", "runs_items"]
+__all__ = ["Streams", "digest", "item_rng", "numbered", "runs_items"]
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 _LIST_ITERATOR: type = type(iter([]))
 _FIXED_ITERATORS: tuple[type, ...] = (type(iter(())), type(iter(range(0))))
-
-
-class UnseededError(AmorsizeError, RuntimeError):
-    """`item_rng` was called where no item of a call with `seed=` is running."""
 
 
 @overload

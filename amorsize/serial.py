@@ -11,7 +11,6 @@ while short items run one after another; it ends by itself when they do not.
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import islice
 from threading import Lock, Thread, current_thread
 from time import perf_counter, sleep
@@ -20,12 +19,14 @@ from typing import Any, NamedTuple
 from .log import debug
 from .measure.sampling import Running
 from .plan.retry import backoff_seconds
+from .rng import runs_items
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from .rng import Streams
     from .source import Source
 
 __all__ = ["Attempt", "Serial", "apply_star", "plain"]
@@ -54,6 +55,7 @@ def apply_star(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     return function(*arguments)
 
 
+@runs_items("source")
 def plain(function: Callable[..., Any], source: Source, *, star: bool) -> Iterator[Any]:
     """Yield results as the builtin would."""
     try:
@@ -75,12 +77,14 @@ class Attempt(NamedTuple):
         retries: how often an item that raised is run again.
         returns: whether the last error is the item's result.
         failed: told (index, error, tries) of each item that failed for good.
+        streams: the items' random streams, which a retry draws from afresh; None without a seed.
     """
 
     function: Callable[[Any], Any]
     retries: int
     returns: bool
     failed: Callable[[int, Exception, int], None]
+    streams: Streams | None = None
 
     def __call__(self, item: Any, index: int) -> Any:
         tries = 0
@@ -93,6 +97,8 @@ class Attempt(NamedTuple):
             except Exception as error:  # the user's function
                 if tries <= self.retries:
                     sleep(backoff_seconds(tries))
+                    if self.streams is not None:
+                        self.streams.restart()
                     continue
                 self.failed(index, error, tries)
                 if not self.returns:
@@ -106,7 +112,6 @@ class Serial:
     Args:
         function: the user's function.
         source: the input.
-        star: whether an item is a tuple of arguments.
         leave: asked now and then, with this object; true ends the serial work before the next item.
         attempt: runs an item where errors do not end the call; None where they do.
 
@@ -121,7 +126,6 @@ class Serial:
         function: Callable[..., Any],
         source: Source,
         *,
-        star: bool,
         leave: Callable[[Serial], bool],
         attempt: Attempt | None = None,
     ) -> None:
@@ -134,7 +138,7 @@ class Serial:
         self._short_in_a_row = _SHORT_IN_A_ROW
         self._left = False
         self._unwatched_seconds = _UNWATCHED_SECONDS
-        self._function: Callable[[Any], Any] = partial(apply_star, function) if star else function
+        self._function = function
         self._source = source
         self._leave = leave
         self._attempt = attempt
@@ -148,6 +152,7 @@ class Serial:
         """Say whether nothing is left to do, here or elsewhere."""
         return self.ended
 
+    @runs_items("source")
     def first_item(self, beside: AbstractContextManager[object]) -> Iterator[Any]:
         """Run one item under the clock, `beside` entered around it."""
         source, attempt = self._source, self._attempt
@@ -207,6 +212,7 @@ class Serial:
         else:
             self._add(items, seconds)
 
+    @runs_items("source")
     def _long_items(self) -> Iterator[Any]:
         """Run items one by one under the clock, until they turn out short or `leave` says so."""
         function, source, attempt, recent = self._function, self._source, self._attempt, self.recent
@@ -245,6 +251,7 @@ class Serial:
         finally:
             self.ended = ended
 
+    @runs_items("source")
     def _unwatched(self) -> Iterator[Any]:
         """Run items with a look at the clock every few, as long as it may still be, or until they turn out long."""
         function, source, attempt = self._function, self._source, self._attempt
@@ -288,6 +295,7 @@ class Serial:
             loop = self._counted_until(flag)
         return loop
 
+    @runs_items("source")
     def _uncounted_until(self, flag: list[bool]) -> Iterator[Any]:
         # The input itself tells how far it was read: nothing to count in the loop.
         function, source = self._function, self._source
@@ -306,6 +314,7 @@ class Serial:
             source.recount()
             self._add_stretch(source.index - before, perf_counter() - began)
 
+    @runs_items("source")
     def _counted_until(self, flag: list[bool]) -> Iterator[Any]:
         function, source = self._function, self._source
         before = index = source.index
@@ -324,6 +333,7 @@ class Serial:
             source.index = index
             self._add_stretch(index - before, perf_counter() - began)
 
+    @runs_items("source")
     def _attempt_until(self, flag: list[bool]) -> Iterator[Any]:
         source, attempt = self._source, self._attempt
         before, began = source.index, perf_counter()

@@ -10,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from .rng import Streams
+
 __all__ = ["Source"]
 
 
@@ -42,6 +44,7 @@ class Source:
         else:
             self.iterator = zip(*self._iterators, strict=False)
         self.index = 0
+        self.streams: Streams | None = None
         self.error: Exception | None = None
         self._total: int | None = None
         self._total_known = False

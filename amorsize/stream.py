@@ -63,7 +63,7 @@ def start(
 
 def _backend_name(options: Options) -> str:
     """Return "auto", "serial", "processes" or "pool", or refuse."""
-    for name, idle in (("timeout", None), ("seed", None), ("progress", False)):
+    for name, idle in (("timeout", None), ("progress", False)):
         if getattr(options, name) is not idle:
             raise UnsupportedError(f"{name}= is not built yet; leave it out")
     backend = options.backend

@@ -44,14 +44,19 @@ class Understudy:
         self._thread = Thread(target=self._stand_by, name="amorsize-understudy", daemon=True)
 
     def __enter__(self) -> Understudy:  # noqa: PYI034 - typing.Self is newer than CPython 3.10
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # no thread to be had: the first item then runs alone
+            debug("nothing stands beside the first item: %s", error)
+            self._over.set()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._over.set()
-        self._thread.join()
+        if not self._over.is_set():
+            self._over.set()
+            self._thread.join()
         if error is not None and self.run is not None:
             self.run.close()
         elif error is None and self._error is not None:

@@ -1,6 +1,6 @@
 """How near to the ideal does a map come when items are as unlike as in practice? Items nap, so cores do not matter.
 
-Run `python benchmarks/probes.py` on a quiet machine, for about 4 minutes: it prints the table and writes it to
+Run `python benchmarks/probes.py` on a quiet machine, for about 5 minutes: it prints the table and writes it to
 benchmarks/results/probes.txt. It shows, on real workers, what benchmarks/schedule.py simulates.
 
 Each time is told as a ratio to the lower bound, max(sum / workers, longest item), which no schedule beats even if it

@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).parent / "results" / "regret.txt"
 FORGIVEN_SECONDS = 50e-6
 MINUTES = 6.5
-NEAR = 1.3  # contenders within this of the pilot's best stay
-HOPELESS = 3.0  # those this far behind after one call are not called again
+NEAR = 1.2  # contenders within this of the pilot's best stay
+HOPELESS = 2.0  # those this far behind after one call are not called again
 PATIENCE_SECONDS = 0.3  # unless that call took less than this
 SESSIONS = (2, 12)  # least and most, the pilot apart
-CALLS = (2, 20)  # least and most later calls in a session
+CALLS = (1, 20)  # least and most later calls in a session
 CALLS_SECONDS = 0.8  # what the best one's later calls in a session should take
 OURS, KNOWN, TWIN = "amorsize", "known", "A/A "
 COLUMNS = ("builtin", "pool", "executor", *PACKAGES)

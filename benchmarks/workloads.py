@@ -143,27 +143,27 @@ _CHANCE = random.Random(1)  # noqa: S311 - item times are no secret
 _ANY_ORDER = [_CHANCE.uniform(0, 2e-3) for _ in range(600)]
 _NAPS = [_CHANCE.uniform(0, 8e-3) for _ in range(400)]
 
-# The quick ones first: what they leave of the time is the others'.
+# The long ones first: the others share what they leave of the time.
 WORKLOADS = (
-    Workload("no-op x 100", noop, 100, lambda _: range(100)),
-    even("3 items of 2 ms", 3, 2e-3),
-    Workload("no-op x 1,000,000", noop, 1_000_000, lambda _: range(1_000_000)),
-    even("1 us x 100,000", 100_000, 1e-6),
-    Workload("200 kB in x 200", checksum, 200, lambda _: blobs(200)),
-    Workload("200 kB out x 200", inflate, 200, lambda _: [0] * 200),
-    Workload("200 kB in, 2 ms x 200", spin_on, 200, lambda turns: [(round(turns * 2e-3), b) for b in blobs(200)]),
-    Workload("200 kB out, 2 ms x 200", inflate, 200, lambda turns: [round(turns * 2e-3)] * 200),
-    uneven("heavy-tailed x 500", pareto(500, 1e-3, 1.5, seed=3)),
+    even("4 items of 1 s", 4, 1.0),
+    even("1 ms x 2,000", 2_000, 1e-3),
+    even("50 ms x 20", 20, 50e-3),
+    even("100 us x 10,000", 10_000, 100e-6),
+    even("10 us x 100,000", 100_000, 10e-6),
+    probe("probe B / 4 (naps)", [0.075] * 10 + [1e-3] * 500),
+    probe("probe A / 4 (naps)", [0.0] * 20_000 + [0.025] * 40),
+    Workload("generator of 1 ms x 600", spin, 600, lambda turns: (round(turns * 1e-3) for _ in range(600)), anew=True),
     uneven("ascending to 2 ms x 600", sorted(_ANY_ORDER)),
     uneven("descending from 2 ms x 600", sorted(_ANY_ORDER, reverse=True)),
-    Workload("generator of 1 ms x 600", spin, 600, lambda turns: (round(turns * 1e-3) for _ in range(600)), anew=True),
-    even("10 us x 100,000", 100_000, 10e-6),
-    even("100 us x 10,000", 10_000, 100e-6),
-    even("50 ms x 20", 20, 50e-3),
-    probe("probe A / 4 (naps)", [0.0] * 20_000 + [0.025] * 40),
-    probe("probe B / 2 (naps)", [0.15] * 10 + [1e-3] * 1_000),
-    even("1 ms x 2,000", 2_000, 1e-3),
-    even("4 items of 1 s", 4, 1.0),
+    uneven("heavy-tailed x 500", pareto(500, 1e-3, 1.5, seed=3)),
+    Workload("200 kB in, 2 ms x 200", spin_on, 200, lambda turns: [(round(turns * 2e-3), b) for b in blobs(200)]),
+    Workload("200 kB out, 2 ms x 200", inflate, 200, lambda turns: [round(turns * 2e-3)] * 200),
+    Workload("200 kB in x 200", checksum, 200, lambda _: blobs(200)),
+    Workload("200 kB out x 200", inflate, 200, lambda _: [0] * 200),
+    Workload("no-op x 1,000,000", noop, 1_000_000, lambda _: range(1_000_000)),
+    even("1 us x 100,000", 100_000, 1e-6),
+    even("3 items of 2 ms", 3, 2e-3),
+    Workload("no-op x 100", noop, 100, lambda _: range(100)),
 )
 
 PROBES = (

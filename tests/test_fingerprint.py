@@ -310,7 +310,6 @@ def test_a_wrapper_counts_with_what_it_wraps():
 
 def test_our_decorator_does_not_count():
     """A decorated function of ours is the same work as the plain one."""
-
     work = made(BASE)
     assert fingerprint.fingerprint(parallelize(work)) == fingerprint.fingerprint(work)
 

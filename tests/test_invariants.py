@@ -217,9 +217,7 @@ class TestTuningNeverBreaksWork:
     @pytest.mark.parametrize(
         "items",
         [
-            pytest.param(
-                range(50_000), marks=pytest.mark.xfail(reason="the understudy insists on its thread", strict=True)
-            ),
+            range(50_000),
             (number for number in range(50_000)),
         ],
         ids=["length", "no length"],

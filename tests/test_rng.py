@@ -7,7 +7,8 @@ from hashlib import sha256
 import pytest
 
 import amorsize
-from amorsize.rng import Streams, UnseededError, item_rng, numbered, runs_items
+from amorsize import UnseededError
+from amorsize.rng import Streams, item_rng, numbered, runs_items
 
 
 class Holder:
@@ -237,7 +238,6 @@ def test_numbered_is_not_misled_by_a_list_that_grows():
     assert items == list(range(11))
 
 
-UNBUILT = pytest.mark.xfail(raises=amorsize.UnsupportedError, reason="seed= is not built into calls yet")
 
 
 def draw_everything(_):
@@ -251,7 +251,6 @@ def draw_everything_with_numpy(_):
     return float(item_rng("numpy").random()), np.random.rand()
 
 
-@UNBUILT
 @pytest.mark.parametrize("function", [draw_everything, draw_everything_with_numpy])
 @pytest.mark.parametrize("chunksize", [1, 5, None])
 def test_every_backend_gives_the_same_numbers(anywhere, function, chunksize):
@@ -264,7 +263,6 @@ def test_every_backend_gives_the_same_numbers(anywhere, function, chunksize):
     assert len({number for drawn in serial for number in drawn}) == 24
 
 
-@UNBUILT
 def test_serial_work_leaves_the_callers_state(anywhere):
     """Between and after the items, the caller draws what it would have drawn anyway."""
     random.seed(3)
@@ -276,7 +274,6 @@ def test_serial_work_leaves_the_callers_state(anywhere):
     assert [*drawn, random.random()] == expected
 
 
-@UNBUILT
 def test_workers_do_not_repeat_themselves_after_a_seeded_call(one_method):
     """What a worker draws without a seed does not follow from a seed that it had before."""
 

@@ -49,7 +49,7 @@ class Backend:
     def submit(self, chunk, slice_seconds):
         for index, item in enumerate(chunk.items, chunk.first):
             if item == "unsendable":
-                raise Unsendable(index, TypeError("no such thing"))
+                raise Unsendable(index, TypeError("no such thing"), None)
         self.submitted.append((chunk.first, len(chunk.items), slice_seconds))
         self.chunks.append(chunk)
 
@@ -445,7 +445,7 @@ class TestErrors:
     def test_stop_iteration_ends_the_results(self, begin, options):
         """The builtin's iteration ends there too: no error, no retry, no failure, and the input has no more."""
         backend = Backend(lambda backend: backend.done(failing={2: StopIteration("enough")}), room=1)
-        run = begin(backend, itertools.count(), chunksize=4, **options)
+        run = begin(backend, range(100), chunksize=4, **options)
 
         assert drain(run) == ([0, 1], None)
         assert run.failures == []
@@ -887,6 +887,7 @@ def unruly(clock, random, starts, failing, options, deaths):
 class TestProperty:
     """Whatever the workers do, the results are the builtin's."""
 
+    @pytest.mark.slow
     def test_any_backend_gives_the_builtins_results(self, clock):
         """Chunks end in any order, in parts, come back, die or fail: order, error and count of starts are right."""
         hypothesis = pytest.importorskip("hypothesis")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
+from functools import partial
 from itertools import chain
 
 import pytest
@@ -91,7 +92,7 @@ def stay(_):
 
 
 def begin(function, items, *, star=False, leave=stay, attempt=None):
-    return Serial(function, Source((items,)), star=star, leave=leave, attempt=attempt)
+    return Serial(partial(apply_star, function) if star else function, Source((items,)), leave=leave, attempt=attempt)
 
 
 def attempting(function, *, retries=0, returns=False, failed=None):
@@ -763,6 +764,7 @@ class TestWatching:
 class TestProperty:
     """Whatever items cost, raise, and whenever the work is left."""
 
+    @pytest.mark.slow
     def test_serial_work_is_the_builtins(self):
         """Results, error and what is left of the input are those of the builtin."""
         hypothesis = pytest.importorskip("hypothesis")
@@ -805,17 +807,13 @@ class TestProperty:
                 patch.setattr(serial_module, "perf_counter", clock)
                 patch.setattr(serial_module, "_Watch", watch)
                 source = Source((items,))
+                spread = partial(apply_star, function) if star else function
                 serial = Serial(
-                    function,
-                    source,
-                    star=star,
-                    leave=lambda _: next(script, False),
-                    attempt=attempt and attempt(function),
+                    spread, source, leave=lambda _: next(script, False), attempt=attempt and attempt(function)
                 )
                 got = outcome(serial.phases(), steps, clock)
             if not serial.ended:
                 assert source.index == len(got)
-                spread = (lambda item: function(*item)) if star else function
                 got += outcome([map(spread, source.iterator)], steps, clock)
 
             assert got == outcome([map(function, range(len(steps)))], steps, clock)

@@ -286,6 +286,17 @@ class TestDeaths:
 
         assert [event.first for event in broken.wait()] == [2]
 
+    def test_a_late_answer_is_not_taken_for_another_chunks(self, broken, pool):
+        """When its items were submitted anew, in smaller chunks, the old answer does not double any of them."""
+        (lost,) = broken.wait()
+        broken.submit(lost.running, 0.0)
+        broken.submit(Chunk(1, [-2]), 0.0)
+        for _ in range(4):
+            pool.answer()
+
+        events = [broken.wait()[0] for _ in range(3)]
+        assert sorted((event.first, event.values) for event in events) == [(0, [1]), (1, [2]), (2, [3, 4])]
+
     def test_an_ordinary_exit_is_no_death(self, pool, monkeypatch):
         """Workers that a pool replaces in good order cost nothing."""
         monkeypatch.setattr(stock, "_LIVENESS_SECONDS", 0.001)

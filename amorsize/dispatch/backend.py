@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 from ..errors import SerializationError
+from .blame import blame
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,8 +83,8 @@ class Refused(NamedTuple):
 class Unsendable(SerializationError):
     """An item cannot be pickled; `index` says which. Nothing of its chunk was sent."""
 
-    def __init__(self, index: int, error: BaseException) -> None:
-        super().__init__(f"item {index} cannot be sent to a worker: {error}")
+    def __init__(self, index: int, error: BaseException, item: object) -> None:
+        super().__init__(f"item {index} cannot be sent to a worker: {error}{blame(item)}")
         self.index = index
 
 

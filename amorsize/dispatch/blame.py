@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["where_unpicklable"]
+__all__ = ["blame", "where_unpicklable"]
 
 # How far a search goes. Less: the fault stays unnamed more often, or is only named roughly. More: the error, which
 # tells much the same without it, comes later.
@@ -215,3 +215,9 @@ def _key_text(key: object, position: int) -> str:
 def _type_name(value: object) -> str:
     kind = type(value)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def blame(value: object) -> str:
+    """Return `where_unpicklable` as the end of an error's text: in brackets, or nothing where it does not know more."""
+    where = where_unpicklable(value)
+    return f" ({where})" if where else ""

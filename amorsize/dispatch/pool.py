@@ -23,6 +23,7 @@ from ..log import debug
 from ..measure import machine
 from . import warm, wire
 from .backend import Chunk, Done, Lost, Refused, Unsendable
+from .blame import blame
 from .remote import failures_of, unpack_error
 from .serialize import culprit, dump, dump_values, load_values
 from .warm import shutdown, warm_count
@@ -31,6 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..seeding import Seeded
     from .process import Flight, Worker
     from .warm import Kind
 
@@ -59,7 +61,7 @@ _calls = count(1)
 
 
 def lease(
-    function: Callable[[Any], Any],
+    function: Callable[[Any], Any] | Seeded,
     *,
     n_jobs: int,
     start_method: str,
@@ -75,7 +77,7 @@ def lease(
     try:
         payload = dump(function)
     except Exception as error:  # user code: anything
-        raise SerializationError(f"{function!r} cannot be sent to a worker: {error}") from error
+        raise SerializationError(f"{function!r} cannot be sent to a worker: {error}{blame(function)}") from error
     kind = warm.kind_for(
         function, n_jobs=n_jobs, start_method=start_method, initializer=initializer, initargs=initargs
     )
@@ -134,7 +136,7 @@ class Lease:
             payload = dump_values(chunk.items)
         except Exception:  # user code: anything
             position, error = culprit(chunk.items)
-            raise Unsendable(chunk.first + position, error) from error
+            raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
         self._check_process()
         head = wire.CHUNK_HEAD.pack(
             self._call, chunk.first, len(chunk.items), slice_seconds, self._stop_at_error, self._digest
@@ -322,7 +324,7 @@ class Lease:
             return _LIVENESS_SECONDS
         soonest = _LIVENESS_SECONDS
         for worker in self._workers:
-            if len(worker.flights) < 2 or worker.flights[-1].taken_back:
+            if not worker.flights or worker.flights[-1].taken_back or worker.has_begun(worker.flights[-1]):
                 continue
             serial, due = self._asked_back.get(worker, (0, 0.0))
             if serial != worker.flights[-1].serial:

@@ -37,6 +37,8 @@ __all__ = ["LEAVE_SECONDS", "Flight", "Worker", "all_workers", "main_hidden", "s
 LEAVE_SECONDS = 1.0
 # What a killed process gets to be gone. Longer only where the system itself is stuck.
 _DIE_SECONDS = 5.0
+# How often an ending process is asked whether it has ended, where its sentinel does not tell.
+_ASK_SECONDS = 0.02
 
 
 class Flight:
@@ -96,11 +98,14 @@ class Worker:
 
     def take_back(self) -> list[Chunk]:
         """Return the chunks that the worker has not begun, some time after it was forbidden to; it will only say so."""
-        begun = self._slots[CHUNK_SERIAL]
-        taken = [flight for flight in self.flights if flight.serial > begun and not flight.taken_back]
+        taken = [flight for flight in self.flights if not flight.taken_back and not self.has_begun(flight)]
         for flight in taken:
             flight.taken_back = True
         return [flight.chunk for flight in taken]
+
+    def has_begun(self, flight: Flight) -> bool:
+        """Say whether the worker has begun a chunk, or has seen that it may not."""
+        return bool(self._slots[CHUNK_SERIAL] >= flight.serial)
 
     def busy(self) -> bool:
         """Say whether the worker has something to do that has not been taken back."""
@@ -151,8 +156,17 @@ class Worker:
         return exitcode
 
     def _gone(self, seconds: float) -> bool:
-        self.process.join(max(0.0, seconds))
-        return self.process.exitcode is not None or bool(connection.wait([self.process.sentinel], 0))
+        """Say whether the process has ended, waiting so long for it."""
+        until = monotonic() + seconds
+        while self.process.exitcode is None:
+            left = max(0.0, until - monotonic())
+            # Asked again now and then: what a grandchild has inherited keeps the sentinel from telling.
+            if connection.wait([self.process.sentinel], min(left, _ASK_SECONDS)):
+                self.process.join()  # at once, even where somebody else was told the exit code
+                return True
+            if not left:
+                return False
+        return True
 
     def release(self) -> None:
         """Close the caller's ends."""
@@ -225,7 +239,7 @@ def _interrupts_held(start_method: str) -> Iterator[None]:
 
     Not for a fork server, which would hand its deafness on to children of the user's.
     """
-    if start_method == "forkserver" or not hasattr(signal, "pthread_sigmask"):
+    if sys.platform == "win32" or start_method == "forkserver":
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -21,6 +21,8 @@ from ..errors import InitializerError, WorkerCrashError
 from ..measure import machine
 from ..plan.retry import backoff_seconds
 from ..plan.schedule import SLICE_SECONDS, chunk_length, smoothed
+from ..rng import runs_items
+from ..seeding import Seeded
 from .backend import Chunk, Done, Failure, Lost, Refused, Unsendable
 
 TYPE_CHECKING = False
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ..options import Options
+    from ..rng import Streams
     from ..source import Source
     from .backend import Backend
 
@@ -114,7 +117,7 @@ class Run:
         n_jobs: int,
         pace: Pace,
         failures: list[Failed],
-        function: Callable[[Any], Any] | None = None,
+        function: Callable[[Any], Any] | Seeded | None = None,
         start_seconds: float = 0.0,
     ) -> None:
         self.failures = failures
@@ -124,7 +127,13 @@ class Run:
         self._options = options
         self._n_jobs = n_jobs
         self._pace = pace
-        self._function = function
+        self._here = -1
+        self.streams: Streams | None = None
+        self._function: Callable[[Any], Any] | None
+        if isinstance(function, Seeded):
+            self.streams, self._function = function.begin(lambda: self._here, keep=True)
+        else:
+            self._function = function
         self._ready_at = perf_counter() + start_seconds
         self._began = 0.0
         self._heard = False
@@ -245,7 +254,11 @@ class Run:
             self._run_here(function, index, item)
         return True
 
+    @runs_items("self")
     def _run_here(self, function: Callable[[Any], Any], index: int, item: Any) -> None:
+        self._here = index
+        if self.streams is not None:
+            self.streams.restart()  # it may be tried again
         try:
             value = function(item)
         except Exception as error:  # the user's function

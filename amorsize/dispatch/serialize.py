@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["ByValue", "Unpicklable", "culprit", "dump", "dump_values", "load_values"]
+__all__ = ["ByValue", "Unpicklable", "culprit", "dump", "dump_values", "is_scalars", "load_values"]
 
 PROTOCOL = 5
 _SCALARS = frozenset({int, float, complex, str, bytes, bool, type(None)})
@@ -71,6 +71,11 @@ def culprit(values: Sequence[object]) -> tuple[int, BaseException]:
         except Exception as error:  # user code: anything
             return position, error
     raise AssertionError("every value of the batch can be pickled now")
+
+
+def is_scalars(data: bytes | memoryview) -> bool:
+    """Say whether a batch has scalars, or tuples of scalars, and nothing else."""
+    return bytes(data[:1]) == _WHOLE
 
 
 def load_values(data: memoryview) -> Sequence[Any]:
@@ -135,10 +140,12 @@ def _pickler_class() -> type[pickle.Pickler]:
             """cloudpickle, but an original that hides behind its decorated self goes by name."""
 
             def reducer_override(self, value: Any) -> Any:
-                if type(value) is FunctionType and value.__module__ not in (None, "__main__"):
-                    found = _find(value.__module__, value.__qualname__)
-                    if found is not value and getattr(found, "__wrapped__", None) is value:
-                        return _load_wrapped, (value.__module__, value.__qualname__)
+                if type(value) is FunctionType:
+                    module: str | None = value.__module__
+                    name: str = value.__qualname__
+                    found = _find(module, name)
+                    if module != "__main__" and found is not value and getattr(found, "__wrapped__", None) is value:
+                        return _load_wrapped, (module, name)
                 elif hasattr(type(value), "_amorsize_reduce_by_value") and value.__module__ == "__main__":
                     return value._amorsize_reduce_by_value()
                 return super().reducer_override(value)

@@ -11,16 +11,20 @@ import pickle
 import queue
 import threading
 from hashlib import sha256
+from itertools import count
 from time import perf_counter, process_time
 from typing import Any
 
 from .. import context
 from ..errors import SerializationError
 from ..log import debug
+from ..rng import runs_items
+from ..seeding import Seeded
 from .backend import Chunk, Done, Lost, Refused, Unsendable
+from .blame import blame
 from .process import main_hidden
 from .remote import failures_of, pack_error
-from .serialize import Unpicklable, culprit, dump, dump_values, load_values
+from .serialize import Unpicklable, culprit, dump, dump_values, is_scalars, load_values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +60,7 @@ class StockPool:
 
     def __init__(
         self,
-        function: Callable[[Any], Any],
+        function: Callable[[Any], Any] | Seeded,
         *,
         n_jobs: int,
         stop_at_error: bool,
@@ -68,7 +72,7 @@ class StockPool:
         try:
             self._function = dump(function)
         except Exception as error:  # user code: anything
-            raise SerializationError(f"{function!r} cannot be sent to a worker: {error}") from error
+            raise SerializationError(f"{function!r} cannot be sent to a worker: {error}{blame(function)}") from error
         self._digest = sha256(self._function).digest()
         self._stop_at_error = stop_at_error
         self._own = pool is None
@@ -78,6 +82,7 @@ class StockPool:
         self._pool = pool
         self._n_jobs = n_jobs
         self._under_way: dict[int, Chunk] = {}
+        self._numbers = count()
         self._answers: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         # Read only, and missed gracefully: there is no public way to see a pool's processes.
         self._processes = list(getattr(pool, "_pool", ()))
@@ -101,14 +106,14 @@ class StockPool:
             payload = b"".join(dump_values(chunk.items))
         except Exception:  # user code: anything
             position, error = culprit(chunk.items)
-            raise Unsendable(chunk.first + position, error) from error
-        first = chunk.first
-        self._under_way[first] = chunk
+            raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
+        number = next(self._numbers)
+        self._under_way[number] = chunk
         self._pool.apply_async(
             _run_chunk,
-            (self._digest, self._function, payload, slice_seconds, self._stop_at_error),
-            callback=lambda answer: self._answers.put((first, answer)),
-            error_callback=lambda error: self._answers.put((first, error)),
+            (self._digest, self._function, payload, slice_seconds, self._stop_at_error, chunk.first),
+            callback=lambda answer: self._answers.put((number, answer)),
+            error_callback=lambda error: self._answers.put((number, error)),
         )
 
     def flush(self) -> None:
@@ -119,7 +124,7 @@ class StockPool:
         while True:
             left = _LIVENESS_SECONDS if deadline is None else deadline - perf_counter()
             try:
-                first, answer = self._answers.get(timeout=max(0.0, min(left, _LIVENESS_SECONDS)))
+                number, answer = self._answers.get(timeout=max(0.0, min(left, _LIVENESS_SECONDS)))
             except queue.Empty:
                 if left <= 0:
                     return []
@@ -127,7 +132,7 @@ class StockPool:
                 if lost:
                     return lost
                 continue
-            chunk = self._under_way.pop(first, None)
+            chunk = self._under_way.pop(number, None)
             if chunk is not None:  # else it was given up with a dead worker, though another one had it
                 return [self._event(chunk, answer)]
 
@@ -153,10 +158,10 @@ class StockPool:
         deadline = perf_counter() + seconds
         while self._under_way and not self._broken:
             try:
-                first, _ = self._answers.get(timeout=max(0.0, deadline - perf_counter()))
+                number, _ = self._answers.get(timeout=max(0.0, deadline - perf_counter()))
             except queue.Empty:
                 return False
-            self._under_way.pop(first, None)
+            self._under_way.pop(number, None)
         return not self._broken
 
     def _force_end(self) -> None:
@@ -210,8 +215,9 @@ def _exitcode(process: Any) -> int | None:
 _functions: dict[bytes, Callable[[Any], Any]] = {}
 
 
+@runs_items("streams")
 def _run_chunk(
-    digest: bytes, packed_function: bytes, payload: bytes, slice_seconds: float, stop_at_error: bool
+    digest: bytes, packed_function: bytes, payload: bytes, slice_seconds: float, stop_at_error: bool, first: int
 ) -> tuple[bytes, list[tuple[int, bytes]], float, float]:
     """In a worker: run a chunk and return (results, errors by position, wall seconds, CPU seconds)."""
     context.worker_process = True
@@ -219,6 +225,11 @@ def _run_chunk(
     if function is None:
         _functions.clear()
         function = _functions[digest] = pickle.loads(packed_function)
+    offset, streams = 0, None
+    if isinstance(function, Seeded):
+        streams, function = function.begin(  # noqa: RUF059 - `runs_items` finds it by name
+            lambda: first + offset, keep=True, plain=is_scalars(payload)
+        )
     items = load_values(memoryview(payload))
     results: list[Any] = []
     errors: list[tuple[int, bytes]] = []
@@ -241,7 +252,7 @@ def _run_chunk(
             return b"".join(dump_values(results)), errors, seconds, cpu_seconds
         except Exception:  # user code: anything
             offset, cause = culprit(results)
-            refusal = SerializationError(f"the result cannot be pickled: {cause}")
+            refusal = SerializationError(f"the result cannot be pickled: {cause}{blame(results[offset])}")
             refusal.__cause__ = cause
             errors.append((offset, pack_error(refusal)))
             results[offset] = None

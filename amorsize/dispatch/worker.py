@@ -20,15 +20,20 @@ from typing import Any, NamedTuple
 
 from .. import context
 from ..errors import SerializationError
+from ..rng import runs_items
+from ..seeding import Seeded
 from . import wire
+from .blame import blame
 from .remote import pack_error
-from .serialize import Unpicklable, culprit, dump_values, load_values
+from .serialize import Unpicklable, culprit, dump_values, is_scalars, load_values
 from .slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, TAKEN_BACK, open_slots
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+
+    from ..rng import Streams
 
 __all__ = ["Setup", "main"]
 
@@ -91,7 +96,7 @@ def _prepare_signals() -> None:
     signal.signal(signal.SIGINT, _ignore)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)  # a forked event loop's
-    if hasattr(signal, "pthread_sigmask"):
+    if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 
 
@@ -157,6 +162,8 @@ class _Worker:
         self._sock = sock
         self._slots = slots
         self._functions: dict[bytes, Any] = {}
+        self._reseed_due = False  # a seeded call has left this process's own random states set
+        self.streams: Streams | None = None
         self._kept = wire.KeptFunctions()
         self._serial = 0
         self._memory_read_at = float("-inf")
@@ -179,7 +186,7 @@ class _Worker:
             del self._functions[dropped]
         self._functions[digest] = function
 
-    def _function(self, digest: bytes) -> Callable[[Any], Any]:
+    def _function(self, digest: bytes) -> Callable[[Any], Any] | Seeded:
         function = self._functions[digest]
         if type(function) is bytes:
             function = self._functions[digest] = pickle.loads(function)
@@ -202,11 +209,20 @@ class _Worker:
             refusal.__cause__ = error
             wire.send(self._sock, wire.REFUSED, [pack_error(refusal)])
             return
-        items = load_values(body[wire.CHUNK_HEAD.size :])
+        self.streams = None
+        payload = body[wire.CHUNK_HEAD.size :]
+        if isinstance(function, Seeded):
+            self.streams, function = function.begin(lambda: slots[CURSOR], keep=False, plain=is_scalars(payload))
+            self._reseed_due = True
+        elif self._reseed_due:
+            _reseed()
+            self._reseed_due = False
+        items = load_values(payload)
         if type(items) is list and any(type(item) is Unpicklable for item in items):
             function = _refusing_unpicklable(function)
         self._run_items(chunk, function, items)
 
+    @runs_items("self")
     def _run_items(self, chunk: wire.ChunkHead, function: Callable[[Any], Any], items: Any) -> None:
         slots = self._slots
         report = _Report(chunk)
@@ -267,7 +283,8 @@ class _Worker:
             except Exception:  # user code: anything
                 position, error = culprit(results)
                 offset = report.sent + position
-                text = f"the result of item {report.chunk.first + offset} cannot be pickled: {error}"
+                where = blame(results[position])
+                text = f"the result of item {report.chunk.first + offset} cannot be pickled: {error}{where}"
                 refusal = SerializationError(text)
                 refusal.__cause__ = error
                 report.errors.append((offset, pack_error(refusal)))
@@ -304,7 +321,7 @@ class _Report:
 
 def _waiter(sock: socket.socket, seconds: float) -> Callable[[], object]:
     """Return a function that waits until `sock` can be read: true, or false after `seconds`."""
-    if not hasattr(select, "poll"):
+    if sys.platform == "win32":
         return lambda: select.select([sock], [], [], seconds)[0]
     poller = select.poll()  # and not select, which knows only the first thousand descriptors
     poller.register(sock, select.POLLIN)
@@ -332,6 +349,8 @@ def _refusing_unpicklable(function: Callable[[Any], Any]) -> Callable[[Any], Any
 
 def resident_bytes() -> int:
     """Return this process's resident memory in bytes, 0 where it cannot be read cheaply."""
+    if sys.platform != "linux":
+        return 0
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
