@@ -36,8 +36,6 @@ __all__ = ["Call"]
 
 # Less work than this is not worth a look at cache or machine, which cost about as much on a first call.
 _SILENT_SECONDS = 200e-6
-# A first item shorter than this is not worth a second look, whatever workers cost.
-_LONG_FIRST_SECONDS = 0.010
 _FOR_EVER_SECONDS = 1e6
 _RANGE_ITERATOR = type(iter(range(0)))
 # After workers turned out not to help, so much serial work must pass before they are thought of again.
@@ -93,6 +91,7 @@ class Call:
 
     def close(self) -> None:
         """Cancel what is not done and release what is held."""
+        self.unused_name = None
         current, self._current = self._current, iter(())
         if hasattr(current, "close"):
             current.close()
@@ -241,7 +240,7 @@ class Call:
         limits = self._limits()
         if (machine.cores() if limits.n_jobs is None else limits.n_jobs) < 2:
             return _FOR_EVER_SECONDS
-        return max(_LONG_FIRST_SECONDS, machine.seconds_first_start(self._method_beside()))
+        return machine.seconds_first_start(self._method_beside())
 
     def _method_beside(self) -> str:
         """Return how workers are started while a second thread runs: a fork is out."""

@@ -11,6 +11,7 @@ The input must have a length: only such an input may be read ahead of an item th
 from __future__ import annotations
 
 from threading import Event, Thread
+from time import perf_counter
 
 from .log import debug
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Understudy"]
 
+# An item that is shorter is not worth anything of this.
+_SHORT_SECONDS = 0.010
 # Longer: the caller, done with its item, waits up to this long for the thread. Shorter: more wake-ups for nothing.
 _STEP_SECONDS = 0.01
 
@@ -31,7 +34,7 @@ class Understudy:
     """Use in a `with` block around the first item; afterwards `run` is the run that was begun, or None.
 
     Args:
-        delay_seconds: tells how long the first item may take. Called in the thread.
+        delay_seconds: tells how long the first item may take. Called in the thread, when the item is not short.
         begin: starts workers on the following items and returns the run. Called in the thread, at most once.
     """
 
@@ -63,17 +66,23 @@ class Understudy:
             raise self._error
 
     def _stand_by(self) -> None:
-        if self._over.wait(self._delay_seconds()):
+        began = perf_counter()
+        if self._over.wait(_SHORT_SECONDS):
+            return
+        # What workers need is imported while waiting: later it would hold them up.
+        from .dispatch import pool, run  # noqa: F401
+
+        if self._over.wait(max(0.0, self._delay_seconds() - (perf_counter() - began))):
             return
         try:
-            run = self._begin()
+            begun = self._begin()
         except Exception as error:  # noqa: BLE001 - only an attempt: the caller goes on and meets the cause itself
             debug("no workers beside the first item: %r", error)
             return
-        self.run = run
+        self.run = begun
         try:
             while not self._over.is_set():
-                run.step(_STEP_SECONDS)
+                begun.step(_STEP_SECONDS)
         except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
-            run.close()
+            begun.close()
             self._error = error
