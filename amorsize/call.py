@@ -7,7 +7,7 @@ import warnings
 from collections import deque
 from functools import partial
 from operator import length_hint
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 from weakref import WeakSet
 
@@ -37,6 +37,7 @@ __all__ = ["Call"]
 # Less work than this is not worth a look at cache or machine, which cost about as much on a first call.
 _SILENT_SECONDS = 200e-6
 _FOR_EVER_SECONDS = 1e6
+_THREAD_END_SECONDS = 0.002
 _RANGE_ITERATOR = type(iter(range(0)))
 # After workers turned out not to help, so much serial work must pass before they are thought of again.
 _PATIENCE_SECONDS = 0.1
@@ -195,7 +196,13 @@ class Call:
         if not self._over:
             self._initialize_here()
         while not self._over:
-            serial = self._serial = Serial(self._one_item(), self._source, leave=self._leave, attempt=self._attempt())
+            serial = self._serial = Serial(
+                self._one_item(),
+                self._source,
+                leave=self._leave,
+                before_thread=self._method,
+                attempt=self._attempt(),
+            )
             run = yield from self._first_item(serial)
             if run is None and not serial.is_over():
                 yield from serial.phases()
@@ -229,6 +236,7 @@ class Call:
         """Return what is to stand beside the first item; None if nothing may, or need."""
         if self._source.index or self._looked_up or _was_short(self._function):
             return None
+        self._method()  # before a thread of ours is counted
         if self._seeded is not None:
             return None  # which item runs is learnt from how far the input was read
         remaining = self._source.remaining()
@@ -249,7 +257,6 @@ class Call:
 
     def _begin_beside(self) -> Run:
         """Start workers on the items behind the first one, which keeps one core busy itself."""
-        self._start_method = self._method_beside()
         width = self._width()
         self.plan = _as_found(width, self._options.chunksize)
         backend = self._open("processes", max(1, width - 1))
@@ -284,6 +291,7 @@ class Call:
         if serial.seconds < self._patience_seconds:
             return False
         from .plan.escalate import should_escalate
+        from .plan.planner import widest
 
         if not self._looked_up and self._known_to_pay() and self._still_true(serial):
             return True
@@ -303,7 +311,7 @@ class Call:
         work, left = self._measured(serial), done if remaining is None else remaining
         if not self._choose(work, left):
             # The prediction alone would stay; the bound of `should_escalate` says that enough was spent here.
-            self._choose(work, left, ("processes",))
+            self._choose(work, left, Limits(min(widest(profile, work)[0], left), limits.chunksize, ("processes",)))
         return True
 
     def _still_true(self, serial: Serial) -> bool:
@@ -316,15 +324,13 @@ class Call:
         self._known, self.plan = found.profile, None
         return self._known_to_pay()
 
-    def _choose(
-        self, work: WorkProfile, n_items: int, backends: tuple[str, ...] = ("serial", "processes")
-    ) -> bool:
+    def _choose(self, work: WorkProfile, n_items: int, limits: Limits | None = None) -> bool:
         from .plan.planner import choose
 
         if n_items < 1:
             return False
         profile = machine.machine_profile(self._method(), warm_workers=_warm_workers())
-        self.plan = choose(work, profile, n_items, self._limits()._replace(backends=backends))
+        self.plan = choose(work, profile, n_items, limits or self._limits())
         return self.plan.backend == "processes"
 
     def _limits(self) -> Limits:
@@ -334,6 +340,14 @@ class Call:
         if self._start_method is None:
             self._start_method = machine.start_method(self._options.start_method)
         return self._start_method
+
+    def _method_now(self) -> str:
+        """Return how workers are started, asked again: since the plan, threads may have come, and ours have gone."""
+        planned = self._method()
+        until = perf_counter() + _THREAD_END_SECONDS
+        while (method := machine.start_method(self._options.start_method)) != planned and perf_counter() < until:
+            sleep(0)  # a thread that was joined is still counted until the system has ended it
+        return method
 
     def _system(self) -> lookup.System:
         return lookup.System(
@@ -440,6 +454,7 @@ class Call:
 
     def _open(self, name: str, n_jobs: int) -> Backend:
         options = self._options
+        method = self._method_now()
         stop_at_error = options.on_error == "raise" and not options.retries
         if name == "pool":
             from .dispatch.stock import StockPool
@@ -450,7 +465,7 @@ class Call:
                 n_jobs=n_jobs if pool is None else getattr(pool, "_processes", n_jobs),
                 stop_at_error=stop_at_error,
                 pool=pool,
-                start_method=self._method(),
+                start_method=method,
                 initializer=options.initializer,
                 initargs=options.initargs,
             )
@@ -459,7 +474,7 @@ class Call:
         return lease(
             self._to_send(),
             n_jobs=n_jobs,
-            start_method=self._method(),
+            start_method=method,
             stop_at_error=stop_at_error,
             initializer=options.initializer,
             initargs=options.initargs,

@@ -16,6 +16,7 @@ from threading import Lock, Thread, current_thread
 from time import perf_counter, sleep
 from typing import Any, NamedTuple
 
+from .dispatch.preload import preload
 from .log import debug
 from .measure.sampling import Running
 from .plan.retry import backoff_seconds
@@ -46,6 +47,8 @@ _SHORT_IN_A_ROW = 4
 _SHORT_PER_LONG_SECOND = 60_000
 # No more than that of a stretch counts as long: it may have been a pause of the user's between two `next()`.
 _PAUSE_SECONDS = 0.016
+# A stretch that ends this late was held up by its last item, or by the user. Shorter: by the system's scheduling, too.
+_LATE_SECONDS = 4 * _STRETCH_SECONDS
 # How many of the newest items and results are kept to learn what pickling them costs.
 _KEPT = 2
 
@@ -113,6 +116,7 @@ class Serial:
         function: the user's function.
         source: the input.
         leave: asked now and then, with this object; true ends the serial work before the next item.
+        before_thread: called once before a thread starts here: what counts threads has to look now.
         attempt: runs an item where errors do not end the call; None where they do.
 
     Attributes:
@@ -127,6 +131,7 @@ class Serial:
         source: Source,
         *,
         leave: Callable[[Serial], bool],
+        before_thread: Callable[[], object] | None = None,
         attempt: Attempt | None = None,
     ) -> None:
         self.running = Running()
@@ -141,6 +146,7 @@ class Serial:
         self._function = function
         self._source = source
         self._leave = leave
+        self._before_thread = before_thread
         self._attempt = attempt
 
     @property
@@ -181,6 +187,8 @@ class Serial:
                 yield self._unwatched()
                 if self._stop():
                     return
+            if self._before_thread is not None:
+                self._before_thread()
             with _Watch() as watch:
                 while not self._looks_long:
                     watch.begin()
@@ -209,6 +217,10 @@ class Serial:
         # The time between two `next()`, the user's own, is in it: what looks long is timed alone before it counts.
         if seconds >= items * _LONG_ITEM_SECONDS:
             self._look_long(min(seconds, _PAUSE_SECONDS))
+        elif seconds > _LATE_SECONDS and items > 1:
+            # The flag was up long before: short items, and then one that was not.
+            self._look_long(min(seconds, _PAUSE_SECONDS))
+            self._add(items - 1, _STRETCH_SECONDS)
         else:
             self._add(items, seconds)
 
@@ -391,6 +403,9 @@ class _Watch:
             with self._turn:
                 if self.flag:
                     self._watched = False
-                    return  # raised last time and not lowered: the caller is busy elsewhere
+                    break  # raised last time and not lowered: the caller is busy, here or elsewhere
                 self.flag.append(True)
-        self._over.release()
+        else:
+            self._over.release()
+            return
+        preload()  # if with an item, that was a long one: workers may be next

@@ -13,6 +13,7 @@ from __future__ import annotations
 from threading import Event, Thread
 from time import perf_counter
 
+from .dispatch.preload import preload
 from .log import debug
 
 TYPE_CHECKING = False
@@ -70,8 +71,7 @@ class Understudy:
         if self._over.wait(_SHORT_SECONDS):
             return
         # What workers need is imported while waiting: later it would hold them up.
-        from .dispatch import pool, run  # noqa: F401
-
+        preload()
         if self._over.wait(max(0.0, self._delay_seconds() - (perf_counter() - began))):
             return
         try:

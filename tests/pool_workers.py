@@ -234,6 +234,33 @@ def die_initializing(folder):
     leave()
 
 
+class SlowOnlyIn:
+    """Initializer that returns at once in the first worker, and in later ones when something more is noted."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __call__(self):
+        try:
+            os.close(os.open(Path(self.folder) / "first", os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            wait_for_notes(self.folder, 1)
+
+
+def refuse_to_be_rebuilt():
+    raise LookupError("will not be rebuilt")
+
+
+class Unrebuildable:
+    """Can be pickled, but not be rebuilt."""
+
+    def __call__(self):
+        return None
+
+    def __reduce__(self):
+        return refuse_to_be_rebuilt, ()
+
+
 def nested(_):
     """Map inside a worker, in a thread too, by a named backend; return where the items ran."""
     seen = []

@@ -122,10 +122,10 @@ class TestRelease:
         assert alive == []
         assert list(amorsize.map(abs, [-1], **processes)) == [1]
 
-    def test_not_taken_when_about_to_leave(self, pids, monkeypatch):
+    def test_not_taken_when_about_to_leave(self, pids):
         """A worker whose time is nearly over is not given work: it could leave just then."""
         first = pids()
-        monkeypatch.setattr(warm, "_idle", [(kind, worker, 0.0) for kind, worker, _ in warm._idle])
+        warm._idle[:] = [(kind, worker, 0.0) for kind, worker, _ in warm._idle]
 
         assert not pids() & first
 
@@ -257,7 +257,7 @@ class TestForks:
                 child = os.fork()
                 if child == 0:
                     try:
-                        next(half)
+                        list(half)
                     except amorsize.AmorsizeError as error:
                         print("refused" if "forked" in str(error) else error)
                     theirs = set(amorsize.map(pid, range(50), **options))

@@ -283,6 +283,10 @@ def _after_fork_in_child() -> None:
     for sock in _opening:
         sock.close()
     _opening.clear()
+    # The standard library's fork server is the parent's child, and it fails here for waiting for it.
+    server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
+    if getattr(server, "_forkserver_pid", None) is not None:
+        server._forkserver_pid = None
 
 
 if hasattr(os, "register_at_fork"):
