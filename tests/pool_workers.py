@@ -300,7 +300,7 @@ def numpy_after_meeting(folder):
 
     note(folder, os.getpid())
     wait_for_notes(folder, 2)
-    return float(np.random.random())  # noqa: NPY002 - the global state is what is tested
+    return float(np.random.random())
 
 
 def handlers(_):

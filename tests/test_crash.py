@@ -8,12 +8,12 @@ import textwrap
 from collections import Counter
 from functools import partial
 
+import pool_workers
 import pytest
+from pool_workers import Always, Noting, Once, die, die_half_way_through_the_results, leave
 
 import amorsize
-import pool_workers
 from amorsize.dispatch.process import all_workers
-from pool_workers import Always, Noting, Once, die, die_half_way_through_the_results, leave
 
 SQUARES = [number**2 for number in range(1000)]
 LARGE = 300_000

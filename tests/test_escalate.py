@@ -5,6 +5,9 @@ from __future__ import annotations
 from heapq import heapify, heapreplace
 
 import pytest
+
+pytest.importorskip("hypothesis")
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import random
 
+import pool_workers
 import pytest
 
 import amorsize
-import pool_workers
 from amorsize.measure import machine
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -83,6 +83,6 @@ def test_random_states_differ(processes, tmp_path):
 def test_numpys_global_states_differ(processes, tmp_path):
     """NumPy's global state differs in every worker, though a fork copies the caller's."""
     numpy = pytest.importorskip("numpy")
-    numpy.random.seed(7)  # noqa: NPY002 - the global state is what is tested
+    numpy.random.seed(7)
 
     assert len(set(meet(processes, tmp_path, pool_workers.numpy_after_meeting))) == 2

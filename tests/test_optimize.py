@@ -9,6 +9,9 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+
+pytest.importorskip("hypothesis")
+
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -12,6 +12,9 @@ from collections import deque
 from itertools import islice
 
 import pytest
+
+pytest.importorskip("hypothesis")
+
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -6,8 +6,8 @@ import threading
 from types import ModuleType
 
 import pytest
-
 import workers
+
 from amorsize.dispatch.serialize import ByValue, Unpicklable, culprit, dump, dump_values, load_values
 
 

@@ -162,7 +162,7 @@ def test_what_is_printed_in_workers_is_not_lost(method, tmp_path, python):
             f"""
             import amorsize
             def show(number):
-                print(f"item {{number}}")
+                print(f"item {{number}}\\n", end="")  # one write: lines of two workers do not mix
             print("before", flush=True)
             list(amorsize.map(show, range(20), backend="processes", n_jobs=2, start_method={method!r}))
             print("after")

@@ -9,15 +9,15 @@ import textwrap
 import threading
 from functools import partial
 
+import pool_workers
 import psutil
 import pytest
-
-import amorsize
-import pool_workers
-from amorsize.dispatch import pool, warm
-from amorsize.dispatch.process import all_workers
 from conftest import FORKED
 from pool_workers import pid_after_meeting
+
+import amorsize
+from amorsize.dispatch import pool, warm
+from amorsize.dispatch.process import all_workers
 
 
 @pytest.fixture

@@ -189,7 +189,7 @@ class Lease:
 
     def kill(self) -> None:
         """Close with next to no grace for workers that are in an item: the user wants out."""
-        if self._in_hand in self._workers and os.getpid() == self._pid:
+        if self._in_hand in self._workers and self._holds_workers():
             # The interrupt came in the middle of a message.
             self._drop(self._in_hand)
             self._in_hand.end(kill=True)
@@ -199,9 +199,8 @@ class Lease:
         if self._closed:
             return
         self._closed = True
-        if os.getpid() != self._pid:
-            return  # a copy in a forked child: the workers are not its own
-        self._workers = [worker for worker in self._workers if not worker.released]
+        if not self._holds_workers():
+            return
         try:
             for worker in self._workers:
                 worker.cancel(self._call)
@@ -225,6 +224,10 @@ class Lease:
 
     def _under_way(self) -> bool:
         return any(worker.busy() for worker in self._workers)
+
+    def _holds_workers(self) -> bool:
+        # In a forked child they are the parent's; when the interpreter leaves they have been ended.
+        return os.getpid() == self._pid and not warm.leaving()
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
@@ -342,6 +345,9 @@ class Lease:
 
     def _bury(self, worker: Worker) -> None:
         """A worker is gone: say what of its chunks ran, and release the rest of it."""
+        if warm.leaving():
+            # This is a daemon thread, which the end of the program overtook; it has nothing to say any more.
+            raise SystemExit
         self._drop(worker)
         try:
             while worker.inbox.read():  # what it could still say before it died

@@ -71,7 +71,6 @@ class Worker:
         self.outbox = wire.Outbox(sock)
         self.flights: deque[Flight] = deque()
         self.ready = False
-        self.released = False
         self.memory_growth = 0
         self._first_memory = 0
         self._slots = slots
@@ -170,7 +169,6 @@ class Worker:
 
     def release(self) -> None:
         """Close the caller's ends."""
-        self.released = True
         self.sock.close()
         self._slots.release()
         _all_workers.discard(self)

@@ -26,7 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["IDLE_SECONDS", "Initializer", "Kind", "dismiss", "give_back", "kind_for", "shutdown", "take", "warm_count"]
+__all__ = ["IDLE_SECONDS", "Initializer", "Kind", "dismiss", "give_back", "kind_for", "leaving", "shutdown", "take", "warm_count"]
 
 # Shorter: a pause at the prompt costs a new start. Longer: memory is held for nobody.
 IDLE_SECONDS = 60.0
@@ -85,6 +85,7 @@ _idle: list[tuple[Kind, Worker, float]] = []  # with the time until which each m
 _generation = 0
 _specs_seen: dict[str, object] = {}
 _exit_hook_set = False
+_leaving = False
 
 
 def kind_for(
@@ -114,6 +115,11 @@ def kind_for(
 def warm_count() -> int:
     """Return how many idle workers there are, of whatever kind."""
     return len(_idle)
+
+
+def leaving() -> bool:
+    """Say whether the interpreter is leaving, and all workers have been ended."""
+    return _leaving
 
 
 def shutdown() -> None:
@@ -232,6 +238,8 @@ def _modules_of(function: Any) -> Iterator[str]:
 
 def _kill_all() -> None:
     """End every worker of this process: the interpreter is leaving, and nobody waits for what still runs."""
+    global _leaving
+    _leaving = True
     workers = all_workers()
     with _lock:
         _idle.clear()
@@ -244,9 +252,9 @@ def _kill_all() -> None:
 
 def _after_fork_in_child() -> None:
     """Forget the workers: they are the parent's, and another thread of it may have held the lock."""
-    global _lock, _exit_hook_set
+    global _lock, _exit_hook_set, _leaving
     _lock = threading.RLock()
-    _exit_hook_set = False
+    _exit_hook_set = _leaving = False
     _idle.clear()
 
 
