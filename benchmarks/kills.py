@@ -112,7 +112,7 @@ def _is_helper(child: psutil.Process) -> bool:
 
 def disturbed(start_method: str, kills: int, seed: int) -> str:
     """Run one start method's calls; return its line of the table."""
-    choose = random.Random(seed)
+    choose = random.Random(seed)  # noqa: S311 - for the choice of victims
     one_call(start_method, None)
     amorsize.shutdown()
     before = holdings()
@@ -155,7 +155,7 @@ def main() -> None:
     """Print the table and keep it."""
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else KILLS
     lines = [
-        f"CPython {sys.version.split()[0]}, {os.cpu_count()} cores; {ITEMS} items a call, a quarter of them {LARGE:,} bytes",
+        f"CPython {sys.version.split()[0]}, {os.cpu_count()} cores; {ITEMS} items a call, a quarter {LARGE:,} bytes",
         "method      kills  busy  right  calm, ms  worst, ms  left over",
     ]
     print(*lines, sep="\n")

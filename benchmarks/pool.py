@@ -105,8 +105,8 @@ def main() -> None:
     lines = [
         f"CPython {sys.version.split()[0]}, {os.cpu_count()} cores, {N_JOBS} workers; least of {ROUNDS} rounds in turn",
         "               a chunk, us            a warm call, ms     a cold start, ms",
-        f"method        ours   Pool  share      ours    Pool      ours    Pool   "
-        f"(share <= {MOST_CHUNK_SHARE}, call <= {MOST_CALL_SECONDS * 1e3:g} ms, start <= Pool's)",
+        "method        ours   Pool  share      ours    Pool      ours    Pool",
+        f"({'':11} share <= {MOST_CHUNK_SHARE}, call <= {MOST_CALL_SECONDS * 1e3:g} ms, start <= Pool's)",
     ]
     print(*lines, sep="\n")
     for start_method in ("fork", "spawn", "forkserver"):

@@ -311,5 +311,5 @@ def handlers(_):
 
 
 def print_line(number):
-    print(f"item {number}")
+    print(f"item {number}")  # noqa: T201 - what the test looks for
     return number

@@ -38,7 +38,7 @@ class TestCulprit:
     """A worker dies while it runs an item."""
 
     def test_the_error_names_the_item_of_a_long_chunk(self, processes):
-        """The item that ran is known, the results before the loss come first, and what went with the worker is counted."""
+        """The item that ran is known, results before the loss come first, and what went with the worker is counted."""
         results, error = drain(amorsize.map(Always(137, die), range(1000), chunksize=1000, **processes))
 
         assert isinstance(error, amorsize.WorkerCrashError)

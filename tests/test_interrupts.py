@@ -229,7 +229,9 @@ def test_idle_workers_leave_with_their_caller(start, tmp_path):
     program = start(
         """
         list(amorsize.map(pool_workers.Noting(long.folder, pool_workers.pid_of), range(2), **options))
-        print(*[worker.process.pid for worker in __import__("amorsize.dispatch.process").dispatch.process.all_workers()])
+        from amorsize.dispatch.process import all_workers
+
+        print(*[worker.process.pid for worker in all_workers()])
         sys.stdout.flush()
         time.sleep(60)
         """

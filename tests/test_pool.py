@@ -86,7 +86,8 @@ class TestAhead:
         assert results(one) == {number: number for number in range(40)}
         one.close()
         assert len(pool_workers.notes(tmp_path)) == 39
-        assert set(amorsize.map(abs, range(5), backend="processes", start_method=one._kind.start_method)) == set(range(5))
+        again = amorsize.map(abs, range(5), backend="processes", start_method=one._kind.start_method)
+        assert set(again) == set(range(5))
 
     def test_an_idle_worker_gets_the_next_chunk(self, lease):
         """Chunks are spread, the least laden worker first."""

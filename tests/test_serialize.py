@@ -98,7 +98,7 @@ class TestFunctions:
     def test_what_refers_to_the_main_module_goes_by_value(self, monkeypatch):
         """A process with another main module can rebuild a function of this one."""
         module = ModuleType("__main__")
-        exec("offset = 5\ndef shift(number): return number + offset", module.__dict__)
+        exec("offset = 5\ndef shift(number): return number + offset", module.__dict__)  # noqa: S102 - a main module
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, "__main__", module)
             data = dump(module.shift)

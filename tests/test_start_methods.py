@@ -155,7 +155,7 @@ def test_the_global_start_method_is_obeyed(method, tmp_path, python):
 
 
 def test_what_is_printed_in_workers_is_not_lost(method, tmp_path, python):
-    """Lines printed by items arrive, although workers are killed when the program ends, and before its own next line."""
+    """Lines printed by items arrive, though workers are killed when the program ends, before its own next line."""
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent(

@@ -283,7 +283,7 @@ def _after_fork_in_child() -> None:
     _opening.clear()
     # The standard library's fork server is the parent's child, and it fails here for waiting for it.
     server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
-    if getattr(server, "_forkserver_pid", None) is not None:
+    if server is not None and hasattr(server, "_forkserver_pid"):
         server._forkserver_pid = None
 
 

@@ -26,7 +26,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["IDLE_SECONDS", "Initializer", "Kind", "dismiss", "give_back", "kind_for", "leaving", "shutdown", "take", "warm_count"]
+__all__ = ["IDLE_SECONDS", "Initializer", "Kind", "dismiss", "give_back", "kind_for", "leaving", "shutdown", "take"]
+__all__ += ["warm_count"]
 
 # Shorter: a pause at the prompt costs a new start. Longer: memory is held for nobody.
 IDLE_SECONDS = 60.0
