@@ -237,9 +237,10 @@ def shutdown() -> None:
     >>> import amorsize
     >>> amorsize.shutdown()
     """
-    pool = sys.modules.get("amorsize.dispatch.pool")  # not loaded: no worker was ever started
-    if pool is not None:
-        pool.shutdown()
+    if "amorsize.dispatch.pool" in sys.modules:  # else no worker was ever started
+        from .dispatch.pool import shutdown as release
+
+        release()
 
 
 def _undecorated(func: Callable[..., _R]) -> tuple[Callable[..., _R], Mapping[str, Any]]:

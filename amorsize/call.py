@@ -513,5 +513,6 @@ def _as_found(n_jobs: int, chunksize: int | None) -> Plan:
 
 
 def _warm_workers() -> int:
-    pool = sys.modules.get("amorsize.dispatch.pool")
-    return pool.warm_count() if pool is not None else 0
+    pool: Any = sys.modules.get("amorsize.dispatch.pool")
+    # Without the function it is just being imported, by a thread that prepares: then there are none.
+    return pool.warm_count() if hasattr(pool, "warm_count") else 0

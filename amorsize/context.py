@@ -18,8 +18,9 @@ worker_process = False
 
 def in_daemon() -> bool:
     """Say whether this is a daemon process, which may not start processes of its own."""
-    process = sys.modules.get("multiprocessing.process")
-    return process is not None and bool(process.current_process().daemon)
+    process: Any = sys.modules.get("multiprocessing.process")
+    # Where it is not imported, or another thread is just doing so, this is the first process.
+    return hasattr(process, "current_process") and bool(process.current_process().daemon)
 
 
 def works_in_place(function: Any) -> bool:

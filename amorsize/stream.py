@@ -70,8 +70,8 @@ def _backend_name(options: Options) -> str:
     if context.worker_process or context.in_worker.get():
         return "serial"
     if not isinstance(backend, str):
-        pool_module = sys.modules.get("multiprocessing.pool")
-        if pool_module is not None and isinstance(backend, pool_module.Pool):
+        pool_module: Any = sys.modules.get("multiprocessing.pool")
+        if isinstance(backend, getattr(pool_module, "Pool", ())):
             if options.initializer is not None:
                 raise UnsupportedError("a Pool object has its own initializer; give it to the Pool")
             return "pool"
