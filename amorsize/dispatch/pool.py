@@ -49,8 +49,9 @@ _CANCEL_SECONDS = 0.05
 _HURRY_SECONDS = 0.015
 # A death is seen on the socket; only where a grandchild holds it open must the process itself be asked.
 _LIVENESS_SECONDS = 1.0
-# How long a worker idles beside another's waiting chunks before those are taken back. Far above the time in which a
-# write to shared memory is seen, far below what is worth a user's notice.
+# How long a worker idles beside another's waiting chunks before those are forbidden, and as long again before they are
+# taken back. Shorter: chunks go to and fro that were about to begin, and at last a write to shared memory might not be
+# seen in time. Longer: cores stand idle beside a long item.
 _TAKE_BACK_SECONDS = 0.005
 # A worker that has grown by more than this since its first chunk is replaced between chunks.
 MEMORY_GROWTH_BYTES = 1 << 30
@@ -98,7 +99,8 @@ class Lease:
         self._selector = selectors.DefaultSelector()
         self._events: list[Done | Lost | Refused] = []
         self._unsent: set[Worker] = set()
-        self._asked_back: dict[Worker, tuple[int, float]] = {}
+        # Of workers whose last chunk waits beside an idle worker: its serial, when to act, whether it is forbidden yet.
+        self._waiting: dict[Worker, tuple[int, float, bool]] = {}
         self._alive_until = perf_counter() + _LIVENESS_SECONDS
         self._deaths_in_initializer = 0
         self._in_hand: Worker | None = None
@@ -323,20 +325,24 @@ class Lease:
     def _take_back(self, now: float) -> float:
         """Take back what waits behind long chunks while a worker has nothing to do; return when to look again."""
         if all(worker.flights for worker in self._workers):
-            self._asked_back.clear()
+            self._waiting.clear()
             return _LIVENESS_SECONDS
         soonest = _LIVENESS_SECONDS
         for worker in self._workers:
             if not worker.flights or worker.flights[-1].taken_back or worker.has_begun(worker.flights[-1]):
                 continue
-            serial, due = self._asked_back.get(worker, (0, 0.0))
-            if serial != worker.flights[-1].serial:
-                due = now + _TAKE_BACK_SECONDS
-                self._asked_back[worker] = worker.ask_back(), due
+            last = worker.flights[-1].serial
+            seen, due, forbidden = self._waiting.get(worker, (0, 0.0, False))
+            if seen != last:
+                due, forbidden = now + _TAKE_BACK_SECONDS, False
+            elif now >= due and not forbidden:
+                worker.ask_back()
+                due, forbidden = now + _TAKE_BACK_SECONDS, True
             elif now >= due:
                 for chunk in worker.take_back():
                     self._hand_back(chunk)
                 due = now + _LIVENESS_SECONDS
+            self._waiting[worker] = last, due, forbidden
             soonest = min(soonest, due - now)
         return 0.0 if self._events else soonest
 
@@ -373,7 +379,7 @@ class Lease:
         self._workers.remove(worker)
         self._selector.unregister(worker.sock)
         self._unsent.discard(worker)
-        self._asked_back.pop(worker, None)
+        self._waiting.pop(worker, None)
 
     def _replace(self) -> Worker:
         worker = warm.take(self._kind, 1)[0]

@@ -90,10 +90,9 @@ class Worker:
         """Ask the worker to drop what it has of this call at the next item."""
         self._slots[CALL_CANCELLED] = call
 
-    def ask_back(self) -> int:
-        """Forbid the worker to begin what waits behind its running chunk; return the last chunk's serial."""
+    def ask_back(self) -> None:
+        """Forbid the worker to begin what waits behind its running chunk."""
         self._slots[TAKEN_BACK] = self._serial
-        return self._serial
 
     def take_back(self) -> list[Chunk]:
         """Return the chunks that the worker has not begun, some time after it was forbidden to; it will only say so."""

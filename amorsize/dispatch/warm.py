@@ -190,8 +190,8 @@ def _start(kind: Kind) -> Worker:
 
         _exit_hook_set = True
         Finalize(None, _kill_all, exitpriority=10)
-    for name, module in list(sys.modules.items()):
-        _specs_seen.setdefault(name, getattr(module, "__spec__", None))
+    for name in sys.modules.keys() - _specs_seen.keys():
+        _specs_seen[name] = getattr(sys.modules.get(name), "__spec__", None)
     setup = Setup(
         environ=None if kind.start_method == "fork" else kind.environ,
         threads=kind.threads,

@@ -9,12 +9,12 @@ the caller's end.
 
 from __future__ import annotations
 
+import _thread
 import os
 import pickle
 import select
 import signal
 import sys
-import threading
 from time import monotonic, perf_counter, process_time
 from typing import Any, NamedTuple
 
@@ -71,7 +71,8 @@ def main(sock: socket.socket, setup: Setup) -> None:
     if hasattr(os, "register_at_fork"):
         # A process that an item forks must not keep this end open: it is how the caller sees our death.
         os.register_at_fork(after_in_child=sock.close)
-    threading.Thread(target=_leave_with_caller, args=(sock,), name="amorsize-lifeline", daemon=True).start()
+    # Not threading.Thread, whose start waits until the thread runs.
+    _thread.start_new_thread(_leave_with_caller, (sock,))
     context.in_worker.set(True)
     context.worker_process = True
     try:
