@@ -24,7 +24,9 @@ pytestmark = [
 ]
 
 PRELUDE = """
-import os, sys, time
+import os, signal, sys, time
+# A program that was started in the background is deaf to Ctrl-C, and so are its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import amorsize
 sys.path.insert(0, {tests!r})
 import pool_workers
@@ -54,7 +56,7 @@ class Program:
     def workers(self, count):
         """Return the worker processes, once so many items run."""
         pool_workers.wait_for_notes(self.folder, count)
-        return [psutil.Process(int(pid)) for pid in pool_workers.notes(self.folder)[-2:]]
+        return processes(pool_workers.notes(self.folder)[-2:])
 
     def interrupt(self):
         """Do what Ctrl-C does: a signal to the whole group."""
@@ -82,10 +84,19 @@ def start(method, tmp_path):
         program.process.communicate()
 
 
-def gone(processes):
+def processes(pids):
+    """Return the processes that have not ended yet."""
+    found = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append(psutil.Process(int(pid)))
+    return found
+
+
+def gone(workers):
     """Return whether processes end; orphans may stay listed as ended for as long as the system likes."""
     end = time.monotonic() + pool_workers.GUARD_SECONDS
-    while any(map(_runs, processes)):
+    while any(map(_runs, workers)):
         if time.monotonic() > end:
             return False
         time.sleep(0.005)  # how often they are looked at
@@ -236,7 +247,7 @@ def test_idle_workers_leave_with_their_caller(start, tmp_path):
         time.sleep(60)
         """
     )
-    workers = [psutil.Process(int(pid)) for pid in program.process.stdout.readline().split()]
+    workers = processes(program.process.stdout.readline().split())
 
     program.process.kill()
 
