@@ -46,11 +46,18 @@ def results(lease):
     return found
 
 
+def ready(lease):
+    """Return the lease when all its workers have started."""
+    while not all(worker.ready for worker in lease._workers):
+        assert lease.wait(0.01) == []
+    return lease
+
+
 class TestAhead:
     """Short chunks are sent ahead."""
 
     @pytest.mark.parametrize(
-        ("chunk_seconds", "depth"), [(None, 2), (0.0, 16), (20e-6, 16), (100e-6, 10), (0.01, 2), (0.1, 1)]
+        ("chunk_seconds", "depth"), [(None, 2), (0.0, 64), (20e-6, 50), (100e-6, 10), (0.01, 2), (0.1, 1)]
     )
     def test_how_many_by_their_length(self, lease, chunk_seconds, depth):
         """The shorter the chunks, the more of them; of long ones, one."""
@@ -91,7 +98,7 @@ class TestAhead:
 
     def test_an_idle_worker_gets_the_next_chunk(self, lease):
         """Chunks are spread, the least laden worker first."""
-        one = lease(abs)
+        one = ready(lease(abs))
         for number in range(6):
             one.submit(Chunk(number, [number]), 0.0)
 
@@ -171,7 +178,7 @@ class TestEnds:
 
     def test_a_long_item_costs_its_worker(self, lease, tmp_path):
         """A worker that does not come back to be told is ended; the idle one is kept."""
-        one = lease(pool_workers.Long(tmp_path))
+        one = ready(lease(pool_workers.Long(tmp_path)))
         one.submit(Chunk(0, [0]), 0.0)
         pool_workers.wait_for_notes(tmp_path, 1)
         began = time.monotonic()
@@ -183,7 +190,7 @@ class TestEnds:
 
     def test_half_a_message_out_is_not_kept(self, lease, tmp_path):
         """A worker that has read only half of what was sent is not given to the next call."""
-        one = lease(pool_workers.Long(tmp_path), n_jobs=1)
+        one = ready(lease(pool_workers.Long(tmp_path), n_jobs=1))
         one.submit(Chunk(0, [0]), 0.0)
         one.submit(Chunk(1, [bytes(20 << 20)]), 0.0)
         one.flush()
@@ -204,7 +211,7 @@ class TestEnds:
 
     def test_an_interrupt_in_the_middle_of_a_message(self, lease, monkeypatch):
         """A worker that was being written to or read from when the interrupt came is ended, whatever it was doing."""
-        one = lease(abs)
+        one = ready(lease(abs))
 
         def interrupted(*_):
             raise KeyboardInterrupt

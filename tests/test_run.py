@@ -280,12 +280,12 @@ class TestBounds:
         """Once results of many bytes wait for an older one, nothing new is read until they are handed out."""
         backend = Backend(lambda backend: backend.done(at=1, failing=failing, bytes_out=WINDOW_BYTES), room=3)
         run = iter(begin(backend, range(100), chunksize=2, on_error="return"))
-        assert next(run) == [0, 1]
+        first = next(run)
+        assert first[:2] == [0, 1]
 
         assert backend.lengths == [(0, 2), (2, 2), (4, 2)]
 
-        pieces = list(run)
-        assert sum(map(len, pieces)) == 98
+        assert len(first) + sum(map(len, run)) == 100
         assert len(backend.lengths) == 50
 
     def test_bytes_do_not_hold_back_the_oldest(self, begin):

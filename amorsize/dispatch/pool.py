@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import pickle
 import selectors
+from collections import deque
 from hashlib import sha256
 from itertools import count
 from time import perf_counter
@@ -42,7 +43,7 @@ __all__ = ["MEMORY_GROWTH_BYTES", "Lease", "lease", "shutdown", "warm_count"]
 _QUEUE_SECONDS = 0.025
 # So much work in short chunks is sent ahead, and so many of them: then neither side wakes the other for each.
 _AHEAD_SECONDS = 0.001
-_AHEAD_CHUNKS = 16
+_AHEAD_CHUNKS = 64
 # What a cancelled worker gets to finish its item before it is killed: about what a new one would cost.
 _CANCEL_SECONDS = 0.05
 # The same when the caller has an error or an interrupt to show: enough for short items to be seen to be cancelled.
@@ -98,6 +99,8 @@ class Lease:
         self._call = next(_calls)
         self._selector = selectors.DefaultSelector()
         self._events: list[Done | Lost | Refused] = []
+        # Chunks for the next worker that is ready, as they will be sent: not yet any worker's.
+        self._queue: deque[tuple[Chunk, bytes, list[bytes]]] = deque()
         self._unsent: set[Worker] = set()
         # Of workers whose last chunk waits beside an idle worker: its serial, when to act, whether it is forbidden yet.
         self._waiting: dict[Worker, tuple[int, float, bool]] = {}
@@ -119,7 +122,7 @@ class Lease:
         return any(worker.ready for worker in self._workers)
 
     def busy(self) -> bool:
-        return bool(self._events) or self._under_way()
+        return bool(self._events or self._queue) or self._under_way()
 
     def room(self, chunk_seconds: float | None) -> bool:
         if chunk_seconds is None:
@@ -128,10 +131,14 @@ class Lease:
             depth = _AHEAD_CHUNKS
         else:
             depth = max(2, int(_AHEAD_SECONDS / chunk_seconds)) if chunk_seconds <= _QUEUE_SECONDS else 1
+        # Those that start, or may be started, take from the queue when they are ready.
+        to_come = self._n_jobs
         for worker in self._workers:
-            if len(worker.flights) < depth and worker.memory_growth <= MEMORY_GROWTH_BYTES:
-                return True
-        return len(self._workers) < self._n_jobs
+            if worker.ready:
+                to_come -= 1
+                if len(worker.flights) < depth and worker.memory_growth <= MEMORY_GROWTH_BYTES and not self._queue:
+                    return True
+        return len(self._queue) < to_come * depth
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> None:
         try:
@@ -143,27 +150,34 @@ class Lease:
         head = wire.CHUNK_HEAD.pack(
             self._call, chunk.first, len(chunk.items), slice_seconds, self._stop_at_error, self._digest
         )
-        while True:
+        self._queue.append((chunk, head, payload))
+        self._assign()
+
+    def _assign(self) -> None:
+        """Give what is queued to workers that are ready; while others are starting, few chunks each."""
+        while self._queue:
             worker = self._least_busy()
-            if worker is None or (worker.flights and len(self._workers) < self._n_jobs):
-                worker = self._replace()
+            if worker is None or worker.flights:
+                if len(self._workers) < self._n_jobs:
+                    self._start_another()
+                    continue
+                if worker is None or (len(worker.flights) > 1 and not all(worker.ready for worker in self._workers)):
+                    return
             at_once = not worker.flights
             self._in_hand = worker
-            worker.put_chunk(chunk, head, payload, self._digest, self._function)
+            worker.put_chunk(*self._queue.popleft(), self._digest, self._function)
             self._in_hand = None
             if not at_once:
                 self._unsent.add(worker)  # it has something to do; this leaves with more, before the caller waits
             elif not self._flush(worker):
                 # It left or died since we last looked: the chunk just given to it has not been started.
-                worker.flights.pop()
+                self._hand_back(worker.flights.pop().chunk)
                 self._bury(worker)
-                continue
-            return
 
     def _least_busy(self) -> Worker | None:
         least = None
         for worker in self._workers:
-            if least is None or len(worker.flights) < len(least.flights):
+            if worker.ready and (least is None or len(worker.flights) < len(least.flights)):
                 least = worker
         return least
 
@@ -175,9 +189,10 @@ class Lease:
 
     def wait(self, timeout: float | None = None) -> list[Done | Lost | Refused]:
         self._check_process()
-        self.flush()
         deadline = None if timeout is None else perf_counter() + timeout
         while not self._events:
+            self._assign()
+            self.flush()
             now = perf_counter()
             left = _LIVENESS_SECONDS if deadline is None else deadline - now
             self._pump(max(0.0, min(left, self._take_back(now), self._alive_until - now)))
@@ -203,6 +218,7 @@ class Lease:
         self._closed = True
         if not self._holds_workers():
             return
+        self._queue.clear()
         try:
             for worker in self._workers:
                 worker.cancel(self._call)
@@ -324,7 +340,7 @@ class Lease:
 
     def _take_back(self, now: float) -> float:
         """Take back what waits behind long chunks while a worker has nothing to do; return when to look again."""
-        if all(worker.flights for worker in self._workers):
+        if all(worker.flights or not worker.ready for worker in self._workers):
             self._waiting.clear()
             return _LIVENESS_SECONDS
         soonest = _LIVENESS_SECONDS
@@ -362,6 +378,8 @@ class Lease:
             pass
         flights = [flight for flight in worker.flights if not flight.taken_back]
         front = _what_is_left(worker, flights[0]) if flights else None
+        if not worker.ready and self._queue:
+            front = None, None, self._queue.popleft()[0]  # it was to have it, and others may die of the same
         worker.flights.clear()
         exitcode = worker.end(kill=True)
         if not worker.ready and self._kind.initializer is not None:
@@ -381,11 +399,10 @@ class Lease:
         self._unsent.discard(worker)
         self._waiting.pop(worker, None)
 
-    def _replace(self) -> Worker:
+    def _start_another(self) -> None:
         worker = warm.take(self._kind, 1)[0]
         self._workers.append(worker)
         self._selector.register(worker.sock, selectors.EVENT_READ, worker)
-        return worker
 
 
 def _what_is_left(worker: Worker, flight: Flight) -> tuple[Chunk | None, Chunk | None, Chunk | None]:

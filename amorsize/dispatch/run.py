@@ -45,6 +45,8 @@ _OVERLAP_SECONDS = 0.001
 _JUDGED_SECONDS = 0.050
 # How much faster than the workers the caller must look before the run withdraws: a slow machine looks uneven.
 _SLOWER_SHARE = 0.7
+# Results up to this size are handed on together. More: what the user has done with is kept for longer.
+_JOINED_BYTES = 1 << 14
 # Workers that die before they begin anything, so many in a row, will not do better.
 _FRUITLESS_DEATHS = 3
 
@@ -355,7 +357,12 @@ class Run:
             # Until now the workers were starting, and an earlier run may have used the same pace.
             self._heard = True
             self._began, self._working_seconds, self._judged_seconds = perf_counter(), 0.0, self._pace.seconds
-        self._requeue(done.rest)
+        if done.rest is not None:
+            self._requeue(done.rest)
+        if not done.failures:
+            if done.values:
+                self._put(done.first, _Piece(done.values, None, done.bytes_out))
+            return
         start, bytes_out = 0, done.bytes_out
         for index in sorted(done.failures):
             at = index - done.first
@@ -365,8 +372,7 @@ class Run:
             self._take_failure(index, done.failures[index])
             start = at + 1
         if start < len(done.values):
-            values = done.values[start:] if start else done.values
-            self._put(done.first + start, _Piece(values, None, bytes_out))
+            self._put(done.first + start, _Piece(done.values[start:], None, bytes_out))
 
     def _take_failure(self, index: int, failure: Failure) -> None:
         tries = self._tries.get(index, 0) + 1
@@ -448,6 +454,30 @@ class Run:
         return self._next in self._pieces if self._options.ordered else bool(self._as_done)
 
     def _pop(self) -> _Piece | None:
+        """Return the next results; those of short chunks together, for each piece costs on its way to the user."""
+        piece = self._peek(self._next)
+        if piece is None:
+            return None
+        values, error, bytes_out = piece
+        self._remove(self._next)
+        while error is None and bytes_out < _JOINED_BYTES:
+            at = self._next + len(values)
+            piece = self._peek(at)
+            if piece is None or piece.bytes_out >= _JOINED_BYTES:
+                break
+            self._remove(at)
+            values += piece.values
+            error = piece.error
+            bytes_out += piece.bytes_out
+        return _Piece(values, error, bytes_out)
+
+    def _peek(self, index: int) -> _Piece | None:
         if self._options.ordered:
-            return self._pieces.pop(self._next, None)
-        return self._as_done.popleft() if self._as_done else None
+            return self._pieces.get(index)
+        return self._as_done[0] if self._as_done else None
+
+    def _remove(self, index: int) -> None:
+        if self._options.ordered:
+            del self._pieces[index]
+        else:
+            del self._as_done[0]

@@ -85,6 +85,7 @@ _lock = threading.RLock()
 _idle: list[tuple[Kind, Worker, float]] = []  # with the time until which each may be taken
 _generation = 0
 _specs_seen: dict[str, object] = {}
+_modules_looked_at = 0
 _exit_hook_set = False
 _leaving = False
 
@@ -183,15 +184,17 @@ def give_back(kind: Kind, workers: list[Worker]) -> None:
 
 
 def _start(kind: Kind) -> Worker:
-    global _exit_hook_set
+    global _exit_hook_set, _modules_looked_at
     if not _exit_hook_set:
         # Not atexit: a child that multiprocessing started runs only these, and waits for its own children after them.
         from multiprocessing.util import Finalize
 
         _exit_hook_set = True
         Finalize(None, _kill_all, exitpriority=10)
-    for name in sys.modules.keys() - _specs_seen.keys():
-        _specs_seen[name] = getattr(sys.modules.get(name), "__spec__", None)
+    if len(sys.modules) != _modules_looked_at:
+        _modules_looked_at = len(sys.modules)
+        for name in sys.modules.keys() - _specs_seen.keys():
+            _specs_seen[name] = getattr(sys.modules.get(name), "__spec__", None)
     setup = Setup(
         environ=None if kind.start_method == "fork" else kind.environ,
         threads=kind.threads,

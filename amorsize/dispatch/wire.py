@@ -27,7 +27,7 @@ _HEAD = Struct("<BQ")
 # Buffers below this are joined before they are written: a copy costs less than a call.
 _JOIN_BYTES = 1 << 16
 # What is read at once. A longer body gets a buffer of its own, so that it is not copied.
-_READ_BYTES = 1 << 16
+_READ_BYTES = 1 << 15
 
 
 class ChunkHead(NamedTuple):
