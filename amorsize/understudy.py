@@ -1,9 +1,9 @@
 """Workers that take over the items behind a first one that turns out long.
 
 Nothing is known of the first item until it has run. So a second thread waits beside it: as long as starting workers
-would cost the caller, and no longer. If the item still runs then, the thread starts workers and gives them the following items;
-when the item is done, the caller takes the run over where the thread left it. By the ski-rental argument, waiting for
-the price of a start before paying it costs at most twice what knowing would have.
+would cost the caller, and no longer. If the item still runs then, the thread starts workers and gives them the
+following items; when the item is done, the caller takes the run over where the thread left it. By the ski-rental
+argument, waiting for the price of a start before paying it costs at most twice what knowing would have.
 
 The input must have a length: only such an input may be read ahead of an item that has not returned.
 """
