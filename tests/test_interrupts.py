@@ -27,6 +27,7 @@ PRELUDE = """
 import os, signal, sys, time
 # A program that was started in the background is deaf to Ctrl-C, and so are its children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.stdout.reconfigure(line_buffering=True)
 import amorsize
 sys.path.insert(0, {tests!r})
 import pool_workers
