@@ -252,7 +252,8 @@ def spread(length: int) -> Iterator[int]:
     """Yield each of `range(length)` once, so that those yielded so far always lie evenly over the whole.
 
     Sorted inputs and slow tails show early this way. Steps of the golden section leave the most even gaps (Weyl 1916);
-    a step without a common divisor with the length visits every place.
+    of two neighbouring Fibonacci numbers one is such a step for the other, and visits every place. Those past the
+    length are left out.
 
     Args:
         length: at least 1.
@@ -260,7 +261,8 @@ def spread(length: int) -> Iterator[int]:
     >>> list(spread(8))
     [0, 5, 2, 7, 4, 1, 6, 3]
     """
-    step = max(1, round(length * 0.618034))
-    while math.gcd(step, length) != 1:
-        step += 1
-    return (place * step % length for place in range(length))
+    step, whole = 1, 1
+    while whole < length:
+        step, whole = whole, step + whole
+    places = (turn * step % whole for turn in range(whole))
+    return (place for place in places if place < length)
