@@ -8,7 +8,8 @@ from types import ModuleType
 import pytest
 import workers
 
-from amorsize.dispatch.serialize import ByValue, Unpicklable, culprit, dump, dump_values, load_values
+from amorsize.dispatch.initialize import ByValue
+from amorsize.dispatch.serialize import Unpicklable, culprit, dump, dump_values, load_values
 
 
 def back(values):

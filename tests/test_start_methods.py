@@ -203,3 +203,40 @@ def test_the_main_module_is_where_it_was(method, tmp_path, python):
 
     assert child.stderr == ""
     assert child.stdout.splitlines() == ["True"]
+
+
+INITIALIZED = textwrap.dedent(
+    """
+    import amorsize
+    model, cache, offset = None, {{}}, 1
+    def load(value):
+        global model
+        model = cache["model"] = load.value = value
+    def score(number): return number + offset, model, cache, load.value
+    class Scorer:
+        def __call__(self, number): return score(number)[0], model
+    options = dict(
+        backend={backend!r}, n_jobs=2, start_method={method!r}, chunksize=1, initializer=load, initargs=(7,),
+    )
+    print(list(amorsize.map(score, [1], **options)))
+    offset = 2
+    print(list(amorsize.map(score, [1], **options)))
+    print(list(amorsize.map(Scorer(), [1], **options)), model, cache)
+    """
+)
+
+
+@pytest.mark.parametrize("backend", ["processes", "pool"])
+def test_an_initializer_sets_globals(method, backend, tmp_path, python):
+    """Functions of the script find what its initializer set, filled or changed; other globals are the caller's, now."""
+    script = tmp_path / "script.py"
+    script.write_text(INITIALIZED.format(method=method, backend=backend))
+
+    child = python(script)
+
+    assert child.stderr == ""
+    assert child.stdout.splitlines() == [
+        "[(2, 7, {'model': 7}, 7)]",
+        "[(3, 7, {'model': 7}, 7)]",
+        "[(3, 7)] None {}",
+    ]

@@ -22,11 +22,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["ByValue", "Unpicklable", "culprit", "dump", "dump_values", "is_scalars", "load_values"]
+__all__ = ["Unpicklable", "culprit", "dump", "dump_by_value", "dump_values", "is_scalars", "load_values"]
+__all__ += ["load_with_globals"]
 
 PROTOCOL = 5
 _SCALARS = frozenset({int, float, complex, str, bytes, bool, type(None)})
 _LENGTH = Struct("<Q")
+# What a module's globals have from the start.
+_DUNDERS = ("__name__", "__package__", "__file__")
 _WHOLE = b"W"
 _PARTS = b"P"
 
@@ -46,9 +49,26 @@ def dump(value: object) -> bytes:
     try:
         data = pickle.dumps(value, PROTOCOL)
     except Exception:  # any class may raise anything here; cloudpickle has the last word
-        return _dump_by_value(value)
+        return dump_by_value(value)
     # A class of the main module is found by name only in a process with the same main module.
-    return _dump_by_value(value) if b"__main__" in data else data
+    return dump_by_value(value) if b"__main__" in data else data
+
+
+def dump_by_value(value: object) -> bytes:
+    """Pickle `value` through cloudpickle, whatever plain pickle could do with it."""
+    buffer = io.BytesIO()
+    _pickler_class()(buffer, PROTOCOL).dump(value)
+    return buffer.getvalue()
+
+
+def load_with_globals(data: bytes) -> tuple[Any, list[dict[str, Any]]]:
+    """Rebuild a value; return it with the globals of the functions of a main module that were rebuilt with it."""
+    global _rebuilt
+    rebuilt = _rebuilt = []
+    try:
+        return pickle.loads(data), rebuilt
+    finally:
+        _rebuilt = None
 
 
 def dump_values(values: Sequence[object]) -> list[bytes]:
@@ -104,12 +124,6 @@ def _all_scalars(values: Sequence[object]) -> bool:
     return _SCALARS.issuperset(types)
 
 
-def _dump_by_value(value: object) -> bytes:
-    buffer = io.BytesIO()
-    _pickler_class()(buffer, PROTOCOL).dump(value)
-    return buffer.getvalue()
-
-
 def _find(module: str | None, qualname: str) -> object:
     """Return what `module.qualname` is now, or None."""
     found: object = sys.modules.get(module or "")
@@ -126,6 +140,22 @@ def _load_wrapped(module: str, qualname: str) -> object:
     for name in qualname.split("."):
         found = getattr(found, name)
     return found.__wrapped__  # type: ignore[attr-defined]
+
+
+_rebuilt: list[dict[str, Any]] | None = None
+
+
+def _new_main_globals(dunders: dict[str, object]) -> dict[str, Any]:
+    if _rebuilt is not None:
+        _rebuilt.append(dunders)
+    return dunders
+
+
+class _MainGlobals(dict[str, Any]):
+    """Stands in a pickle for the globals of functions of the main module; cloudpickle adds what each refers to."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _new_main_globals, (dict(self),)
 
 
 _classes: list[type[pickle.Pickler]] = []
@@ -146,6 +176,9 @@ def _pickler_class() -> type[pickle.Pickler]:
                     found = _find(module, name)
                     if module != "__main__" and found is not value and getattr(found, "__wrapped__", None) is value:
                         return _load_wrapped, (module, name)
+                    if value.__globals__.get("__name__") == "__main__":
+                        dunders = {name: value.__globals__.get(name) for name in _DUNDERS}
+                        self.globals_ref.setdefault(id(value.__globals__), _MainGlobals(dunders))
                 elif hasattr(type(value), "_amorsize_reduce_by_value") and value.__module__ == "__main__":
                     return value._amorsize_reduce_by_value()
                 return super().reducer_override(value)
@@ -153,21 +186,3 @@ def _pickler_class() -> type[pickle.Pickler]:
         _classes.append(ByValuePickler)
     return _classes[0]
 
-
-class ByValue:
-    """A callable that crosses a process start by value, whatever module it is from, and is rebuilt when it is called.
-
-    It is pickled while the process starts, so locks and queues of `multiprocessing` may be among its parts. Rebuilding
-    it may import what heeds the environment, or may fail: a worker does so once it is ready for either.
-    """
-
-    def __init__(self, function: Callable[[], object]) -> None:
-        self._function: Callable[[], object] | None = function
-        self._pickled = b""
-
-    def __call__(self) -> object:
-        function = self._function or pickle.loads(self._pickled)
-        return function()
-
-    def __getstate__(self) -> dict[str, object]:
-        return {"_function": None, "_pickled": _dump_by_value(self._function)}

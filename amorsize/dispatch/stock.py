@@ -7,9 +7,9 @@ error instead; which item was running cannot be known.
 from __future__ import annotations
 
 import multiprocessing
-import pickle
 import queue
 import threading
+from functools import partial
 from hashlib import sha256
 from itertools import count
 from time import perf_counter, process_time
@@ -22,6 +22,7 @@ from ..rng import runs_items
 from ..seeding import Seeded
 from .backend import Chunk, Done, Lost, Refused, Unsendable
 from .blame import blame
+from .initialize import ByValue, load_function
 from .process import main_hidden
 from .remote import failures_of, pack_error
 from .serialize import Unpicklable, culprit, dump, dump_values, is_scalars, load_values
@@ -77,8 +78,9 @@ class StockPool:
         self._stop_at_error = stop_at_error
         self._own = pool is None
         if pool is None:
+            first = None if initializer is None else ByValue(partial(initializer, *initargs))
             with main_hidden(start_method):
-                pool = multiprocessing.get_context(start_method).Pool(n_jobs, initializer, initargs)
+                pool = multiprocessing.get_context(start_method).Pool(n_jobs, first)
         self._pool = pool
         self._n_jobs = n_jobs
         self._under_way: dict[int, Chunk] = {}
@@ -224,7 +226,7 @@ def _run_chunk(
     function = _functions.get(digest)
     if function is None:
         _functions.clear()
-        function = _functions[digest] = pickle.loads(packed_function)
+        function = _functions[digest] = load_function(packed_function)
     offset, streams = 0, None
     if isinstance(function, Seeded):
         streams, function = function.begin(  # noqa: RUF059 - `runs_items` finds it by name

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 from ..measure import machine
 from . import wire
+from .initialize import ByValue
 from .process import LEAVE_SECONDS, Worker, all_workers, start_worker
-from .serialize import ByValue
 from .worker import Setup
 
 TYPE_CHECKING = False

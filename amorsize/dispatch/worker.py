@@ -24,6 +24,7 @@ from ..rng import runs_items
 from ..seeding import Seeded
 from . import wire
 from .blame import blame
+from .initialize import load_function
 from .remote import pack_error
 from .serialize import Unpicklable, culprit, dump_values, is_scalars, load_values
 from .slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, TAKEN_BACK, open_slots
@@ -190,7 +191,7 @@ class _Worker:
     def _function(self, digest: bytes) -> Callable[[Any], Any] | Seeded:
         function = self._functions[digest]
         if type(function) is bytes:
-            function = self._functions[digest] = pickle.loads(function)
+            function = self._functions[digest] = load_function(function)
         return function  # type: ignore[no-any-return]
 
     def _run(self, body: memoryview) -> None:
