@@ -50,7 +50,7 @@ class ByValue:
             function, spaces = self._function, [vars(sys.modules["__main__"])]
         before = [{name: (value, *_parts(value)) for name, value in space.items()} for space in spaces]
         result: object = function()
-        for space, old in zip(spaces, before):
+        for space, old in zip(spaces, before, strict=True):
             _left.update((name, value) for name, value in space.items() if _changed(value, old.get(name)))
         return result
 

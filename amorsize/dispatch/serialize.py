@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["Unpicklable", "culprit", "dump", "dump_by_value", "dump_values", "is_scalars", "load_values"]
 __all__ += ["load_with_globals"]
