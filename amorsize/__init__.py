@@ -12,7 +12,7 @@
 #   cache/                remembers what was measured, in memory and on disk
 #   measure/              reads clocks and the machine, and nothing else does
 #   plan/                 pure: numbers in, a plan out
-#   options, errors, context, log
+#   options, errors, context, log, lean
 
 from __future__ import annotations
 

@@ -6,15 +6,16 @@ What an option means stands once, in `map`; the type of each one once, in `optio
 from __future__ import annotations
 
 import sys
-from typing import Any, TypeVar, overload
 
 from .errors import UnsupportedError
+from .lean import TypeVar, overload
 from .options import check, resolve
 from .stream import start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+    from typing import Any
 
     from typing_extensions import Unpack
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections import deque
 from functools import partial
 from operator import length_hint
 from time import perf_counter, sleep
-from typing import Any
 from weakref import WeakSet
 
 from .cache import fingerprint, lookup
@@ -19,11 +17,11 @@ from .measure.sampling import Running
 from .plan.profile import Limits, WorkProfile
 from .rng import numbered, runs_items
 from .serial import Attempt, Serial, apply_star, plain
-from .understudy import Understudy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
+    from typing import Any
 
     from .dispatch.backend import Backend
     from .dispatch.run import Failed, Pace, Run
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from .plan.planner import Plan
     from .seeding import Seeded
     from .source import Source
+    from .understudy import Understudy
 
 __all__ = ["Call"]
 
@@ -247,6 +246,8 @@ class Call:
         remaining = self._source.remaining()
         if remaining is None or remaining < 2 or self._options.start_method == "fork":
             return None
+        from .understudy import Understudy
+
         return Understudy(self._first_may_take, self._begin_beside)
 
     def _first_may_take(self) -> float:
@@ -411,6 +412,8 @@ class Call:
         except SerializationError as error:
             if not auto:
                 raise
+            import warnings
+
             warnings.warn(f"amorsize stays in one process: {error}", RuntimeWarning, stacklevel=2)
             self._be_patient(float("inf"))
             return

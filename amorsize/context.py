@@ -6,7 +6,10 @@ import sys
 from contextvars import ContextVar
 from functools import partial
 from types import BuiltinMethodType, ModuleType
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["in_daemon", "in_worker", "works_in_place"]
 

@@ -11,8 +11,8 @@ import operator
 import sys
 from functools import partial, update_wrapper
 from types import MethodType
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
+from .lean import Generic, ParamSpec, TypeVar, overload
 from .optimize import optimize
 from .options import Options, check, resolve
 from .stream import start
@@ -20,6 +20,7 @@ from .stream import start
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, Concatenate
 
     from typing_extensions import Unpack
 

@@ -10,11 +10,11 @@ import sys
 import time
 from functools import cache, lru_cache
 from types import FunctionType
-from typing import Any, NamedTuple, TypeVar
 
 from . import context
 from .cache import lookup
 from .errors import UnsupportedError
+from .lean import NamedTuple, TypeVar
 from .measure import machine, platforms
 from .measure.inputs import Input
 from .measure.sampling import measure_transfer, sample
@@ -25,6 +25,7 @@ from .plan.profile import Limits, MachineProfile, WorkProfile
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
     from .measure.sampling import Sample
     from .options import Options

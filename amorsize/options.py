@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any, NamedTuple
+
+from .lean import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
-    from typing import Literal, Protocol, TypedDict
+    from typing import Any, Literal, Protocol, TypedDict
 
     from typing_extensions import Unpack
 

@@ -15,15 +15,16 @@ from __future__ import annotations
 import sys
 from itertools import compress, repeat
 from operator import length_hint
-from typing import Any, Literal, TypeVar, overload
 
 from .errors import UnseededError
+from .lean import TypeVar, overload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterator
     from types import CodeType, FrameType
+    from typing import Any, Literal
 
     import numpy.random
 

@@ -13,14 +13,15 @@ from functools import partial
 from opcode import opmap
 from struct import Struct
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodDescriptorType, MethodType, ModuleType
-from typing import Any, NamedTuple
 
 from .cache.bytecode import outer_names
+from .lean import NamedTuple
 from .rng import Streams, digest, item_rng
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from typing import Any
 
 __all__ = ["Seeded", "kept_globals", "may_draw"]
 

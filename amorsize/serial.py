@@ -11,12 +11,12 @@ while short items run one after another; it ends by itself when they do not.
 
 from __future__ import annotations
 
+from _thread import allocate_lock, get_ident
 from itertools import islice
-from threading import Lock, Thread, current_thread
 from time import perf_counter, sleep
-from typing import Any, NamedTuple
 
 from .dispatch.preload import preload
+from .lean import NamedTuple
 from .log import debug
 from .measure.sampling import Running
 from .plan.retry import backoff_seconds
@@ -26,6 +26,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from threading import Thread
+    from typing import Any
 
     from .rng import Streams
     from .source import Source
@@ -370,8 +372,8 @@ class _Watch:
 
     def __init__(self) -> None:
         self.flag: list[bool] = []
-        self._over = Lock()
-        self._turn = Lock()  # held to lower the flag and see who watches, or to raise it or stop watching
+        self._over = allocate_lock()
+        self._turn = allocate_lock()  # held to lower the flag and see who watches, or to raise it or stop watching
         self._watched = False
         self._thread: Thread | None = None
 
@@ -381,7 +383,7 @@ class _Watch:
 
     def __exit__(self, *_: object) -> None:
         self._over.release()
-        if self._thread is not None and self._thread is not current_thread():  # it may be collecting garbage: us
+        if self._thread is not None and self._thread.ident != get_ident():  # it may be collecting garbage: us
             self._thread.join()
 
     def begin(self) -> None:
@@ -391,7 +393,9 @@ class _Watch:
             if self._watched:
                 return
             self._watched = True
-        self._thread = Thread(target=self._raise_flags, name="amorsize-watch", daemon=True)
+        import threading
+
+        self._thread = threading.Thread(target=self._raise_flags, name="amorsize-watch", daemon=True)
         try:
             self._thread.start()
         except RuntimeError as error:  # no thread to be had: the stretch then runs to its end

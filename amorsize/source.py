@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from itertools import islice
 from operator import length_hint
-from typing import Any
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any
 
     from .rng import Streams
 

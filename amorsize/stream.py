@@ -8,22 +8,22 @@ ours runs between stretches and chunks, not between items (`benchmarks/overhead.
 from __future__ import annotations
 
 import sys
-import warnings
+from _thread import RLock  # threading's own, without the rest of it
 from itertools import chain
 from operator import length_hint
-from threading import RLock
 from types import GeneratorType
-from typing import Any, TypeVar
 
 from . import context
 from .call import Call
 from .errors import UnsupportedError
+from .lean import TypeVar
 from .source import Source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
+    from typing import Any
 
     from .dispatch.run import Failed
     from .options import Options
@@ -163,6 +163,8 @@ class Stream(chain[R]):
         if call is None:
             return
         if call.unused_name is not None and not call.begun:
+            import warnings
+
             warnings.warn(
                 f"the result of {call.unused_name} was never iterated, so nothing ran", RuntimeWarning, stacklevel=2
             )

@@ -19,24 +19,24 @@ from pathlib import Path
 
 PROMISE_MILLISECONDS = 12.0
 SHOWN_MODULES = 8
-CODES = ("pass", "import amorsize")
 TREE = Path(__file__).resolve().parents[1]
-# The interpreter itself and not a virtual environment's: what that one's .pth files load would count as bare.
-PYTHON = str(Path(sys.executable).resolve())
+# Without `site`: what the .pth files of an environment load would count as bare. But with `os`, which `site` loads.
+BARE = "import os"
+CODES = (BARE, f"{BARE}; import amorsize")
 
 
 def start_milliseconds(code: str, environ: dict[str, str]) -> float:
     """Return how long an interpreter takes to start, run `code` and end."""
     began = time.perf_counter()
-    subprocess.run([PYTHON, "-c", code], check=True, env=environ)
+    subprocess.run([sys.executable, "-S", "-c", code], check=True, env=environ)
     return (time.perf_counter() - began) * 1e3
 
 
 def slowest_modules(environ: dict[str, str]) -> list[tuple[float, str]]:
     """Return (milliseconds, name) of the modules that `import amorsize` loads, the slowest first."""
     # What a bare interpreter loads comes before the first line of ours, so only what follows it counts.
-    code = "import sys; print('begin', file=sys.stderr); import amorsize"
-    command = [PYTHON, "-X", "importtime", "-c", code]
+    code = f"import sys; {BARE}; print('begin', file=sys.stderr); import amorsize"
+    command = [sys.executable, "-S", "-X", "importtime", "-c", code]
     told = subprocess.run(command, check=True, env=environ, stderr=subprocess.PIPE, text=True).stderr
     lines = told.partition("begin\n")[2].splitlines()
     fields = (line.removeprefix("import time:").split("|") for line in lines)
@@ -62,10 +62,10 @@ def main() -> None:
     bare, importing = times.values()
     differences = min(importing) - min(bare), statistics.median(importing) - statistics.median(bare)
     print(f"Python {sys.version.split()[0]}, {rounds} rounds, milliseconds")
-    print(f"{'':<18}{'minimum':>9}{'median':>9}")
+    print(f"{'':<28}{'minimum':>9}{'median':>9}")
     for code, taken in times.items():
-        print(f"{code:<18}{min(taken):>9.1f}{statistics.median(taken):>9.1f}")
-    print(f"{'difference':<18}{differences[0]:>9.1f}{differences[1]:>9.1f}   (at most {PROMISE_MILLISECONDS:g})")
+        print(f"{code:<28}{min(taken):>9.1f}{statistics.median(taken):>9.1f}")
+    print(f"{'difference':<28}{differences[0]:>9.1f}{differences[1]:>9.1f}   (at most {PROMISE_MILLISECONDS:g})")
     print("\nslowest modules, own time under -X importtime:")
     for milliseconds, name in slowest[:SHOWN_MODULES]:
         print(f"{milliseconds:>9.2f}  {name}")

@@ -11,6 +11,7 @@ PACKAGE = Path(amorsize.__file__).parent
 
 # Lower may not import higher, nor the same rank in another layer. One line a floor, the lowest first.
 FLOORS = (
+    {"lean"},
     {"errors", "log", "context"},
     {"options"},
     {"plan"},

@@ -748,7 +748,7 @@ class TestWatching:
             def start(self):
                 raise RuntimeError("can't start new thread")
 
-        monkeypatch.setattr(serial_module, "Thread", NoThread)
+        monkeypatch.setattr(threading, "Thread", NoThread)
 
         assert all_results(begin(timed(clock), range(1000))) == list(range(1000))
 

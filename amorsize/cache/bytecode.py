@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from opcode import opmap
 from types import CodeType
-from typing import NamedTuple
+
+from ..lean import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,14 +12,15 @@ from __future__ import annotations
 import sys
 from functools import partial
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, NamedTuple
 from weakref import ref
 
 from amorsize.cache.bytecode import outer_names
+from amorsize.lean import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
 __all__ = ["Facts", "Walk"]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import NamedTuple
 
 from amorsize.cache.entry import Key
+from amorsize.lean import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

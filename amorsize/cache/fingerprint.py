@@ -11,14 +11,15 @@ from __future__ import annotations
 import sys
 from functools import partial
 from types import MethodType
-from typing import Any, NamedTuple
 from weakref import ref
 
 from amorsize.cache.describe import Walk
+from amorsize.lean import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hashlib import sha256
+    from typing import Any
 
     from amorsize.cache.describe import Facts
 else:

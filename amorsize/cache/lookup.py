@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import NamedTuple
 
 from amorsize.cache import disk
 from amorsize.cache import fingerprint as fingerprints
@@ -29,6 +28,7 @@ from amorsize.cache.entry import (
     stored_plan,
 )
 from amorsize.cache.memory import Held, memory
+from amorsize.lean import NamedTuple
 from amorsize.log import debug
 from amorsize.plan.buckets import SIZES, TIMES, clearly_outside, size_bucket, time_bucket
 

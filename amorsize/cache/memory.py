@@ -8,9 +8,10 @@ reader needs the lock only to find one.
 from __future__ import annotations
 
 import os
+from _thread import allocate_lock
 from collections import Counter, OrderedDict
-from threading import Lock
-from typing import NamedTuple
+
+from ..lean import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Memory:
 
     def reset(self) -> None:
         """Become as new, with a new lock: after a fork the old one may be held by a thread that is not there."""
-        self._lock = Lock()
+        self._lock = allocate_lock()
         self._groups: OrderedDict[tuple[str, str], Group] = OrderedDict()
         self._misses: Counter[str] = Counter()
         self._hits = 0

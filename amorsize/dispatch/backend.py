@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
-
 from ..errors import SerializationError
+from ..lean import NamedTuple, Protocol
 from .blame import blame
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
 __all__ = ["Backend", "Chunk", "Done", "Failure", "Lost", "Refused", "Unsendable"]
 

@@ -12,7 +12,6 @@ import copyreg
 from functools import partial
 from time import monotonic
 from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType
-from typing import Any
 
 from ..cache.bytecode import outer_names
 from ..log import debug
@@ -21,6 +20,7 @@ from .serialize import PROTOCOL, dump
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
 
 __all__ = ["blame", "where_unpicklable"]
 

@@ -16,13 +16,13 @@ import sys
 from itertools import chain, islice
 from operator import is_
 from types import ModuleType
-from typing import Any
 
 from .serialize import dump_by_value, load_with_globals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
 __all__ = ["ByValue", "load_function"]
 

@@ -17,7 +17,6 @@ from collections import deque
 from hashlib import sha256
 from itertools import count
 from time import perf_counter
-from typing import Any
 
 from ..errors import AmorsizeError, InitializerError, SerializationError
 from ..log import debug
@@ -32,6 +31,7 @@ from .warm import shutdown, warm_count
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from ..seeding import Seeded
     from .process import Flight, Worker

@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from multiprocessing import connection
 from time import monotonic
 from types import ModuleType
-from typing import Any
 
 from . import wire
 from .slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, TAKEN_BACK, create_slots
@@ -28,6 +27,7 @@ from .worker import Setup, main
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from .backend import Chunk
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import traceback
-from typing import Any
 
 from ..errors import SerializationError
 from .backend import Failure
@@ -13,6 +12,7 @@ from .serialize import Unpicklable, dump
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
     from .backend import Chunk
 

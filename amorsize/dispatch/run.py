@@ -15,9 +15,9 @@ import warnings
 from collections import deque
 from heapq import heappop, heappush
 from time import perf_counter, sleep
-from typing import Any, NamedTuple
 
 from ..errors import InitializerError, WorkerCrashError
+from ..lean import NamedTuple
 from ..measure import machine
 from ..plan.retry import backoff_seconds
 from ..plan.schedule import SLICE_SECONDS, chunk_length, smoothed
@@ -28,6 +28,7 @@ from .backend import Chunk, Done, Failure, Lost, Refused, Unsendable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
     from ..options import Options
     from ..rng import Streams

@@ -16,11 +16,13 @@ import sys
 from itertools import chain
 from struct import Struct
 from types import FunctionType
-from typing import Any, NamedTuple
+
+from ..lean import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Any
 
 __all__ = ["Unpicklable", "culprit", "dump", "dump_by_value", "dump_values", "is_scalars", "load_values"]
 __all__ += ["load_with_globals"]
@@ -151,7 +153,7 @@ def _new_main_globals(dunders: dict[str, object]) -> dict[str, Any]:
     return dunders
 
 
-class _MainGlobals(dict[str, Any]):
+class _MainGlobals(dict[str, object]):
     """Stands in a pickle for the globals of functions of the main module; cloudpickle adds what each refers to."""
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -13,7 +13,6 @@ from functools import partial
 from hashlib import sha256
 from itertools import count
 from time import perf_counter, process_time
-from typing import Any
 
 from .. import context
 from ..errors import SerializationError
@@ -31,6 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.pool import Pool
+    from typing import Any
 
 __all__ = ["StockPool"]
 

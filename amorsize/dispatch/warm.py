@@ -14,8 +14,8 @@ import threading
 from functools import partial
 from time import monotonic
 from types import MethodType
-from typing import Any, NamedTuple
 
+from ..lean import NamedTuple
 from ..measure import machine
 from . import wire
 from .initialize import ByValue
@@ -25,6 +25,7 @@ from .worker import Setup
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
 __all__ = ["IDLE_SECONDS", "Initializer", "Kind", "dismiss", "give_back", "kind_for", "leaving", "shutdown", "take"]
 __all__ += ["warm_count"]

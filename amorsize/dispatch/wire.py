@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import deque
 from struct import Struct
-from typing import NamedTuple
+
+from ..lean import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

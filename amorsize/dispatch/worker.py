@@ -16,10 +16,10 @@ import select
 import signal
 import sys
 from time import monotonic, perf_counter, process_time
-from typing import Any, NamedTuple
 
 from .. import context
 from ..errors import SerializationError
+from ..lean import NamedTuple
 from ..rng import runs_items
 from ..seeding import Seeded
 from . import wire
@@ -33,6 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+    from typing import Any
 
     from ..rng import Streams
 

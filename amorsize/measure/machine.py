@@ -8,8 +8,8 @@ cores once.
 from __future__ import annotations
 
 import time
-from typing import Generic, TypeVar
 
+from ..lean import Generic, TypeVar
 from ..plan.profile import MachineProfile
 from . import container, platforms
 from .startup import Costs

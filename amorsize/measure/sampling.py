@@ -7,16 +7,16 @@ dump is mostly its own fixed cost.
 
 from __future__ import annotations
 
-import math
 import sys
 from itertools import pairwise
-from typing import Any, NamedTuple
 
+from ..lean import NamedTuple
 from ..log import debug
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
 __all__ = ["Running", "Sample", "Transfer", "measure_transfer", "sample", "spread"]
 
@@ -54,14 +54,14 @@ class Running:
     @property
     def std(self) -> float:
         """Standard deviation of one item's time in seconds; 0 while fewer than two times were added."""
-        return math.sqrt(self._squares / (self._blocks - 1)) if self._blocks > 1 else 0.0
+        return (self._squares / (self._blocks - 1)) ** 0.5 if self._blocks > 1 else 0.0
 
     @property
     def relative_error(self) -> float:
         """Standard error of the mean over the mean; infinite while fewer than two times were added."""
         if self._blocks < 2:
-            return math.inf
-        return self.std / math.sqrt(self.n) / self.mean if self.mean > 0 else 0.0
+            return float("inf")
+        return self.std / self.n**0.5 / self.mean if self.mean > 0 else 0.0
 
     def add(self, seconds: float) -> None:
         """Add one item that took `seconds`."""

@@ -8,7 +8,7 @@ workers at all, and then nothing would ever correct it.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from ..lean import NamedTuple
 
 __all__ = ["Costs", "StartCost"]
 

@@ -17,8 +17,7 @@ other one is within a piece of work; how much of it is left, on average, is the 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from ..lean import NamedTuple
 from .schedule import OVERHEAD_SHARE
 
 TYPE_CHECKING = False

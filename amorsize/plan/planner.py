@@ -8,8 +8,7 @@ fewer workers.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from ..lean import NamedTuple
 from .model import Line, caller_seconds_per_item, predict_seconds, processes_line, start_seconds
 from .profile import Limits, MachineProfile, WorkProfile
 from .schedule import OVERHEAD_SHARE, SHARES_PER_WORKER

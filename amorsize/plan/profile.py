@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from ..lean import NamedTuple
 
 __all__ = ["Limits", "MachineProfile", "WorkProfile"]
 

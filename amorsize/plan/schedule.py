@@ -24,8 +24,6 @@ static, one-by-one, guided, factoring and trapezoid schedules, its estimate lear
 
 from __future__ import annotations
 
-from math import inf
-
 __all__ = ["OVERHEAD_SHARE", "SHARES_PER_WORKER", "SLICE_SECONDS", "chunk_length", "smoothed"]
 
 # Each constant was set by benchmarks/schedule.py; its table is benchmarks/results/schedule.txt.
@@ -88,6 +86,6 @@ def smoothed(seconds_per_item: float, chunk_items: int, chunk_seconds: float) ->
     0.0013
     """
     newest = chunk_seconds / chunk_items
-    if seconds_per_item == inf:
+    if seconds_per_item == float("inf"):
         return newest
     return seconds_per_item + NEWEST_SHARE * (newest - seconds_per_item)

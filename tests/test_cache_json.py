@@ -1,0 +1,47 @@
+"""An entry's file is read as the json module would read it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from amorsize.cache import entry
+from amorsize.cache.entry import _parsed
+
+hypothesis = pytest.importorskip("hypothesis")
+st = hypothesis.strategies
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+
+
+def read(parse, text):
+    """Return what a reader makes of a text, an error as its being one."""
+    try:
+        return parse(text)
+    except ValueError:
+        return ValueError
+
+
+@hypothesis.given(VALUES, st.sampled_from([None, 1]), st.booleans())
+def test_what_json_writes(value, indent, plain):
+    """Every value comes back."""
+    assert _parsed(json.dumps(value, indent=indent, ensure_ascii=plain)) == value
+
+
+@hypothesis.given(st.text(alphabet='{}[]",:0123456789.-+eEntrufalsINy \\\n\t\x00', max_size=30))
+def test_any_text(text):
+    """What is no JSON is refused, as by `json.loads`, and its NaN and infinities are too."""
+    expected = read(json.loads, text)
+    if read(lambda text: json.loads(text, parse_constant=int), text) is ValueError:  # a constant, or no JSON at all
+        expected = ValueError
+    assert read(_parsed, text) == expected
+
+
+def test_without_the_scanner(monkeypatch):
+    """Where the interpreter has no such scanner, `json` itself reads."""
+    monkeypatch.setattr(entry, "make_scanner", None)
+    assert _parsed('{"a": [1, 2.5, null]}') == {"a": [1, 2.5, None]}
+    with pytest.raises(ValueError, match="NaN"):
+        _parsed("NaN")

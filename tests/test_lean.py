@@ -1,0 +1,104 @@
+"""The stand-ins for `typing`: what programs see of them."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import amorsize
+from amorsize.lean import Generic, NamedTuple, TypeVar, overload
+
+T = TypeVar("T")
+
+
+class Point(NamedTuple):
+    """A place."""
+
+    x: int
+    y: int = 0
+
+    @property
+    def size(self):
+        return self.x + self.y
+
+
+class Place(Point):
+    """A point with a name that is no field."""
+
+    name: str = ""
+
+
+class Box(Generic[T]):
+    """Holds something."""
+
+
+def test_fields_stand_in_order_by_name_and_with_defaults():
+    """A record is made as typing's is."""
+    assert Point(1) == Point(x=1) == Point(1, y=0) == (1, 0)
+    assert Point(y=2, x=1) == Point(1, 2)
+    assert (Point(1, 2).x, Point(1, 2).y, Point(1, 2).size) == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "named", "text"),
+    [
+        ((), {"y": 1}, "Point is missing 'x'"),
+        ((1, 2, 3), {}, "no such field"),
+        ((1,), {"x": 1}, "twice"),
+        ((1,), {"z": 1}, "no such field"),
+    ],
+)
+def test_wrong_fields_are_refused(values, named, text):
+    """What would leave a field out, or fill it twice, is an error."""
+    with pytest.raises(TypeError, match=text):
+        Point(*values, **named)
+
+
+def test_a_record_has_the_methods_of_named_tuples():
+    """What users of named tuples call is there."""
+    point = Point(1, 2)
+    assert point._replace(y=5) == (1, 5)
+    assert point._asdict() == {"x": 1, "y": 2}
+    assert Point._make([3, 4]) == (3, 4)
+    assert Point._fields == Point.__match_args__ == ("x", "y")
+    assert repr(point) == "Point(x=1, y=2)"
+    with pytest.raises(AttributeError):
+        point.x = 3
+    with pytest.raises(AttributeError):
+        point.z = 3
+
+
+def test_a_record_is_copied_and_pickled_as_itself():
+    """It crosses to workers."""
+    for other in (pickle.loads(pickle.dumps(Point(1, 2))), copy.deepcopy(Point(1, 2))):
+        assert type(other) is Point
+        assert other == (1, 2)
+
+
+def test_a_subclass_of_a_record_is_a_class_like_any_other():
+    """Its annotations are no fields, and it may hold more."""
+    place = Place(1, 2)
+    place.name = "here"
+    assert (place, place.name, Place._fields) == ((1, 2), "here", ("x", "y"))
+
+
+def test_generic_classes_take_parameters():
+    """Annotations that are evaluated do not fail."""
+    assert Box[int]().__class__ is Box
+    assert overload(len) is len
+
+
+def test_the_import_does_without_typing():
+    """What the stand-ins are for."""
+    code = "import sys, amorsize; print({'typing', 're', 'json', 'enum'} & set(sys.modules))"
+    command = [sys.executable, "-S", "-c", code]
+    environ = {"PYTHONPATH": str(Path(amorsize.__file__).parents[1])}
+
+    child = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+
+    assert child.stdout == "set()\n", child.stderr
