@@ -230,7 +230,7 @@ class TestEnds:
         with monkeypatch.context() as patch:
             patch.setattr(os, "getpid", lambda: -1)
             with pytest.raises(amorsize.AmorsizeError, match="forked"):
-                one.submit(Chunk(0, [0]), 0.0)
+                one.room(None)
             with pytest.raises(amorsize.AmorsizeError, match="forked"):
                 one.wait(0)
 

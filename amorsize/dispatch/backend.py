@@ -91,8 +91,8 @@ class Unsendable(SerializationError):
 class Backend(Protocol):
     """Runs chunks for one call, and for one thread at a time."""
 
-    def room(self, chunk_seconds: float | None) -> bool:
-        """Say whether a chunk that is expected to run for `chunk_seconds` should be submitted now; None: unknown."""
+    def room(self, chunk_seconds: float | None) -> int:
+        """Return how many chunks that are expected to run for `chunk_seconds` may be submitted now; None: unknown."""
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> None:
         """Take a chunk; it may leave with the next ones. Raises Unsendable when an item of it cannot be pickled."""

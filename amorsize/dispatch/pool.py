@@ -124,7 +124,8 @@ class Lease:
     def busy(self) -> bool:
         return bool(self._events or self._queue) or self._under_way()
 
-    def room(self, chunk_seconds: float | None) -> bool:
+    def room(self, chunk_seconds: float | None) -> int:
+        self._check_process()
         if chunk_seconds is None:
             depth = 2
         elif chunk_seconds * _AHEAD_CHUNKS <= _AHEAD_SECONDS:
@@ -132,13 +133,14 @@ class Lease:
         else:
             depth = max(2, int(_AHEAD_SECONDS / chunk_seconds)) if chunk_seconds <= _QUEUE_SECONDS else 1
         # Those that start, or may be started, take from the queue when they are ready.
-        to_come = self._n_jobs
+        here, to_come = 0, self._n_jobs
         for worker in self._workers:
-            if worker.ready:
+            if worker.takes_chunks:
                 to_come -= 1
-                if len(worker.flights) < depth and worker.memory_growth <= MEMORY_GROWTH_BYTES and not self._queue:
-                    return True
-        return len(self._queue) < to_come * depth
+                if worker.memory_growth <= MEMORY_GROWTH_BYTES:
+                    here += max(0, depth - len(worker.flights))
+        queued = len(self._queue)
+        return max(0, to_come * depth - queued) + (0 if queued else here)
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> None:
         try:
@@ -146,7 +148,6 @@ class Lease:
         except Exception:  # user code: anything
             position, error = culprit(chunk.items)
             raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
-        self._check_process()
         head = wire.CHUNK_HEAD.pack(
             self._call, chunk.first, len(chunk.items), slice_seconds, self._stop_at_error, self._digest
         )
@@ -161,7 +162,8 @@ class Lease:
                 if len(self._workers) < self._n_jobs:
                     self._start_another()
                     continue
-                if worker is None or (len(worker.flights) > 1 and not all(worker.ready for worker in self._workers)):
+                starting = not all(worker.takes_chunks for worker in self._workers)
+                if worker is None or (starting and len(worker.flights) > 1):
                     return
             at_once = not worker.flights
             self._in_hand = worker
@@ -177,7 +179,7 @@ class Lease:
     def _least_busy(self) -> Worker | None:
         least = None
         for worker in self._workers:
-            if worker.ready and (least is None or len(worker.flights) < len(least.flights)):
+            if worker.takes_chunks and (least is None or len(worker.flights) < len(least.flights)):
                 least = worker
         return least
 
@@ -295,7 +297,7 @@ class Lease:
             if kind == wire.RESULTS:
                 self._results(worker, body)
             elif kind == wire.READY:
-                worker.ready = True
+                worker.ready = worker.takes_chunks = True
                 machine.learn_start(worker.start_method, wire.READY_BODY.unpack(body)[0])
             else:
                 self._refused(worker, unpack_error(body))
@@ -340,7 +342,7 @@ class Lease:
 
     def _take_back(self, now: float) -> float:
         """Take back what waits behind long chunks while a worker has nothing to do; return when to look again."""
-        if all(worker.flights or not worker.ready for worker in self._workers):
+        if all(worker.flights or not worker.takes_chunks for worker in self._workers):
             self._waiting.clear()
             return _LIVENESS_SECONDS
         soonest = _LIVENESS_SECONDS
@@ -378,7 +380,7 @@ class Lease:
             pass
         flights = [flight for flight in worker.flights if not flight.taken_back]
         front = _what_is_left(worker, flights[0]) if flights else None
-        if not worker.ready and self._queue:
+        if not worker.takes_chunks and self._queue:
             front = None, None, self._queue.popleft()[0]  # it was to have it, and others may die of the same
         worker.flights.clear()
         exitcode = worker.end(kill=True)

@@ -21,7 +21,7 @@ from time import monotonic
 from types import ModuleType
 
 from . import wire
-from .slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, TAKEN_BACK, create_slots
+from .slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, TAKEN_BACK, create_inherited_slots, create_slots
 from .worker import Setup, main
 
 TYPE_CHECKING = False
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from .backend import Chunk
 
-__all__ = ["LEAVE_SECONDS", "Flight", "Worker", "all_workers", "main_hidden", "start_worker"]
+__all__ = ["LEAVE_SECONDS", "Flight", "Worker", "all_workers", "main_hidden", "start_workers"]
 
 # A worker told to leave does so within a millisecond; one that does not is stuck in its exit handlers.
 LEAVE_SECONDS = 1.0
@@ -61,9 +61,16 @@ class Flight:
 
 
 class Worker:
-    """The caller's handle on one worker process."""
+    """The caller's handle on one worker process.
 
-    def __init__(self, process: Any, sock: socket.socket, slots: memoryview, start_method: str) -> None:
+    Attributes:
+        ready: whether it has said that it is ready.
+        takes_chunks: whether it is, or will be without delay: chunks for a slow starter wait for whichever is first.
+    """
+
+    def __init__(
+        self, process: Any, sock: socket.socket, slots: memoryview, start_method: str, *, takes_chunks: bool = False
+    ) -> None:
         self.process = process
         self.sock = sock
         self.start_method = start_method
@@ -71,6 +78,7 @@ class Worker:
         self.outbox = wire.Outbox(sock)
         self.flights: deque[Flight] = deque()
         self.ready = False
+        self.takes_chunks = takes_chunks
         self.memory_growth = 0
         self._first_memory = 0
         self._slots = slots
@@ -184,35 +192,51 @@ def all_workers() -> list[Worker]:
     return list(_all_workers)
 
 
-def start_worker(start_method: str, setup: Setup) -> Worker:
-    """Start a worker process and return without waiting for it: messages may be sent at once.
+def start_workers(start_method: str, setup: Setup, n: int) -> list[Worker]:
+    """Start `n` worker processes, close behind one another, and return without waiting for them.
 
     Args:
         start_method: "fork", "spawn" or "forkserver".
-        setup: what the worker is told before its first chunk.
+        setup: what each worker is told before its first chunk.
+        n: how many.
     """
     multi = multiprocessing.get_context(start_method)
+    prompt = start_method == "fork" and setup.initializer is None
+    pairs: list[tuple[Worker, socket.socket]] = []
     with _start_lock:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                _opening.append(ours)
+        _get_ready(start_method)
+        try:
+            # All is made before the first fork: after it, each page that is written to must be copied first.
+            for _ in range(n):
+                ours, theirs = socket.socketpair()
+                _opening.extend((ours, theirs))
+                ours.setblocking(False)
+                inherited = create_inherited_slots() if start_method == "fork" else None
+                slots = inherited or create_slots(ours)
                 process = multi.Process(  # type: ignore[attr-defined]
-                    target=main, args=(theirs, setup), name="amorsize-worker"
+                    target=main, args=(theirs, setup, inherited), name="amorsize-worker"
                 )
-                _get_ready(start_method)
-                with main_hidden(start_method), _interrupts_held(start_method):
-                    process.start()
-                slots = create_slots(ours)
-            except BaseException:
-                ours.close()
-                raise
-            finally:
-                _opening.clear()
-        ours.setblocking(False)
-        worker = Worker(process, ours, slots, start_method)
-        _all_workers.add(worker)
-    return worker
+                pairs.append((Worker(process, ours, slots, start_method, takes_chunks=prompt), theirs))
+            with main_hidden(start_method), _interrupts_held(start_method):
+                for worker, theirs in pairs:
+                    _opening.remove(theirs)
+                    worker.process.start()
+                    theirs.close()
+        except BaseException:
+            for worker, theirs in pairs:
+                theirs.close()
+                if worker.process.pid is None:
+                    worker.release()
+                else:
+                    worker.end(kill=True)
+            for sock in _opening:
+                sock.close()
+            raise
+        finally:
+            _opening.clear()
+        workers = [worker for worker, _ in pairs]
+        _all_workers.update(workers)
+    return workers
 
 
 @contextmanager

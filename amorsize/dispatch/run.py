@@ -221,18 +221,23 @@ class Run:
 
     def _fill(self) -> None:
         """Submit what there is room for."""
-        while self.withdrawn is None:
-            seconds_per_item = self._pace.seconds_per_item
+        slice_seconds = 0.0 if self._options.chunksize else SLICE_SECONDS
+        seconds_per_item = self._pace.seconds_per_item
+        room = 1
+        while room > 0 and self.withdrawn is None:
             length = self._length(seconds_per_item)
-            if not self._backend.room(None if seconds_per_item is None else seconds_per_item * length):
-                break
-            chunk = self._chunk(length)
-            if chunk is None:
-                break
-            try:
-                self._backend.submit(chunk, 0.0 if self._options.chunksize else SLICE_SECONDS)
-            except Unsendable as error:
-                self._keep_here(chunk, error)
+            room = self._backend.room(None if seconds_per_item is None else seconds_per_item * length)
+            for _ in range(room):
+                chunk = self._chunk(length)
+                if chunk is None:
+                    room = 0
+                    break
+                try:
+                    self._backend.submit(chunk, slice_seconds)
+                except Unsendable as error:
+                    self._keep_here(chunk, error)
+                    break
+                length = self._length(seconds_per_item)
         self._backend.flush()
 
     def _work_here(self) -> bool:
@@ -300,7 +305,7 @@ class Run:
         return bool(self._backlog)
 
     def _chunk(self, length: int) -> Chunk | None:
-        if self._has_backlog():
+        if (self._backlog or self._later) and self._has_backlog():
             chunk = self._backlog.popleft()
             if len(chunk.items) > length:
                 self._backlog.appendleft(Chunk(chunk.first + length, chunk.items[length:]))

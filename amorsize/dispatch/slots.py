@@ -1,8 +1,8 @@
 """A few integers shared by the caller and one worker, written without a lock.
 
 Each slot has one writer, and a reader that needs no more than the newest whole value: aligned 64-bit writes are whole.
-The memory is an unlinked file whose descriptor crosses the worker's socket, so it is the same under every start method
-and nothing is left behind however either side ends.
+A forked worker inherits the memory. For others it is an unlinked file whose descriptor crosses the worker's socket.
+Either way nothing is left behind however either side ends.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import os
 import socket
 import sys
 
-__all__ = ["CALL_CANCELLED", "CHUNK_SERIAL", "CURSOR", "SLOTS_BYTES", "TAKEN_BACK", "create_slots", "open_slots"]
+__all__ = ["CALL_CANCELLED", "CHUNK_SERIAL", "CURSOR", "SLOTS_BYTES", "TAKEN_BACK"]
+__all__ += ["create_inherited_slots", "create_slots", "open_slots"]
 
 # Written by the worker: position of the running item, or -1 - end when none runs and all before `end` are finished.
 CURSOR = 0
@@ -23,6 +24,11 @@ CALL_CANCELLED = 2
 # Written by the caller: chunks up to this one that the worker has not begun are not to be begun.
 TAKEN_BACK = 3
 SLOTS_BYTES = 64
+
+
+def create_inherited_slots() -> memoryview:
+    """Make one view for the caller and for the child that is forked next."""
+    return memoryview(mmap.mmap(-1, SLOTS_BYTES)).cast("q")
 
 
 def create_slots(sock: socket.socket) -> memoryview:

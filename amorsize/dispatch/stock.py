@@ -100,8 +100,8 @@ class StockPool:
     def busy(self) -> bool:
         return bool(self._under_way)
 
-    def room(self, chunk_seconds: float | None) -> bool:  # noqa: ARG002 - the protocol's
-        return len(self._under_way) < _DEPTH * self._n_jobs
+    def room(self, chunk_seconds: float | None) -> int:  # noqa: ARG002 - the protocol's
+        return _DEPTH * self._n_jobs - len(self._under_way)
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> None:
         try:

@@ -19,7 +19,7 @@ from ..lean import NamedTuple
 from ..measure import machine
 from . import wire
 from .initialize import ByValue
-from .process import LEAVE_SECONDS, Worker, all_workers, start_worker
+from .process import LEAVE_SECONDS, Worker, all_workers, start_workers
 from .worker import Setup
 
 TYPE_CHECKING = False
@@ -165,8 +165,8 @@ def take(kind: Kind, n_jobs: int) -> list[Worker]:
         for worker in gone:
             worker.end(kill=True)
         dismiss(stale)
-        while len(taken) < n_jobs:
-            taken.append(_start(kind))
+        if len(taken) < n_jobs:
+            taken += _start(kind, n_jobs - len(taken))
     except BaseException:
         for worker in taken:
             worker.end(kill=True)
@@ -184,7 +184,7 @@ def give_back(kind: Kind, workers: list[Worker]) -> None:
     dismiss(surplus)
 
 
-def _start(kind: Kind) -> Worker:
+def _start(kind: Kind, n: int) -> list[Worker]:
     global _exit_hook_set, _modules_looked_at
     if not _exit_hook_set:
         # Not atexit: a child that multiprocessing started runs only these, and waits for its own children after them.
@@ -203,7 +203,7 @@ def _start(kind: Kind) -> Worker:
         initializer=None if kind.initializer is None else ByValue(kind.initializer),
         started_at=monotonic(),
     )
-    return start_worker(kind.start_method, setup)
+    return start_workers(kind.start_method, setup, n)
 
 
 def _alive(worker: Worker) -> bool:
@@ -212,7 +212,7 @@ def _alive(worker: Worker) -> bool:
         while worker.inbox.read():
             for kind, _ in worker.inbox.messages():
                 if kind == wire.READY:
-                    worker.ready = True
+                    worker.ready = worker.takes_chunks = True
                 elif kind == wire.RESULTS:
                     worker.flights.popleft()  # its word on a chunk that was taken back
     except EOFError:

@@ -66,8 +66,14 @@ class Setup(NamedTuple):
     started_at: float = 0.0
 
 
-def main(sock: socket.socket, setup: Setup) -> None:
-    """Run chunks from `sock` until the caller closes it, says so, or is silent too long."""
+def main(sock: socket.socket, setup: Setup, slots: memoryview | None = None) -> None:
+    """Run chunks from `sock` until the caller closes it, says so, or is silent too long.
+
+    Args:
+        sock: the worker's end.
+        setup: what to do before the first chunk.
+        slots: the shared memory if it was inherited; else it comes through the socket.
+    """
     _prepare_signals()
     sock.setblocking(True)
     if hasattr(os, "register_at_fork"):
@@ -78,7 +84,7 @@ def main(sock: socket.socket, setup: Setup) -> None:
     context.in_worker.set(True)
     context.worker_process = True
     try:
-        slots = open_slots(sock)
+        slots = slots or open_slots(sock)
         _prepare_environment(setup)
         _reseed()
         if setup.initializer is not None:
