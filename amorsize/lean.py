@@ -12,6 +12,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload
 else:
+    try:
+        from _collections import _tuplegetter as _field  # as collections.namedtuple does
+    except ImportError:
+
+        def _field(at, doc):
+            return property(itemgetter(at), doc=doc)
 
     class _NamedTupleType(type):
         def __new__(cls, name, bases, namespace):
@@ -19,7 +25,7 @@ else:
                 return super().__new__(cls, name, bases, namespace)  # as with typing's: a class like any other
             fields = tuple(namespace.get("__annotations__", ()))
             defaults = {field: namespace[field] for field in fields if field in namespace}
-            namespace |= {field: property(itemgetter(at)) for at, field in enumerate(fields)}
+            namespace |= {field: _field(at, "") for at, field in enumerate(fields)}
             namespace |= {"__slots__": (), "_fields": fields, "_field_defaults": defaults, "__match_args__": fields}
             return super().__new__(cls, name, bases or (tuple,), namespace)
 

@@ -143,7 +143,11 @@ class config:  # noqa: N801 - used as a verb: `with amorsize.config(n_jobs=2):`
         _configured.set(_configured.get()[:-1])
 
 
-def _environment() -> dict[str, Any]:
+def _environment() -> Mapping[str, Any]:
+    # Asking for a variable that is not set costs 0.8 us, and here are three for each call: this is one look for all.
+    raw = getattr(os.environ, "_data", None)
+    if raw is not None and raw.keys().isdisjoint(_ENCODED_VARIABLES):
+        return _EMPTY
     found: dict[str, Any] = {}
     get = os.environ.get
     for name, variable in _VARIABLES:
@@ -264,6 +268,7 @@ _VARIABLES = (
     ("n_jobs", "AMORSIZE_N_JOBS"),
     ("start_method", "AMORSIZE_START_METHOD"),
 )
+_ENCODED_VARIABLES = frozenset(os.environ.encodekey(variable) for _, variable in _VARIABLES)
 _DEFAULTS = Options()
 # The blocks that are open here, outermost first, each with those around it folded in.
 _configured: ContextVar[tuple[Mapping[str, Any], ...]] = ContextVar("amorsize_config", default=(_EMPTY,))

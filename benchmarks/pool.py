@@ -117,7 +117,7 @@ def line(start_method: str) -> str:
 def main() -> None:
     """Print the table and keep it."""
     lines = [
-        f"CPython {sys.version.split()[0]}, {os.cpu_count()} cores, {N_JOBS} workers, {ROUNDS} and {COLD_ROUNDS} rounds",
+        f"CPython {sys.version.split()[0]}, {os.cpu_count()} cores, {N_JOBS} workers; {ROUNDS} and {COLD_ROUNDS} turns",
         "               a chunk, us            a warm call, ms     a cold start, ms",
         "method        ours   Pool  share      ours    Pool      ours    Pool  share",
         f"({'':11} share <= {MOST_CHUNK_SHARE}, call <= {MOST_CALL_SECONDS * 1e3:g} ms, share <= 1)",
