@@ -406,7 +406,7 @@ class Call:
         auto = self._backend == "auto"
         n_jobs = self._width()
         if self.plan is None:
-            self.plan = _as_named(name, n_jobs, self._options.chunksize)
+            self.plan = _as_named(name, n_jobs, self._options)
         try:
             backend = self._open(name, n_jobs)
         except SerializationError as error:
@@ -486,13 +486,15 @@ class Call:
             stop_at_error=stop_at_error,
             initializer=options.initializer,
             initargs=options.initargs,
+            timeout=options.timeout,
         )
 
 
-def _as_named(name: str, n_jobs: int, chunksize: int | None) -> Plan:
+def _as_named(name: str, n_jobs: int, options: Options) -> Plan:
     from .plan.planner import Plan
 
-    return Plan(name, n_jobs, chunksize or 1, 0.0, 0.0, f"{name}: it was asked for by name")
+    reason = "it was asked for by name" if options.backend != "auto" else "an item with a deadline must be stoppable"
+    return Plan(name, n_jobs, options.chunksize or 1, 0.0, 0.0, f"{name}: {reason}")
 
 
 # Functions whose first item was short once: a thread beside their next first item would cost more than it saves.

@@ -54,18 +54,19 @@ def start(
         UnsupportedError: an option asks for what does not exist (yet), or cannot be done here.
         TypeError: an iterable is not iterable.
     """
-    backend = _backend_name(options)
+    backend = _backend_name(function, options)
     call = Call(function, Source(iterables, strict=strict), options, backend, star or len(iterables) > 1)
     stream: Stream[R] = Stream.from_iterable(_Phases(call.phases()))  # type: ignore[assignment]  # as its subclass
     stream._call = call
     return stream
 
 
-def _backend_name(options: Options) -> str:
+def _backend_name(function: Callable[..., Any], options: Options) -> str:
     """Return "auto", "serial", "processes" or "pool", or refuse."""
-    for name, idle in (("timeout", None), ("progress", False)):
-        if getattr(options, name) is not idle:
-            raise UnsupportedError(f"{name}= is not built yet; leave it out")
+    if options.progress is not False:
+        raise UnsupportedError("progress= is not built yet; leave it out")
+    if options.timeout is not None:
+        return _stoppable_backend(function, options.backend)
     backend = options.backend
     if context.worker_process or context.in_worker.get():
         return "serial"
@@ -84,6 +85,23 @@ def _backend_name(options: Options) -> str:
     if backend in ("processes", "pool") and context.in_daemon():
         raise UnsupportedError(f"backend={backend!r}: a daemon process may not start processes of its own")
     return backend
+
+
+def _stoppable_backend(function: Callable[..., Any], backend: object) -> str:
+    """Return the backend for items with deadlines, or refuse: only a process of ours can be stopped at any time."""
+    if backend not in ("auto", "processes"):
+        name = repr(backend) if isinstance(backend, str) else f"a {type(backend).__name__}"
+        raise UnsupportedError(f"timeout= needs workers that can be stopped: backend 'processes' or 'auto', not {name}")
+    where = None
+    if context.worker_process or context.in_worker.get():
+        where = "this already runs in a worker"
+    elif context.in_daemon():
+        where = "a daemon process may not start any"
+    elif context.works_in_place(function):
+        where = "the function is a method of an object of this process"
+    if where is not None:
+        raise UnsupportedError(f"timeout= needs worker processes, and {where}")
+    return "processes"
 
 
 class _Phases:

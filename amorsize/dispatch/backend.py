@@ -65,12 +65,14 @@ class Lost(NamedTuple):
         finished: items that had finished, but whose results had not left the worker; None if there were none.
         rest: items that had not been started; None if there were none.
         exitcode: as `multiprocessing.Process.exitcode`.
+        timed_out: whether it was killed because of its item's running time.
     """
 
     running: Chunk | None
     finished: Chunk | None
     rest: Chunk | None
     exitcode: int | None
+    timed_out: bool = False
 
 
 class Refused(NamedTuple):

@@ -24,6 +24,7 @@ from ..measure import machine
 from . import warm, wire
 from .backend import Chunk, Done, Lost, Refused, Unsendable
 from .blame import blame
+from .process import LOADING_SECONDS
 from .remote import failures_of, unpack_error
 from .serialize import culprit, dump, dump_values, load_values
 from .warm import shutdown, warm_count
@@ -70,8 +71,11 @@ def lease(
     stop_at_error: bool,
     initializer: Callable[..., object] | None = None,
     initargs: tuple[Any, ...] = (),
+    timeout: float | None = None,
 ) -> Lease:
     """Take `n_jobs` workers for one call, warm ones first; start the others without waiting for them.
+
+    With a `timeout`, a worker whose item runs longer than so many seconds is replaced.
 
     Raises:
         SerializationError: the function cannot be pickled. No worker was taken.
@@ -83,19 +87,28 @@ def lease(
     kind = warm.kind_for(
         function, n_jobs=n_jobs, start_method=start_method, initializer=initializer, initargs=initargs
     )
-    return Lease(kind, warm.take(kind, n_jobs), n_jobs, payload, stop_at_error)
+    return Lease(kind, warm.take(kind, n_jobs), n_jobs, payload, stop_at_error, timeout)
 
 
 class Lease:
     """Some workers, held by one call; a `Backend`."""
 
-    def __init__(self, kind: Kind, workers: list[Worker], n_jobs: int, function: bytes, stop_at_error: bool) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        workers: list[Worker],
+        n_jobs: int,
+        function: bytes,
+        stop_at_error: bool,
+        timeout: float | None = None,
+    ) -> None:
         self._kind = kind
         self._workers = workers
         self._n_jobs = n_jobs
         self._function = function
         self._digest = sha256(function).digest()[:16]
         self._stop_at_error = stop_at_error
+        self._timeout = timeout
         self._call = next(_calls)
         self._selector = selectors.DefaultSelector()
         self._events: list[Done | Lost | Refused] = []
@@ -149,7 +162,13 @@ class Lease:
             position, error = culprit(chunk.items)
             raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
         head = wire.CHUNK_HEAD.pack(
-            self._call, chunk.first, len(chunk.items), slice_seconds, self._stop_at_error, self._digest
+            self._call,
+            chunk.first,
+            len(chunk.items),
+            slice_seconds,
+            self._stop_at_error,
+            self._timeout is not None,
+            self._digest,
         )
         self._queue.append((chunk, head, payload))
         self._assign()
@@ -197,7 +216,7 @@ class Lease:
             self.flush()
             now = perf_counter()
             left = _LIVENESS_SECONDS if deadline is None else deadline - now
-            self._pump(max(0.0, min(left, self._take_back(now), self._alive_until - now)))
+            self._pump(max(0.0, min(left, self._take_back(now), self._stop_late(), self._alive_until - now)))
             if left <= 0:
                 break
         events, self._events = self._events, []
@@ -364,11 +383,24 @@ class Lease:
             soonest = min(soonest, due - now)
         return 0.0 if self._events else soonest
 
+    def _stop_late(self) -> float:
+        """End workers whose item has run for longer than it may; return when to look again."""
+        if self._timeout is None:
+            return _LIVENESS_SECONDS
+        soonest = self._timeout
+        for worker in list(self._workers):
+            left = worker.seconds_left(self._timeout)
+            if left > 0:
+                soonest = min(soonest, left)
+            elif worker.suspend_if_late(self._timeout):
+                self._bury(worker, timed_out=True)
+        return 0.0 if self._events else soonest
+
     def _hand_back(self, chunk: Chunk) -> None:
         self._events.append(Done(chunk.first, [], {}, chunk, 0, 0.0, 0.0, 0))
 
-    def _bury(self, worker: Worker) -> None:
-        """A worker is gone: say what of its chunks ran, and release the rest of it."""
+    def _bury(self, worker: Worker, *, timed_out: bool = False) -> None:
+        """A worker is gone, or is to go: say what of its chunks ran, and release the rest of it."""
         if warm.leaving():
             # This is a daemon thread, which the end of the program overtook; it has nothing to say any more.
             raise SystemExit
@@ -389,9 +421,13 @@ class Lease:
             if self._deaths_in_initializer == _DEATHS_IN_INITIALIZER:
                 text = f"ended {_DEATHS_IN_INITIALIZER} workers, the last with exit code {exitcode}"
                 self._events.append(self._bad_initializer(text))
+        if timed_out and front is not None and front[:2] == (None, None):
+            text = f"the function or an item could not be rebuilt in a worker within {LOADING_SECONDS:g} seconds"
+            self._events.append(Refused(flights[0].chunk, SerializationError(text)))
+            front = None
         # One death is one loss: of the chunk in front, begun or not. What waited behind it comes back as it was.
         if front is not None:
-            self._events.append(Lost(*front, exitcode))
+            self._events.append(Lost(*front, exitcode, timed_out))
         for flight in flights[1:]:
             self._hand_back(flight.chunk)
 

@@ -17,11 +17,11 @@ import weakref
 from collections import deque
 from contextlib import contextmanager
 from multiprocessing import connection
-from time import monotonic
+from time import monotonic, monotonic_ns, sleep
 from types import ModuleType
 
 from . import wire
-from .slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, TAKEN_BACK, create_inherited_slots, create_slots
+from .slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, STARTED, TAKEN_BACK, create_inherited_slots, create_slots
 from .worker import Setup, main
 
 TYPE_CHECKING = False
@@ -31,12 +31,16 @@ if TYPE_CHECKING:
 
     from .backend import Chunk
 
-__all__ = ["LEAVE_SECONDS", "Flight", "Worker", "all_workers", "main_hidden", "start_workers"]
+__all__ = ["LEAVE_SECONDS", "LOADING_SECONDS", "Flight", "Worker", "all_workers", "main_hidden", "start_workers"]
 
 # A worker told to leave does so within a millisecond; one that does not is stuck in its exit handlers.
 LEAVE_SECONDS = 1.0
 # What a killed process gets to be gone. Longer only where the system itself is stuck.
 _DIE_SECONDS = 5.0
+# A function may import much, which is not an item's running time; where items have deadlines it gets this long.
+LOADING_SECONDS = 60.0
+# What the system gets to suspend a process.
+_SUSPEND_SECONDS = 0.1
 # How often an ending process is asked whether it has ended, where its sentinel does not tell.
 _ASK_SECONDS = 0.02
 
@@ -132,6 +136,33 @@ class Worker:
         if cursor >= 0:
             return cursor - flight.chunk.first + 1, True
         return -1 - cursor - flight.chunk.first, False
+
+    def seconds_left(self, timeout: float) -> float:
+        """Return how long what runs may still run: an item `timeout` seconds, loading `LOADING_SECONDS`."""
+        started = self._slots[STARTED]
+        if not started:
+            return timeout
+        return (timeout if started > 0 else LOADING_SECONDS) - (monotonic_ns() - abs(started)) / 1e9
+
+    def suspend_if_late(self, timeout: float) -> bool:
+        """Suspend the worker if its item has run for `timeout` seconds and still runs then; say whether it did."""
+        before = bytes(self._slots)
+        if self.seconds_left(timeout) > 0:
+            return False
+        import psutil
+
+        try:
+            process = psutil.Process(self.process.pid)
+            process.suspend()
+            until = monotonic() + _SUSPEND_SECONDS
+            while process.status() != psutil.STATUS_STOPPED and monotonic() < until:
+                sleep(0)
+            if bytes(self._slots) == before:
+                return True
+            process.resume()  # it was done at the last moment, and is at another item
+        except psutil.NoSuchProcess:
+            pass  # its end is told by the socket
+        return False
 
     def leave(self) -> None:
         """Tell an idle worker to end, without waiting for it."""

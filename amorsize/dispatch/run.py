@@ -16,7 +16,7 @@ from collections import deque
 from heapq import heappop, heappush
 from time import perf_counter, sleep
 
-from ..errors import InitializerError, WorkerCrashError
+from ..errors import InitializerError, ItemTimeoutError, WorkerCrashError
 from ..lean import NamedTuple
 from ..measure import machine
 from ..plan.retry import backoff_seconds
@@ -420,7 +420,10 @@ class Run:
         if chunk is not None and (self._failed_at is None or chunk.first < self._failed_at):
             self._backlog.append(chunk)
 
-    def _crash(self, index: int, lost: Lost) -> WorkerCrashError:
+    def _crash(self, index: int, lost: Lost) -> WorkerCrashError | ItemTimeoutError:
+        if lost.timed_out:
+            limit: float = self._options.timeout  # type: ignore[assignment]  # or nothing would have been late
+            return ItemTimeoutError(index, limit, tries=self._tries.get(index, 0) + 1)
         return WorkerCrashError(
             index,
             lost.exitcode,

@@ -85,12 +85,12 @@ def dump_values(values: Sequence[object]) -> list[bytes]:
     return [_PARTS, _LENGTH.pack(len(parts)), b"".join(_LENGTH.pack(len(part)) for part in parts), *parts]
 
 
-def culprit(values: Sequence[object]) -> tuple[int, BaseException]:
+def culprit(values: Sequence[object], errors: type[BaseException] = Exception) -> tuple[int, BaseException]:
     """Return the position of the first value of a batch that cannot be pickled, and the error it gives."""
     for position, value in enumerate(values):
         try:
             dump(value)
-        except Exception as error:  # user code: anything
+        except errors as error:  # user code: anything
             return position, error
     raise AssertionError("every value of the batch can be pickled now")
 
@@ -187,4 +187,3 @@ def _pickler_class() -> type[pickle.Pickler]:
 
         _classes.append(ByValuePickler)
     return _classes[0]
-

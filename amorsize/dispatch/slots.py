@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 
-__all__ = ["CALL_CANCELLED", "CHUNK_SERIAL", "CURSOR", "SLOTS_BYTES", "TAKEN_BACK"]
+__all__ = ["CALL_CANCELLED", "CHUNK_SERIAL", "CURSOR", "SLOTS_BYTES", "STARTED", "TAKEN_BACK"]
 __all__ += ["create_inherited_slots", "create_slots", "open_slots"]
 
 # Written by the worker: position of the running item, or -1 - end when none runs and all before `end` are finished.
@@ -23,6 +23,9 @@ CHUNK_SERIAL = 1
 CALL_CANCELLED = 2
 # Written by the caller: chunks up to this one that the worker has not begun are not to be begun.
 TAKEN_BACK = 3
+# Written by the worker in a call with deadlines, nanoseconds of `time.monotonic`: when the running item began, negated
+# when a chunk's function and items began to be rebuilt; 0 while neither goes on.
+STARTED = 4
 SLOTS_BYTES = 64
 
 

@@ -40,6 +40,7 @@ class ChunkHead(NamedTuple):
         count: number of items.
         slice_seconds: after this long the worker hands back the items it has not started; 0 never.
         stop_at_error: whether an error ends the chunk.
+        timed: whether the caller watches each item's running time; then each result leaves before the next item begins.
         function: digest of the function, 16 bytes.
     """
 
@@ -48,6 +49,7 @@ class ChunkHead(NamedTuple):
     count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs here
     slice_seconds: float
     stop_at_error: bool
+    timed: bool
     function: bytes
 
 
@@ -75,7 +77,7 @@ class ResultsHead(NamedTuple):
     errors: int
 
 
-CHUNK_HEAD = Struct("<qqQd?16s")
+CHUNK_HEAD = Struct("<qqQd??16s")
 RESULTS_HEAD = Struct("<qQQ?ddQQ")
 # Seconds from the order to start a worker until it was ready.
 READY_BODY = Struct("<d")

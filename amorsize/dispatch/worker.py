@@ -15,7 +15,7 @@ import pickle
 import select
 import signal
 import sys
-from time import monotonic, perf_counter, process_time
+from time import monotonic, monotonic_ns, perf_counter, process_time
 
 from .. import context
 from ..errors import SerializationError
@@ -27,7 +27,7 @@ from .blame import blame
 from .initialize import load_function
 from .remote import pack_error
 from .serialize import Unpicklable, culprit, dump_values, is_scalars, load_values
-from .slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, TAKEN_BACK, open_slots
+from .slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, STARTED, TAKEN_BACK, open_slots
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -211,6 +211,8 @@ class _Worker:
         if slots[TAKEN_BACK] >= self._serial or slots[CALL_CANCELLED] == chunk.call:
             self._send(_Report(chunk), [], last=True)
             return
+        if chunk.timed:
+            slots[STARTED] = -monotonic_ns()
         try:
             function = self._function(chunk.function)
         except BaseException as error:  # importing the user's module runs the user's code
@@ -233,16 +235,18 @@ class _Worker:
 
     @runs_items("self")
     def _run_items(self, chunk: wire.ChunkHead, function: Callable[[Any], Any], items: Any) -> None:
-        slots = self._slots
+        slots, timed = self._slots, chunk.timed
         report = _Report(chunk)
         results: list[Any] = []
         append = results.append
         index = chunk.first
         now = report.begin()
         stop_at = now + chunk.slice_seconds if chunk.slice_seconds else float("inf")
-        look_at = min(now + FLUSH_SECONDS, stop_at)
+        look_at = 0.0 if timed else min(now + FLUSH_SECONDS, stop_at)
         for index, item in enumerate(items, chunk.first):
             slots[CURSOR] = index
+            if timed:
+                slots[STARTED] = monotonic_ns()
             try:
                 append(function(item))
             except BaseException as error:  # the caller decides what SystemExit and the like mean
@@ -258,7 +262,8 @@ class _Worker:
                     slots[CURSOR] = -2 - index  # not the item's fault if the results are the end of us
                     self._send(report, results, last=False)
                     results.clear()
-                    look_at = min(report.begin() + FLUSH_SECONDS, stop_at)
+                    now = report.begin()
+                    look_at = 0.0 if timed else min(now + FLUSH_SECONDS, stop_at)
         slots[CURSOR] = -2 - index
         self._send(report, results, last=True)
 
@@ -266,9 +271,10 @@ class _Worker:
         seconds, cpu_seconds = report.elapsed() if results else (0.0, 0.0)
         try:
             payload = dump_values(results)
-        except Exception:  # user code: anything; the culprit is looked for one by one
+        except BaseException:  # user code: anything, SystemExit too; the culprit is looked for one by one
             payload = self._dump_around_culprits(report, results)
         errors = pickle.dumps(report.errors) if report.errors else b""
+        self._slots[STARTED] = 0  # the caller may take its time to read
         chunk, count = report.chunk, len(results)
         head = wire.RESULTS_HEAD.pack(
             chunk.first + report.sent,
@@ -289,11 +295,12 @@ class _Worker:
         while True:
             try:
                 return dump_values(results)
-            except Exception:  # user code: anything
-                position, error = culprit(results)
+            except BaseException:  # user code: anything
+                position, error = culprit(results, BaseException)
                 offset = report.sent + position
-                where = blame(results[position])
-                text = f"the result of item {report.chunk.first + offset} cannot be pickled: {error}{where}"
+                # Looking for the part at fault would meet such as SystemExit again.
+                said = f"{error}{blame(results[position])}" if isinstance(error, Exception) else repr(error)
+                text = f"the result of item {report.chunk.first + offset} cannot be pickled: {said}"
                 refusal = SerializationError(text)
                 refusal.__cause__ = error
                 report.errors.append((offset, pack_error(refusal)))
