@@ -15,8 +15,8 @@ from .errors import SerializationError
 from .measure import machine
 from .measure.sampling import Running
 from .plan.profile import Limits, WorkProfile
-from .rng import numbered, runs_items
-from .serial import Attempt, Serial, apply_star, plain
+from .rng import numbered
+from .serial import Attempt, Serial, apply_star, attempts, plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -138,18 +138,7 @@ class Call:
             seeded = self._seeded_here
             yield plain(seeded or self._function, self._source, star=self._star and seeded is None)
         else:
-            yield self._attempts(attempt)
-
-    @runs_items("source")
-    def _attempts(self, attempt: Attempt) -> Iterator[Any]:
-        source = self._source
-        try:
-            for item in source.iterator:
-                value = attempt(item, source.index)
-                source.index += 1
-                yield value
-        except StopIteration:
-            return  # raised by the function; the builtin's iteration ends there too
+            yield attempts(attempt, self._source)
 
     def _initialize_here(self) -> None:
         if self._options.initializer is not None:

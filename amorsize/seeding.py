@@ -44,7 +44,9 @@ _DYNAMIC = frozenset(
         "methodcaller", "vars",
     }
 )  # fmt: skip
+# These import a module or assign a global: what names stand for can then not be foreseen.
 _REBINDING = frozenset(opmap[name] for name in ("IMPORT_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"))
+_CALLING = frozenset(number for name, number in opmap.items() if name.startswith("CALL"))
 _UNKNOWN = object()
 
 
@@ -56,17 +58,22 @@ class Seeded(NamedTuple):
         seed: the call's.
         draws: whether the function may draw from global state, whatever its items are.
         numpy: whether NumPy must be loaded before an item runs: it is loaded here, or the function loads it itself.
+        asks: whether the function calls anything or looks up an attribute: if not, it applies operators to its items
+            at most, and items of whatever class are taken not to draw.
     """
 
     function: Callable[[Any], Any]
     seed: int
     draws: bool
     numpy: bool
+    asks: bool = True
 
     @classmethod
     def of(cls, function: Callable[[Any], Any], seed: int) -> Seeded:
         """Look at `function`; the result can be pickled where the function can."""
-        return cls(function, seed, may_draw(function), "numpy" in sys.modules or _mentions_numpy(function))
+        reach = _Reach()
+        draws = reach.may_draw(function)
+        return cls(function, seed, draws, "numpy" in sys.modules or _mentions_numpy(function), draws or reach.asks)
 
     def begin(
         self, running: Callable[[], int], *, keep: bool, plain: bool = False
@@ -79,7 +86,7 @@ class Seeded(NamedTuple):
             plain: whether all the items are known to be plain data.
         """
         streams = Streams(self.seed, running)
-        if plain and not self.draws:
+        if not self.draws and (plain or not self.asks):
             return streams, self.function
         if self.numpy:
             import numpy.random  # noqa: F401
@@ -155,8 +162,7 @@ def may_draw(function: object) -> bool:
     `numpy.random`, `item_rng`, and functions for which the same is true. Its items are taken to be plain data: an
     object of a class of the user's may do anything when it is added or asked for its length.
     """
-    reach = _Reach()
-    return not reach.harmless(function) or (reach.numpy and "random" in reach.mentioned)
+    return _Reach().may_draw(function)
 
 
 def _mentions_numpy(function: Any) -> bool:
@@ -174,13 +180,19 @@ class _Reach:
     Attributes:
         numpy: whether NumPy is among it.
         mentioned: the names in the code of all functions met.
+        asks: whether that code calls anything or looks up an attribute.
     """
 
     def __init__(self) -> None:
-        self.numpy = False
+        self.numpy = self.asks = False
         self.mentioned: set[str] = set()
         self._met: set[int] = set()
         self._left = _MAX_PARTS
+
+    def may_draw(self, function: object) -> bool:
+        if type(function) is not FunctionType:
+            self.asks = True
+        return not self.harmless(function) or (self.numpy and "random" in self.mentioned)
 
     def harmless(self, value: Any) -> bool:
         kind = type(value)
@@ -215,20 +227,21 @@ class _Reach:
         code, space = function.__code__, function.__globals__
         names = outer_names(code)
         # A module's or a function's own insides, as `__globals__` or `__class__`, lead anywhere.
-        if names.rebound_cells or _loads_or_rebinds(code) or any(name.startswith("__") for name in names.mentioned):
+        if names.rebound_cells or _has(_REBINDING, code) or any(name.startswith("__") for name in names.mentioned):
             return False
         self.mentioned |= names.mentioned
+        self.asks = self.asks or not names.mentioned <= names.read or _has(_CALLING, code)
         builtin = vars(sys.modules["builtins"])
         read = [space[name] if name in space else builtin.get(name) for name in names.read]
         return self._all([*read, *_contents(function), function.__defaults__, function.__kwdefaults__])
 
 
-def _loads_or_rebinds(code: CodeType) -> bool:
-    """Say whether code imports a module or assigns a global: what its names stand for can then not be foreseen."""
+def _has(operations: frozenset[int], code: CodeType) -> bool:
+    """Say whether any of these instructions is in code or in what it defines."""
     # Arguments stand at odd places. Other instructions' caches are zeros here.
-    if not _REBINDING.isdisjoint(code.co_code[::2]):
+    if not operations.isdisjoint(code.co_code[::2]):
         return True
-    return any(_loads_or_rebinds(constant) for constant in code.co_consts if type(constant) is CodeType)
+    return any(_has(operations, constant) for constant in code.co_consts if type(constant) is CodeType)
 
 
 def _contents(function: FunctionType) -> list[Any]:

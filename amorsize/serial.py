@@ -24,7 +24,7 @@ from .rng import runs_items
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from threading import Thread
     from typing import Any
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .rng import Streams
     from .source import Source
 
-__all__ = ["Attempt", "Serial", "apply_star", "plain"]
+__all__ = ["Attempt", "Serial", "apply_star", "attempts", "plain"]
 
 # Timing an item costs about 0.8 us. Items longer than this are timed one by one: at most 4% dearer.
 _LONG_ITEM_SECONDS = 20e-6
@@ -92,23 +92,66 @@ class Attempt(NamedTuple):
     streams: Streams | None = None
 
     def __call__(self, item: Any, index: int) -> Any:
-        tries = 0
-        while True:
-            tries += 1
+        """Run one item."""
+        try:
+            return self.function(item)
+        except StopIteration:
+            raise
+        except Exception as error:  # noqa: BLE001 - the user's function
+            return self.rescue(error, item, index)
+
+    def rescue(self, error: Exception, item: Any, index: int) -> Any:
+        """Return what becomes of an item whose first try raised `error`, or raise its last error."""
+        for tries in range(1, self.retries + 1):
+            sleep(backoff_seconds(tries))
+            if self.streams is not None:
+                self.streams.restart()
             try:
                 return self.function(item)
             except StopIteration:
                 raise
-            except Exception as error:  # the user's function
-                if tries <= self.retries:
-                    sleep(backoff_seconds(tries))
-                    if self.streams is not None:
-                        self.streams.restart()
-                    continue
-                self.failed(index, error, tries)
-                if not self.returns:
-                    raise
-                return error
+            except Exception as again:  # noqa: BLE001 - the user's function
+                error = again
+        self.failed(index, error, self.retries + 1)
+        if not self.returns:
+            raise error
+        return error
+
+
+@runs_items("source")
+def attempts(
+    attempt: Attempt, source: Source, flag: Sequence[bool] = (), at_end: Callable[[bool], None] | None = None
+) -> Iterator[Any]:
+    """Yield results where errors do not simply end the call.
+
+    Args:
+        attempt: what becomes of an item.
+        source: the input; it keeps its own count from now on.
+        flag: ends it after the present item when it is no longer empty.
+        at_end: told at the end whether nothing is left to do.
+    """
+    source.keep_count()
+    function = attempt.function
+    ended = True
+    try:
+        for item in source.iterator:
+            try:
+                value = function(item)
+            except StopIteration:
+                return  # raised by the function; the builtin's iteration ends there too
+            except Exception as error:  # noqa: BLE001 - the user's function
+                source.recount()
+                value = attempt.rescue(error, item, source.index - 1)
+            yield value
+            if flag:
+                ended = False
+                return
+    except StopIteration:
+        return  # raised by a later try
+    finally:
+        source.recount()
+        if at_end is not None:
+            at_end(ended)
 
 
 class Serial:
@@ -194,7 +237,10 @@ class Serial:
             with _Watch() as watch:
                 while not self._looks_long:
                     watch.begin()
-                    yield self._watched_stretch(watch.flag)
+                    if self._attempt is None:
+                        yield self._watched_stretch(watch.flag)
+                    else:
+                        yield self._watched_attempts(self._attempt, watch.flag)
                     if self._stop():
                         return
 
@@ -298,21 +344,11 @@ class Serial:
             if good > before:
                 self._add(good - before, last - began)
 
+    @runs_items("source")
     def _watched_stretch(self, flag: list[bool]) -> Iterator[Any]:
         """Run items until the flag is up."""
-        source = self._source
-        if self._attempt is not None:
-            loop = self._attempt_until(flag)
-        elif source.tells_index:
-            loop = self._uncounted_until(flag)
-        else:
-            loop = self._counted_until(flag)
-        return loop
-
-    @runs_items("source")
-    def _uncounted_until(self, flag: list[bool]) -> Iterator[Any]:
-        # The input itself tells how far it was read: nothing to count in the loop.
         function, source = self._function, self._source
+        source.keep_count()
         before, began = source.index, perf_counter()
         ended = True
         try:
@@ -328,43 +364,16 @@ class Serial:
             source.recount()
             self._add_stretch(source.index - before, perf_counter() - began)
 
-    @runs_items("source")
-    def _counted_until(self, flag: list[bool]) -> Iterator[Any]:
-        function, source = self._function, self._source
-        before = index = source.index
-        began = perf_counter()
-        ended = True
-        try:
-            for index, item in enumerate(source.iterator, before + 1):  # noqa: B007 - read in `finally`
-                yield function(item)
-                if flag:
-                    ended = False
-                    return
-        except StopIteration:
-            return
-        finally:
-            self.ended = ended
-            source.index = index
-            self._add_stretch(index - before, perf_counter() - began)
-
-    @runs_items("source")
-    def _attempt_until(self, flag: list[bool]) -> Iterator[Any]:
-        source, attempt = self._source, self._attempt
+    def _watched_attempts(self, attempt: Attempt, flag: list[bool]) -> Iterator[Any]:
+        """Run items until the flag is up, where errors do not simply end the call."""
+        source = self._source
         before, began = source.index, perf_counter()
-        ended = True
-        try:
-            for item in source.iterator:
-                value = attempt(item, source.index)  # type: ignore[misc]
-                source.index += 1
-                yield value
-                if flag:
-                    ended = False
-                    return
-        except StopIteration:
-            return
-        finally:
+
+        def at_end(ended: bool) -> None:
             self.ended = ended
             self._add_stretch(source.index - before, perf_counter() - began)
+
+        return attempts(attempt, source, flag, at_end)
 
 
 class _Watch:

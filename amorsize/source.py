@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import islice
+import sys
+from itertools import compress, islice, repeat
 from operator import length_hint
 
 TYPE_CHECKING = False
@@ -24,7 +25,7 @@ class Source:
 
     Attributes:
         iterator: yields items; several iterables give tuples.
-        index: position of the next item. Who reads from `iterator` directly must count here.
+        index: position of the next item. Who reads from `iterator` directly counts here, or has `keep_count` do it.
         error: what the input raised when it was last read by `take`; the items before it were returned.
         single: whether an item is one argument.
     """
@@ -44,21 +45,28 @@ class Source:
         else:
             self.iterator = zip(*self._iterators, strict=False)
         self.index = 0
+        self._ticks: repeat[bool] | None = None
+        self._first_ticked = 0
         self.streams: Streams | None = None
         self.error: Exception | None = None
         self._total: int | None = None
         self._total_known = False
 
-    @property
-    def tells_index(self) -> bool:
-        """Whether `recount` finds `index` without anybody having counted."""
-        return self._sequence is not None
+    def keep_count(self) -> None:
+        """See to it that `recount` finds `index` from now on, without those counting who read from `iterator`."""
+        if self._sequence is None and self._ticks is None:
+            # One tick is drawn for each item, in C, and only after the item.
+            self._ticks = repeat(True, sys.maxsize)
+            self._first_ticked = self.index
+            self.iterator = compress(self.iterator, self._ticks)
 
     def recount(self) -> None:
-        """Set `index` to where the iterator is, if `tells_index`."""
+        """Set `index` to where the iterator is, as far as that is known; after `keep_count` it is."""
         if self._sequence is not None:
             # The length is that of now: the function may have made a list longer, or shorter.
             self.index = max(self.index, len(self._sequence) - length_hint(self.iterator))
+        elif self._ticks is not None:
+            self.index = self._first_ticked + sys.maxsize - length_hint(self._ticks)
 
     def take(self, count: int) -> Sequence[Any]:
         """Read up to `count` items. Fewer come back at the end, or before an error, which `error` then holds.
@@ -81,14 +89,15 @@ class Source:
     def end(self) -> None:
         """Have no more items, whatever the input has."""
         self.iterator = iter(())
-        self._sequence = None
+        self._sequence = self._ticks = None
         self._total, self._total_known = self.index, True
 
     def remaining(self) -> int | None:
         """Return how many items are left as far as the input tells; None if it does not."""
         try:
             if self._sequence is not None:
-                return length_hint(self.iterator)  # also where items are read without being counted
+                return length_hint(self.iterator)
+            self.recount()
             total = self._length()
             if total is not None:
                 return max(0, total - self.index)

@@ -117,7 +117,7 @@ def test_a_seeded_function_can_be_sent():
     """What is known of a function crosses with it."""
     seeded = Seeded.of(functools.partial(math.pow, 2), 7)
 
-    assert pickle.loads(pickle.dumps(seeded))[1:] == seeded[1:] == (7, False, "numpy" in sys.modules)
+    assert pickle.loads(pickle.dumps(seeded))[1:] == seeded[1:] == (7, False, "numpy" in sys.modules, True)
 
 
 def test_a_function_that_draws_nothing_is_left_alone():
@@ -255,3 +255,41 @@ def test_a_variable_not_assigned_yet_may_become_anything():
 
     assert unfinished
     assert not may_draw(inner)
+
+
+class Drawing:
+    """An item that draws when it is asked or called."""
+
+    def __call__(self):
+        return random.random()
+
+    def draw(self):
+        return random.random()
+
+
+@pytest.mark.parametrize(
+    ("function", "asks"),
+    [
+        (lambda item: item, False),
+        (lambda item: item * item + (item >> 1) % 7, False),
+        (lambda item: item.draw(), True),
+        (lambda item: item(), True),
+        (lambda item: abs(item), True),  # noqa: PLW0108 - a call is what this is about
+        (lambda item: [part for part in item], sys.version_info < (3, 12)),  # noqa: C416 - a call of its own, before
+        (functools.partial(math.pow, 2), True),
+        (abs, True),
+    ],
+)
+def test_who_asks_an_item(function, asks):
+    """A function that applies operators alone leaves its items no occasion to draw."""
+    assert Seeded.of(function, 7).asks is asks
+
+
+@pytest.mark.parametrize("function", [lambda item: item.draw(), lambda item: item()])
+def test_items_that_draw(function):
+    """They draw the same wherever they run."""
+    items = [Drawing(), Drawing(), Drawing()]
+    here = list(amorsize.map(function, items, seed=7, backend="serial"))
+
+    assert len(set(here)) == 3
+    assert list(amorsize.map(function, items, seed=7, backend="processes", n_jobs=2)) == here

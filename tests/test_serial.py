@@ -222,7 +222,7 @@ class TestPhases:
         """A few short items are timed, some hundred microseconds' worth go in small blocks, the rest is watched."""
         serial = begin(timed(clock), range(1000))
 
-        assert self.names(serial) == [("_long_items", 4), ("_unwatched", 304), ("_uncounted_until", 692)]
+        assert self.names(serial) == [("_long_items", 4), ("_unwatched", 304), ("_watched_stretch", 692)]
         assert serial.running.n == 1000
         assert serial.seconds_per_item == pytest.approx(SHORT)
         assert len(watches) == 1
@@ -253,7 +253,7 @@ class TestPhases:
 
         serial = begin(function, range(720))
 
-        assert self.names(serial)[2:] == [("_uncounted_until", 701 - 308), ("_long_items", 19)]
+        assert self.names(serial)[2:] == [("_watched_stretch", 701 - 308), ("_long_items", 19)]
 
     def test_a_flag_without_a_slow_item_begins_another_stretch(self, clock, watches):
         """Stretches of short items follow one another under one watch."""

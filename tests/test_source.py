@@ -242,42 +242,71 @@ class TestRemaining:
         assert asked == [1]
 
 
-class TestRecount:
-    """Plain sequences tell by themselves how far they were read."""
-
-    @pytest.mark.parametrize("items", [[1, 2, 3], (1, 2, 3), range(3)], ids=lambda items: type(items).__name__)
-    def test_plain_sequences_tell(self, items):
-        """The index is right half-way and at the end."""
-        source = Source((items,))
-        assert source.tells_index
-
-        next(source.iterator)
-        source.recount()
-        assert source.index == 1
-
-        list(source.iterator)
-        source.recount()
-        assert source.index == 3
+class TestCount:
+    """Nobody needs to count who reads a source that keeps its own count."""
 
     @pytest.mark.parametrize(
         "iterables",
         [
-            (iter([1]),),
-            ({1: 2},),
-            ("ab",),
-            ([1], [2]),
-            (range(10**30),),
-            (type("Listlike", (list,), {})([1]),),
+            ([1, 2, 3],),
+            ((1, 2, 3),),
+            (range(3),),
+            (iter([1, 2, 3]),),
+            ((i for i in range(3)),),
+            ({1: 2, 3: 4, 5: 6},),
+            ("abc",),
+            ([1, 2, 3], [2, 3, 4, 5]),
+            (type("Listlike", (list,), {})([1, 2, 3]),),
         ],
-        ids=["iterator", "dict", "str", "several", "huge range", "subclass"],
+        ids=["list", "tuple", "range", "iterator", "generator", "dict", "str", "several", "subclass"],
     )
-    def test_others_must_be_counted(self, iterables):
-        """Iterators, several inputs and classes of the user's do not tell."""
+    def test_every_kind_of_input(self, iterables):
+        """The index is right half-way, after items that were counted, and at the end."""
         source = Source(iterables)
+        next(source.iterator)
+        source.index += 1
+        source.keep_count()
 
-        assert not source.tells_index
+        next(source.iterator)
+        source.recount()
+        assert source.index == 2
+        source.keep_count()  # once more changes nothing
+
+        assert len(source.take(1)) == 1
+        assert source.index == 3
+        assert list(source.iterator) == []
+        source.recount()
+        assert source.index == 3
+
+    def test_plain_sequences_need_no_keeping(self):
+        """Lists, tuples and ranges tell by themselves."""
+        source = Source(([1, 2, 3],))
+        iterator = source.iterator
+        source.keep_count()
+
+        next(iterator)
+        source.recount()
+
+        assert source.iterator is iterator
+        assert source.index == 1
+
+    def test_a_count_that_is_not_kept(self):
+        """What is not known is left as it is."""
+        source = Source((iter([1]),))
+        next(source.iterator)
         source.recount()
         assert source.index == 0
+
+    def test_an_error_of_the_input(self):
+        """The item that did not come is not counted."""
+        source = Source(((1 // item for item in (1, 0)),))
+        source.keep_count()
+
+        with pytest.raises(ZeroDivisionError):
+            list(source.iterator)
+
+        source.recount()
+        assert source.index == 1
 
     def test_a_list_that_grows(self):
         """Items appended while a list is read are no step back."""
