@@ -134,7 +134,8 @@ def map(
             ordered: False yields results as they are done.
             on_error: "raise" ends the iterator with the first exception; "return" puts it in its item's place.
             retries: how often an item that failed, or was lost with its worker, runs again.
-            timeout: seconds that one item may run.
+            timeout: seconds that one item may run before it fails with `ItemTimeoutError` and its worker is replaced. Such
+                work runs on processes from its first item; backends that cannot stop an item refuse it.
             seed: makes random numbers repeat, whatever the backend.
             initializer: called in each worker before its first item, with `initargs`.
             initargs: arguments of `initializer`, a tuple.
@@ -151,7 +152,9 @@ def map(
         SerializationError: while iterating, what must go to a worker cannot be pickled.
         InitializerError: while iterating, the initializer failed in a worker.
         WorkerCrashError: while iterating, a worker died, and `retries` did not make up for it.
-        Exception: while iterating, whatever `func` or an input raises, unchanged, in the place of its result.
+        ItemTimeoutError: while iterating, an item ran for longer than `timeout`, as often as it was tried.
+        Exception: while iterating, whatever `func` or an input raises, in the place of its result. What `func` raised
+            has a note with the item's index, which is also its attribute `amorsize_index`.
 
     Not for functions that are called for their side effects in this process, nor for single calls that are long:
     one item is never split.

@@ -14,6 +14,7 @@ __all__ = [
     "UnseededError",
     "UnsupportedError",
     "WorkerCrashError",
+    "add_index",
 ]
 
 
@@ -101,6 +102,21 @@ class ItemTimeoutError(AmorsizeError, TimeoutError):
     def __str__(self) -> str:
         text = f"item {self.index} ran longer than timeout={self.seconds:g} seconds"
         return text + (f"; it was tried {self.tries} times" if self.tries > 1 else "")
+
+
+def add_index(error: BaseException, index: int) -> BaseException:
+    """Write on an item's error which item it is: the attribute `amorsize_index` and, on those not ours, a note."""
+    try:
+        if not isinstance(error, AmorsizeError) and getattr(error, "amorsize_index", None) != index:
+            note = f"amorsize: raised by item {index}"
+            if hasattr(error, "add_note"):
+                error.add_note(note)
+            else:  # CPython 3.10
+                error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
+        error.amorsize_index = index  # type: ignore[attr-defined]
+    except Exception:  # noqa: BLE001 - a class may forbid attributes; the index is a courtesy
+        return error
+    return error
 
 
 def _how(exitcode: int | None) -> str:

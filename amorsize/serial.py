@@ -16,6 +16,7 @@ from itertools import islice
 from time import perf_counter, sleep
 
 from .dispatch.preload import preload
+from .errors import add_index
 from .lean import NamedTuple
 from .log import debug
 from .measure.sampling import Running
@@ -62,16 +63,32 @@ def apply_star(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
 
 @runs_items("source")
 def plain(function: Callable[..., Any], source: Source, *, star: bool) -> Iterator[Any]:
-    """Yield results as the builtin would."""
-    try:
-        if star:
-            for arguments in source.iterator:
+    """Yield results as the builtin would. Where errors are caught as here, each item's `try` costs nothing."""
+    source.keep_count()
+    if star:
+        for arguments in source.iterator:
+            try:
                 yield function(*arguments)
-        else:
-            for item in source.iterator:
+            except StopIteration:
+                return  # raised by the function; the builtin's iteration ends there too
+            except Exception as error:
+                _locate(error, source)
+                raise
+    else:
+        for item in source.iterator:
+            try:
                 yield function(item)
-    except StopIteration:
-        return  # raised by the function; the builtin's iteration ends there too
+            except StopIteration:
+                return
+            except Exception as error:
+                _locate(error, source)
+                raise
+
+
+def _locate(error: Exception, source: Source) -> None:
+    """Write on an error of the newest item which one that is."""
+    source.recount()
+    add_index(error, source.index - 1)
 
 
 class Attempt(NamedTuple):
@@ -113,6 +130,7 @@ class Attempt(NamedTuple):
             except Exception as again:  # noqa: BLE001 - the user's function
                 error = again
         self.failed(index, error, self.retries + 1)
+        add_index(error, index)
         if not self.returns:
             raise error
         return error
@@ -217,6 +235,9 @@ class Serial:
                     seconds = perf_counter() - began
             except StopIteration:
                 return
+            except Exception as error:
+                _locate(error, source)
+                raise
             self._add(1, seconds)
             self.recent.append((item, value))
             self.ended = False
@@ -282,7 +303,13 @@ class Serial:
             for item in source.iterator:
                 began = perf_counter()
                 source.index += 1
-                value = function(item) if attempt is None else attempt(item, source.index - 1)
+                try:
+                    value = function(item) if attempt is None else attempt(item, source.index - 1)
+                except StopIteration:
+                    return  # the builtin's iteration ends there too
+                except Exception as error:
+                    _locate(error, source)
+                    raise
                 seconds = perf_counter() - began
                 self._add(1, seconds)
                 recent.append((item, value))
@@ -306,8 +333,6 @@ class Serial:
                         ended = False
                         return
                     look_at = self.seconds * 1.25
-        except StopIteration:
-            return  # raised by the function; the builtin's iteration ends there too
         finally:
             self.ended = ended
 
@@ -321,8 +346,14 @@ class Serial:
         try:
             while now - began < self._unwatched_seconds:
                 for item in islice(source.iterator, _UNWATCHED_ITEMS):
-                    value = function(item) if attempt is None else attempt(item, source.index)
                     source.index += 1
+                    try:
+                        value = function(item) if attempt is None else attempt(item, source.index - 1)
+                    except StopIteration:
+                        return
+                    except Exception as error:
+                        _locate(error, source)
+                        raise
                     yield value
                 now = perf_counter()
                 done = source.index - good
@@ -336,8 +367,6 @@ class Serial:
                 if self._looks_long:
                     break
             ended = False
-        except StopIteration:
-            return
         finally:
             self.ended = ended
             self._unwatched_seconds -= now - began
@@ -353,12 +382,16 @@ class Serial:
         ended = True
         try:
             for item in source.iterator:
-                yield function(item)
+                try:
+                    yield function(item)
+                except StopIteration:
+                    return
+                except Exception as error:
+                    _locate(error, source)
+                    raise
                 if flag:
                     ended = False
                     return
-        except StopIteration:
-            return
         finally:
             self.ended = ended
             source.recount()

@@ -103,11 +103,10 @@ def disturbed(n_items: int) -> Iterator[str]:
         kinds = Counter(type(failed.error).__name__ for failed in stream.failures)
         right = {failed.index for failed in stream.failures} == set(work.bad)
         tries = sorted({failed.tries for failed in stream.failures})
-        yield f"{name:<20}{seconds[name]:7.2f} s, {len(results):,} results, {wrong} of good items wrong" + (
-            f"; {len(stream.failures)} failures, {'the' if right else 'NOT THE'} bad items, tries {tries}: {dict(kinds)}"
-            if work.bad
-            else ""
-        )
+        yield f"{name:<20}{seconds[name]:7.2f} s, {len(results):,} results, {wrong} of good items wrong"
+        if work.bad:
+            which = "the bad items" if right else "NOT THE BAD ITEMS"
+            yield f"{'':<20}{len(stream.failures)} failures, {which}, tried {tries} times: {dict(kinds)}"
     base = min(seconds["undisturbed"], seconds["undisturbed again"])
     deadlines = 2 * TIMEOUT_SECONDS * sum(fault == "hang" for fault in bad.values())
     limit = MOST_TIMES * base + deadlines

@@ -211,6 +211,42 @@ class TestErrors:
         assert isinstance(results[7], KeyError)
         assert results[:7] + results[8:] == [0, 1, 2, 3, 4, 5, 6, 8, 9]
 
+    @pytest.mark.parametrize(
+        "items",
+        [list(range(10)), range(10), iter, [(number,) for number in range(10)]],
+        ids=["list", "range", "iterator", "tuples"],
+    )
+    @pytest.mark.parametrize("on_error", ["raise", "return"])
+    def test_an_error_says_which_item_it_is_of(self, anywhere, items, on_error):
+        """Raised or returned, it has a note and `amorsize_index`, also where results come as they are done."""
+        star = isinstance(items, list) and isinstance(items[0], tuple)
+        given = iter(list(range(10))) if items is iter else items
+        mapper = amorsize.starmap if star else amorsize.map
+        options = {**anywhere, "on_error": on_error, "ordered": False}
+
+        results, error = drain(mapper(workers.fail_at_seven, given, **options))
+        if error is None:
+            (error,) = (result for result in results if isinstance(result, Exception))
+
+        assert error.__notes__ == ["amorsize: raised by item 7"]
+        assert error.amorsize_index == 7
+
+    @pytest.mark.parametrize("many", [400, 100_000])
+    def test_a_late_error_says_so_too(self, many):
+        """The index is right after items that nobody counted, whatever the input."""
+        for given in (range(many + 1), (number for number in range(many + 1))):
+            _, error = drain(amorsize.map(lambda number: 1 // (many - number), given))
+
+            assert error.amorsize_index == many
+
+    @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+    def test_wishes_to_leave_are_not_returned(self, anywhere, kind):
+        """What is no failure of an item ends the call, whatever is done about errors."""
+        stream = amorsize.map(workers.Raising(kind), range(5), on_error="return", retries=1, **anywhere)
+
+        with pytest.raises(kind):
+            list(stream)
+
     def test_not_callable_is_the_builtins_error_at_the_first_item(self, backend):
         """What cannot be called fails as it does for the builtin, when the first result is asked for."""
         with pytest.raises(TypeError, match="not callable"):

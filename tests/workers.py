@@ -153,3 +153,15 @@ class Cart:
     @amorsize.parallelize
     def halved(amount):
         return amount / 2
+
+
+class Raising:
+    """Callable that raises one kind of exception at item 3."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __call__(self, number):
+        if number == 3:
+            raise self.kind
+        return number

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import traceback
 
-from ..errors import SerializationError
+from ..errors import SerializationError, add_index
 from .backend import Failure
 from .serialize import Unpicklable, dump
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .backend import Chunk
 
-__all__ = ["RemoteError", "RemoteTraceback", "add_index", "failures_of", "pack_error", "unpack_error"]
+__all__ = ["RemoteError", "RemoteTraceback", "failures_of", "pack_error", "unpack_error"]
 
 
 class RemoteTraceback(Exception):
@@ -79,19 +79,6 @@ def unpack_error(packed: bytes | memoryview) -> BaseException:
             rebuilt = None
     error = rebuilt if isinstance(rebuilt, BaseException) else RemoteError(type_name, text)
     error.__cause__ = RemoteTraceback(trace)
-    return error
-
-
-def add_index(error: BaseException, index: int) -> BaseException:
-    """Note on the error which item it came from."""
-    note = f"amorsize: raised by item {index}"
-    try:
-        if hasattr(error, "add_note"):
-            error.add_note(note)
-        else:  # CPython 3.10
-            error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
-    except Exception:  # a class may forbid attributes; the note is a courtesy
-        return error
     return error
 
 

@@ -16,7 +16,7 @@ from collections import deque
 from heapq import heappop, heappush
 from time import perf_counter, sleep
 
-from ..errors import InitializerError, ItemTimeoutError, WorkerCrashError
+from ..errors import InitializerError, ItemTimeoutError, WorkerCrashError, add_index
 from ..lean import NamedTuple
 from ..measure import machine
 from ..plan.retry import backoff_seconds
@@ -439,7 +439,7 @@ class Run:
         if isinstance(error, StopIteration):  # no failure: the builtin's iteration ends there too
             self._fail_at(index, error)
             return
-        self.failures.append(Failed(index, error, tries))
+        self.failures.append(Failed(index, add_index(error, index), tries))
         if isinstance(error, Exception) and self._options.on_error == "return":
             self._put(index, _Piece([error], None, 0))
         else:
