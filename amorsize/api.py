@@ -134,8 +134,8 @@ def map(
             ordered: False yields results as they are done.
             on_error: "raise" ends the iterator with the first exception; "return" puts it in its item's place.
             retries: how often an item that failed, or was lost with its worker, runs again.
-            timeout: seconds that one item may run before it fails with `ItemTimeoutError` and its worker is replaced. Such
-                work runs on processes from its first item; backends that cannot stop an item refuse it.
+            timeout: seconds that one item may run before it fails with `ItemTimeoutError` and its worker is replaced.
+                Such work runs on processes from its first item; backends that cannot stop an item refuse it.
             seed: makes random numbers repeat, whatever the backend.
             initializer: called in each worker before its first item, with `initargs`.
             initargs: arguments of `initializer`, a tuple.
