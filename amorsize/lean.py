@@ -1,4 +1,4 @@
-"""What of `typing` is needed at run time, without its 10 ms: type checkers see the real names, programs these.
+"""What of `typing` and `hashlib` is needed, without their 14 ms: type checkers see the real names, programs these.
 
 `benchmarks/import_time.py` shows what `import amorsize` costs; every worker that starts pays it too.
 """
@@ -10,8 +10,18 @@ from types import GenericAlias
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hashlib import sha256
     from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload
 else:
+    # As the standard library's own `random` does: hashlib would load OpenSSL.
+    try:
+        from _sha2 import sha256
+    except ImportError:
+        try:
+            from _sha256 import sha256  # CPython before 3.12
+        except ImportError:
+            from hashlib import sha256
+
     try:
         from _collections import _tuplegetter as _field  # as collections.namedtuple does
     except ImportError:
@@ -78,4 +88,4 @@ else:
         return function
 
 
-__all__ = ["Any", "Generic", "NamedTuple", "ParamSpec", "Protocol", "TypeVar", "overload"]
+__all__ = ["Any", "Generic", "NamedTuple", "ParamSpec", "Protocol", "TypeVar", "overload", "sha256"]

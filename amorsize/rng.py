@@ -17,7 +17,7 @@ from itertools import compress, repeat
 from operator import length_hint
 
 from .errors import UnseededError
-from .lean import TypeVar, overload
+from .lean import TypeVar, overload, sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,8 +152,6 @@ def numbered(iterator: Iterator[Any], first: int = 0) -> tuple[Iterator[Any], Ca
 
 def digest(purpose: bytes, seed: int, index: int) -> bytes:
     """Return 32 bytes that stand for a seed and a position, and differ from one purpose to another."""
-    from hashlib import sha256
-
     return sha256(b"amorsize %b %d %d" % (purpose, seed, index)).digest()
 
 

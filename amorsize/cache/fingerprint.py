@@ -14,23 +14,13 @@ from types import MethodType
 from weakref import ref
 
 from amorsize.cache.describe import Walk
-from amorsize.lean import NamedTuple
+from amorsize.lean import NamedTuple, sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hashlib import sha256
     from typing import Any
 
     from amorsize.cache.describe import Facts
-else:
-    # As the standard library's own `random` does: hashlib would load OpenSSL, 3.5 ms of every program's start.
-    try:
-        from _sha2 import sha256
-    except ImportError:
-        try:
-            from _sha256 import sha256  # CPython before 3.12
-        except ImportError:
-            from hashlib import sha256
 
 __all__ = ["DIGITS", "fingerprint", "forget", "remembers"]
 

@@ -14,11 +14,11 @@ import os
 import pickle
 import selectors
 from collections import deque
-from hashlib import sha256
 from itertools import count
 from time import perf_counter
 
 from ..errors import AmorsizeError, InitializerError, SerializationError
+from ..lean import sha256
 from ..log import debug
 from ..measure import machine
 from . import warm, wire

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import select
 import signal
 import socket
 import sys
@@ -16,7 +17,6 @@ import threading
 import weakref
 from collections import deque
 from contextlib import contextmanager
-from multiprocessing import connection
 from time import monotonic, monotonic_ns, sleep
 from types import ModuleType
 
@@ -198,7 +198,7 @@ class Worker:
         while self.process.exitcode is None:
             left = max(0.0, until - monotonic())
             # Asked again now and then: what a grandchild has inherited keeps the sentinel from telling.
-            if connection.wait([self.process.sentinel], min(left, _ASK_SECONDS)):
+            if _ended(self.process.sentinel, min(left, _ASK_SECONDS)):
                 self.process.join()  # at once, even where somebody else was told the exit code
                 return True
             if not left:
@@ -210,6 +210,17 @@ class Worker:
         self.sock.close()
         self._slots.release()
         _all_workers.discard(self)
+
+
+def _ended(sentinel: int, seconds: float) -> bool:
+    """Wait so long for the end of the process that a sentinel stands for; say whether it tells of one."""
+    if sys.platform == "win32":
+        from multiprocessing import connection
+
+        return bool(connection.wait([sentinel], seconds))
+    poller = select.poll()  # what `connection.wait` does here; importing that takes 7 ms
+    poller.register(sentinel, select.POLLIN)
+    return bool(poller.poll(seconds * 1000))
 
 
 _all_workers: weakref.WeakSet[Worker] = weakref.WeakSet()

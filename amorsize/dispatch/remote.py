@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import traceback
 
 from ..errors import SerializationError, add_index
 from .backend import Failure
@@ -49,6 +48,8 @@ class RemoteError(Exception):
 
 def pack_error(error: BaseException) -> bytes:
     """Pickle an error with its traceback; never raises."""
+    import traceback  # takes 3 ms, which most workers never need
+
     kind = type(error)
     type_name = f"{kind.__module__}.{kind.__qualname__}"
     try:

@@ -10,12 +10,12 @@ import multiprocessing
 import queue
 import threading
 from functools import partial
-from hashlib import sha256
 from itertools import count
 from time import perf_counter, process_time
 
 from .. import context
 from ..errors import SerializationError
+from ..lean import sha256
 from ..log import debug
 from ..rng import runs_items
 from ..seeding import Seeded
