@@ -35,6 +35,8 @@ class Clock:
 class Elsewhere:
     """A backend that runs its chunks in this process, or refuses them."""
 
+    bytes_in = 0
+
     def __init__(self, function, world):
         self.function = function
         self.world = world

@@ -14,6 +14,7 @@ import amorsize
 from amorsize.dispatch import pool, warm
 from amorsize.dispatch.backend import Chunk, Done, Lost, Unsendable
 from amorsize.dispatch.process import all_workers
+from amorsize.measure import machine
 
 
 @pytest.fixture
@@ -274,3 +275,26 @@ class TestInitializer:
             list(amorsize.map(abs, range(4), initializer=pool_workers.Unrebuildable(), **one_method))
 
         assert isinstance(caught.value.__cause__, LookupError)
+
+
+class TestLearning:
+    """What real chunks and bytes cost is taken in."""
+
+    def test_a_chunks_cost(self, one_method):
+        """Many small chunks tell what one costs; few, or large ones, do not."""
+        before = machine.seconds_per_chunk()
+        list(amorsize.map(abs, range(20), chunksize=1, **one_method))
+        list(amorsize.map(abs, range(6400), chunksize=100, **one_method))
+        assert machine.seconds_per_chunk() == before
+
+        list(amorsize.map(abs, range(400), chunksize=1, **one_method))
+        assert machine.seconds_per_chunk() != before
+
+    def test_bandwidth(self, one_method):
+        """Large results tell how fast bytes come, unless the caller was away while they came."""
+        before = machine.machine_profile("spawn").bytes_per_second
+        list(amorsize.map(abs, range(400), **one_method))
+        assert machine.machine_profile("spawn").bytes_per_second == before
+
+        list(amorsize.map(bytes, [3_000_000] * 4, chunksize=1, **one_method))
+        assert machine.machine_profile("spawn").bytes_per_second != before

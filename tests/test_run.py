@@ -35,6 +35,8 @@ class Backend:
     A line is called with this backend and returns an event, or a list of them.
     """
 
+    bytes_in = 0
+
     def __init__(self, *script, room=4):
         self.script = list(script)
         self.chunks = []  # under way, oldest first

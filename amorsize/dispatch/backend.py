@@ -91,7 +91,13 @@ class Unsendable(SerializationError):
 
 
 class Backend(Protocol):
-    """Runs chunks for one call, and for one thread at a time."""
+    """Runs chunks for one call, and for one thread at a time.
+
+    Attributes:
+        bytes_in: bytes of the chunks that were submitted.
+    """
+
+    bytes_in: int
 
     def room(self, chunk_seconds: float | None) -> int:
         """Return how many chunks that are expected to run for `chunk_seconds` may be submitted now; None: unknown."""

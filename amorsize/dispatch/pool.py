@@ -119,6 +119,8 @@ class Lease:
         self._waiting: dict[Worker, tuple[int, float, bool]] = {}
         self._alive_until = perf_counter() + _LIVENESS_SECONDS
         self._deaths_in_initializer = 0
+        self.bytes_in = 0
+        self._entered = 0.0
         self._in_hand: Worker | None = None
         self._closed = False
         self._pid = os.getpid()
@@ -170,6 +172,7 @@ class Lease:
             self._timeout is not None,
             self._digest,
         )
+        self.bytes_in += sum(map(len, payload))
         self._queue.append((chunk, head, payload))
         self._assign()
 
@@ -210,7 +213,8 @@ class Lease:
 
     def wait(self, timeout: float | None = None) -> list[Done | Lost | Refused]:
         self._check_process()
-        deadline = None if timeout is None else perf_counter() + timeout
+        self._entered = perf_counter()
+        deadline = None if timeout is None else self._entered + timeout
         while not self._events:
             self._assign()
             self.flush()
@@ -347,6 +351,9 @@ class Lease:
             worker.note_memory(memory)
         if self._closed or flight.taken_back:
             return
+        if len(body) >= machine.LEAST_BYTES_OBSERVED and worker.inbox.body_began >= self._entered:
+            # It came while the caller waited for it, and not while the user's own work went on between two pieces.
+            machine.learn_bandwidth(len(body), perf_counter() - worker.inbox.body_began)
         values = load_values(body[at + n_errors :])
         if type(values) is not list:
             values = list(values)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from heapq import heappop, heappush
-from time import perf_counter, sleep
+from time import perf_counter, sleep, thread_time
 
 from ..errors import InitializerError, ItemTimeoutError, WorkerCrashError, add_index
 from ..lean import NamedTuple
@@ -50,6 +50,10 @@ _SLOWER_SHARE = 0.7
 _JOINED_BYTES = 1 << 14
 # Workers that die before they begin anything, so many in a row, will not do better.
 _FRUITLESS_DEATHS = 3
+# Fewer chunks say little of what one costs; larger ones say more of their items, or of their bytes.
+_CHUNKS_LEARNT_FROM = 32
+_SMALL_CHUNK_ITEMS = 8
+_SMALL_CHUNK_BYTES = 10_000
 
 
 class Failed(NamedTuple):
@@ -153,9 +157,13 @@ class Run:
         self._as_done: deque[_Piece] = deque()
         self._failed_at: int | None = None
         self._fruitless_deaths = 0
+        self._chunks = self._items_back = self._bytes_out = 0
+        self._busy_seconds = 0.0  # the caller's CPU time for this run, items in the caller included
+        self._here_seconds = 0.0
 
     def __iter__(self) -> Iterator[list[Any]]:
         backend = self._backend
+        entered = thread_time()
         try:
             while True:
                 self._began = perf_counter()
@@ -173,7 +181,9 @@ class Run:
                     self._bytes_waiting -= piece.bytes_out
                     self._next += len(piece.values)
                     if piece.values:
+                        self._busy_seconds += thread_time() - entered
                         yield piece.values
+                        entered = thread_time()
                     if piece.error is not None:
                         if isinstance(piece.error, StopIteration):
                             self._source.end()  # as the builtin's iteration ends there
@@ -187,6 +197,14 @@ class Run:
             raise
         finally:
             backend.close()
+            self._learn()
+
+    def _learn(self) -> None:
+        """Take in what a chunk cost the caller."""
+        chunks, nbytes = self._chunks, self._backend.bytes_in + self._bytes_out
+        small = self._items_back <= chunks * _SMALL_CHUNK_ITEMS and nbytes <= chunks * _SMALL_CHUNK_BYTES
+        if chunks >= _CHUNKS_LEARNT_FROM and small:
+            machine.learn_chunk((self._busy_seconds - self._here_seconds) / chunks)
 
     def _wait(self) -> None:
         """Wait for the workers, or for the time of the next retry."""
@@ -232,6 +250,7 @@ class Run:
                 if chunk is None:
                     room = 0
                     break
+                self._chunks += 1
                 try:
                     self._backend.submit(chunk, slice_seconds)
                 except Unsendable as error:
@@ -258,8 +277,10 @@ class Run:
             chunk = self._chunk(max(1, int(min(_OVERLAP_SECONDS, left / 4) / max(seconds_per_item, 1e-7))))
         if chunk is None:
             return False
+        began = thread_time()
         for index, item in enumerate(chunk.items, chunk.first):
             self._run_here(function, index, item)
+        self._here_seconds += thread_time() - began
         return True
 
     @runs_items("self")
@@ -359,6 +380,8 @@ class Run:
 
     def _take_done(self, done: Done) -> None:
         self._pace.add(done)
+        self._items_back += done.items
+        self._bytes_out += done.bytes_out
         if not self._heard:
             # Until now the workers were starting, and an earlier run may have used the same pace.
             self._heard = True

@@ -88,6 +88,7 @@ class StockPool:
         self._answers: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         # Read only, and missed gracefully: there is no public way to see a pool's processes.
         self._processes = list(getattr(pool, "_pool", ()))
+        self.bytes_in = 0
         self._closed = False
         self._broken = False
 
@@ -111,6 +112,7 @@ class StockPool:
             raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
         number = next(self._numbers)
         self._under_way[number] = chunk
+        self.bytes_in += len(payload)
         self._pool.apply_async(
             _run_chunk,
             (self._digest, self._function, payload, slice_seconds, self._stop_at_error, chunk.first),

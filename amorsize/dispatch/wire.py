@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from struct import Struct
+from time import perf_counter
 
 from ..lean import NamedTuple
 
@@ -149,9 +150,14 @@ class Outbox:
 
 
 class Inbox:
-    """Bytes from the other side, as whole messages."""
+    """Bytes from the other side, as whole messages.
+
+    Attributes:
+        body_began: `time.perf_counter()` when the newest long body began to come.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
+        self.body_began = 0.0
         self._sock = sock
         self._ahead = memoryview(bytearray(_READ_BYTES))
         self._start = self._stop = 0
@@ -202,6 +208,7 @@ class Inbox:
                 continue
             if _HEAD.size + length > len(ahead):
                 self._kind, self._at = kind, self._stop - begin
+                self.body_began = perf_counter()
                 self._body = memoryview(bytearray(length))
                 self._body[: self._at] = ahead[begin : self._stop]
                 self._start = self._stop = 0

@@ -12,13 +12,14 @@ import time
 from ..lean import Generic, TypeVar
 from ..plan.profile import MachineProfile
 from . import container, platforms
-from .startup import Costs
+from .startup import LEAST_BYTES_OBSERVED, Costs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "LEAST_BYTES_OBSERVED",
     "available_memory",
     "configured_start_method",
     "cores",
