@@ -22,8 +22,10 @@ worker_process = False
 def in_daemon() -> bool:
     """Say whether this is a daemon process, which may not start processes of its own."""
     process: Any = sys.modules.get("multiprocessing.process")
-    # Where it is not imported, or another thread is just doing so, this is the first process.
-    return hasattr(process, "current_process") and bool(process.current_process().daemon)
+    try:
+        return bool(process.current_process().daemon)
+    except (AttributeError, NameError):
+        return False  # it is not imported, or another thread is just doing so: this is the first process
 
 
 def works_in_place(function: Any) -> bool:

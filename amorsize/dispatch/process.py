@@ -184,11 +184,9 @@ class Worker:
                 self.process.kill()
             self._gone(_DIE_SECONDS)
         exitcode: int | None = self.process.exitcode
-        if exitcode is not None:
-            self.process.close()
-        else:
-            # The program ignores its children's ends, or waits for them itself: the code went elsewhere.
-            _children().discard(self.process)
+        # Not closed, which would go with this object anyway: `start` in another thread may just be asking it how it is.
+        # Where the program ignores its children's ends, or waits for them itself, the exit code went elsewhere.
+        _children().discard(self.process)
         self.release()
         return exitcode
 
