@@ -184,9 +184,13 @@ class Worker:
                 self.process.kill()
             self._gone(_DIE_SECONDS)
         exitcode: int | None = self.process.exitcode
-        # Not closed, which would go with this object anyway: `start` in another thread may just be asking it how it is.
         # Where the program ignores its children's ends, or waits for them itself, the exit code went elsewhere.
         _children().discard(self.process)
+        if exitcode is not None:
+            # Not `close()`: `start` in another thread may just be asking the process how it is, and then finds nothing.
+            # This closes its descriptors, and the process still knows its exit code.
+            finalizer = getattr(getattr(self.process, "_popen", None), "finalizer", None) or self.process.close
+            finalizer()
         self.release()
         return exitcode
 
