@@ -11,7 +11,7 @@ from types import GenericAlias
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hashlib import sha256
-    from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload
+    from typing import Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload
 else:
     # As the standard library's own `random` does: hashlib would load OpenSSL.
     try:
@@ -75,7 +75,7 @@ else:
         def __class_getitem__(cls, parameters):
             return cls if cls is Generic else GenericAlias(cls, parameters)
 
-    Any = Protocol = object
+    Protocol = object
 
     def TypeVar(name, *, bound=None):  # noqa: N802, ARG001 - a stand-in for typing's
         """Return what may stand in the brackets of `Generic`."""
@@ -88,4 +88,4 @@ else:
         return function
 
 
-__all__ = ["Any", "Generic", "NamedTuple", "ParamSpec", "Protocol", "TypeVar", "overload", "sha256"]
+__all__ = ["Generic", "NamedTuple", "ParamSpec", "Protocol", "TypeVar", "overload", "sha256"]

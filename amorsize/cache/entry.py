@@ -168,6 +168,8 @@ def stored_plan(plan: Plan) -> StoredPlan:
 
 def encode(entry: Entry) -> bytes:
     """Return an entry as the content of its file."""
+    import json
+
     plan = entry.plan
     content = {
         "version": FORMAT,
@@ -179,8 +181,6 @@ def encode(entry: Entry) -> bytes:
         "profile": entry.profile._asdict(),
         "plan": plan._asdict() if plan is not None else None,
     }
-    import json
-
     return json.dumps(content, indent=1, allow_nan=False).encode()
 
 
