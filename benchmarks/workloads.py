@@ -1,13 +1,19 @@
 """What the benchmarks run: worker functions, and inputs whose items take a known time.
 
-Work for a processor is a fixed number of turns of an empty loop, not a wait for a clock: two workers on one core then
-take twice as long, as real work does. How many turns a second holds is measured once by the process that compares
+Work for a processor is a fixed number of turns of a loop, not a wait for a clock: two workers on one core then take
+twice as long, as real work does. How many turns a second holds is measured once by the process that compares
 (`turns_per_second`) and told to every contender, so that all run the same loop. Only the probes sleep.
+
+A turn is a checksum, short enough that the interpreter is not given up. An empty loop would not do: it waits for its
+own counters in memory, and some processors take 14, 16, 17, 18 or 19 cycles a turn for it, for seconds at a time, as
+the last switch between processes left them. Contenders that switch at different moments then differ by up to 30% on
+equal work. `python benchmarks/workloads.py` shows both.
 """
 
 from __future__ import annotations
 
 import random
+import statistics
 import time
 from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,12 +21,14 @@ from zlib import crc32
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from multiprocessing.connection import Connection
 
 __all__ = ["PROBES", "WORKLOADS", "Workload", "noop", "spin", "turns_per_second"]
 
 BLOB_BYTES = 200_000
 WAITED = 2  # workers that the probes' lower bounds are for
 WIDE = 8  # and those of the heavy-tailed one
+_PAGE = bytes(3_000)
 
 
 def noop(item: object) -> object:
@@ -30,6 +38,13 @@ def noop(item: object) -> object:
 
 def spin(turns: int) -> int:
     """Keep a processor busy for so many turns."""
+    for _ in repeat(None, turns):
+        crc32(_PAGE)
+    return turns
+
+
+def empty_spin(turns: int) -> int:
+    """Turn an empty loop, which is no measure; see above."""
     for _ in repeat(None, turns):
         pass
     return turns
@@ -61,12 +76,14 @@ def inflate(turns: int) -> bytes:
 
 def turns_per_second() -> float:
     """Return how many turns of `spin` a second of processor time holds: the quickest of some tries."""
-    turns, best = 200_000, float("inf")
-    for _ in range(20):
-        began = time.process_time()
-        spin(turns)
-        best = min(best, time.process_time() - began)
-    return turns / best
+    turns = 2_000
+    return turns / min(_cpu_seconds(spin, turns) for _ in range(200))
+
+
+def _cpu_seconds(loop: Callable[[int], int], turns: int) -> float:
+    began = time.process_time()
+    loop(turns)
+    return time.process_time() - began
 
 
 class Workload(NamedTuple):
@@ -177,3 +194,34 @@ PROBES = (
     probe("ascending to 8 ms x 400", sorted(_NAPS)),
     probe("descending from 8 ms x 400", sorted(_NAPS, reverse=True)),
 )
+
+
+def main() -> None:
+    """Show how steady each loop is while this process and another one wake each other."""
+    from multiprocessing import Pipe, Process
+
+    for loop, turns in ((spin, 1_000), (empty_spin, 200_000)) * 3:
+        here, there = Pipe()
+        with there:
+            Process(target=_echo, args=(there,), daemon=True).start()
+        medians = []
+        _cpu_seconds(loop, 100 * turns)
+        for _ in range(40):
+            here.send(None)
+            here.recv()
+            medians.append(statistics.median(_cpu_seconds(loop, turns) for _ in range(50)))
+        here.close()
+        spread = max(medians) / min(medians)
+        print(f"{loop.__name__:<12}{min(medians) * 1e6:8.1f} to {max(medians) * 1e6:8.1f} us: {spread:.2f}")
+
+
+def _echo(pipe: Connection) -> None:
+    while pipe.poll(None):
+        try:
+            pipe.send(pipe.recv())
+        except EOFError:
+            return
+
+
+if __name__ == "__main__":
+    main()
