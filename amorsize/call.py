@@ -17,6 +17,7 @@ from .measure.sampling import Running
 from .plan.profile import Limits, WorkProfile
 from .rng import numbered
 from .serial import Attempt, Serial, apply_star, attempts, plain
+from .understudy import Understudy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from .plan.planner import Plan
     from .seeding import Seeded
     from .source import Source
-    from .understudy import Understudy
 
 __all__ = ["Call"]
 
@@ -38,7 +38,7 @@ _SILENT_SECONDS = 200e-6
 _FOR_EVER_SECONDS = 1e6
 # A start beside the first item costs the caller this much of its time; the rest passes on another core.
 # Smaller: more starts that a first item did not need. Larger: the items behind a long one wait longer.
-_START_SHARE = 1 / 3
+_START_SHARE = 1
 _THREAD_END_SECONDS = 0.002
 _RANGE_ITERATOR = type(iter(range(0)))
 # After workers turned out not to help, so much serial work must pass before they are thought of again.
@@ -235,8 +235,6 @@ class Call:
         remaining = self._source.remaining()
         if remaining is None or remaining < 2 or self._options.start_method == "fork":
             return None
-        from .understudy import Understudy
-
         return Understudy(self._first_may_take, self._begin_beside)
 
     def _first_may_take(self) -> float:

@@ -14,7 +14,7 @@ The input must have a length: only such an input may be read ahead of an item th
 from __future__ import annotations
 
 import sys
-from threading import Event, Lock, Thread
+from _thread import allocate_lock, start_new_thread
 from time import perf_counter
 
 from .dispatch.preload import preload
@@ -23,6 +23,7 @@ from .log import debug
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from threading import Thread
     from types import TracebackType
 
     from .dispatch.run import Run
@@ -41,7 +42,7 @@ class _QuickTurns:
     """While any thread is in a `with` block of it, threads of this process take turns more often."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = allocate_lock()
         self._users = 0
         self._usual = 0.0
 
@@ -65,6 +66,9 @@ _quick_turns = _QuickTurns()
 class Understudy:
     """Use in a `with` block around the first item; afterwards `run` is the run that was begun, or None.
 
+    Most first items are short, so a bare thread waits for the first moments: one of `threading` costs twice as much,
+    and its import more than that.
+
     Args:
         delay_seconds: tells how long the first item may take. Called in the thread, when the item is not short.
         begin: starts workers on the following items and returns the run. Called in the thread, at most once.
@@ -74,40 +78,58 @@ class Understudy:
         self.run: Run | None = None
         self._begin = begin
         self._delay_seconds = delay_seconds
-        self._over = Event()
+        self._over = allocate_lock()  # held while the item runs
+        self._glances = allocate_lock()  # held while the bare thread lives
         self._error: BaseException | None = None
-        self._thread = Thread(target=self._stand_by, name="amorsize-understudy", daemon=True)
+        self._thread: Thread | None = None
 
     def __enter__(self) -> Understudy:  # noqa: PYI034 - typing.Self is newer than CPython 3.10
+        self._over.acquire()
+        self._glances.acquire()
         try:
-            self._thread.start()
+            start_new_thread(self._glance, ())
         except RuntimeError as error:  # no thread to be had: the first item then runs alone
             debug("nothing stands beside the first item: %s", error)
-            self._over.set()
+            self._glances.release()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not self._over.is_set():
-            self._over.set()
-            self._thread.join()
+        self._over.release()
+        with self._glances:
+            thread = self._thread
+        if thread is not None:
+            thread.join()
         if error is not None and self.run is not None:
             self.run.close()
         elif error is None and self._error is not None:
             raise self._error
 
-    def _stand_by(self) -> None:
+    def _glance(self) -> None:
+        """Wait until the item is over, or not short."""
         began = perf_counter()
-        if self._over.wait(_SHORT_SECONDS):
-            return
+        try:
+            if self._over.acquire(timeout=_SHORT_SECONDS):
+                return
+            import threading
+
+            thread = threading.Thread(target=self._stand_by, args=(began,), name="amorsize-understudy", daemon=True)
+            thread.start()
+            self._thread = thread
+        except RuntimeError as error:  # as above
+            debug("nothing stands beside the first item: %s", error)
+        finally:
+            self._glances.release()
+
+    def _stand_by(self, began: float) -> None:
         with _quick_turns:
             self._begin_when_due(began)
 
     def _begin_when_due(self, began: float) -> None:
         # What workers need is imported while waiting: later it would hold them up.
         preload()
-        if self._over.wait(max(0.0, self._delay_seconds() - (perf_counter() - began))):
+        if self._over.acquire(timeout=max(0.0, self._delay_seconds() - (perf_counter() - began))):
             return
         try:
             begun = self._begin()
@@ -116,7 +138,7 @@ class Understudy:
             return
         self.run = begun
         try:
-            while not self._over.is_set():
+            while not self._over.acquire(blocking=False):
                 begun.step(_STEP_SECONDS)
         except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
             begun.close()

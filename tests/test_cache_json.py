@@ -1,4 +1,4 @@
-"""An entry's file is read as the json module would read it."""
+"""An entry's file is read and written as the json module would do it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import pytest
 
 from amorsize.cache import entry
-from amorsize.cache.entry import _parsed
+from amorsize.cache.entry import _parsed, _written
 
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
@@ -37,6 +37,28 @@ def test_any_text(text):
     if read(lambda text: json.loads(text, parse_constant=int), text) is ValueError:  # a constant, or no JSON at all
         expected = ValueError
     assert read(_parsed, text) == expected
+
+
+@hypothesis.given(VALUES)
+def test_what_json_reads(value):
+    """Every value comes back through `json`, and is written as it writes."""
+    text = _written(value)
+    assert json.loads(text) == value
+    assert text == json.dumps(value, separators=(",\n", ": "))
+
+
+def test_infinity_is_not_written():
+    """It is no JSON."""
+    with pytest.raises(ValueError, match="JSON"):
+        _written([float("inf")])
+
+
+def test_without_the_encoder(monkeypatch):
+    """Where the interpreter has no such encoder, `json` itself writes the same."""
+    value = {"a": [1, 2.5, None]}
+    text = _written(value)
+    monkeypatch.setattr(entry, "make_encoder", None)
+    assert _written(value) == text
 
 
 def test_without_the_scanner(monkeypatch):

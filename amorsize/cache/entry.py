@@ -12,10 +12,10 @@ from amorsize.plan.buckets import SIZES, TIMES, time_bucket
 from amorsize.plan.profile import WorkProfile
 
 try:
-    # What `json` itself reads with; importing `json` costs 5 ms, most of it for regular expressions.
-    from _json import make_scanner
+    # What `json` itself reads and writes with; importing `json` costs 5 ms, most of it for regular expressions.
+    from _json import encode_basestring_ascii, make_encoder, make_scanner
 except ImportError:  # not CPython
-    make_scanner = None  # type: ignore[assignment,misc]
+    make_encoder = make_scanner = None  # type: ignore[assignment,misc]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -168,8 +168,6 @@ def stored_plan(plan: Plan) -> StoredPlan:
 
 def encode(entry: Entry) -> bytes:
     """Return an entry as the content of its file."""
-    import json
-
     plan = entry.plan
     content = {
         "version": FORMAT,
@@ -181,7 +179,7 @@ def encode(entry: Entry) -> bytes:
         "profile": entry.profile._asdict(),
         "plan": plan._asdict() if plan is not None else None,
     }
-    return json.dumps(content, indent=1, allow_nan=False).encode()
+    return _written(content).encode()
 
 
 def decode(data: bytes, key: Key) -> Entry:
@@ -269,6 +267,19 @@ def checked(entry: Entry) -> Entry:
         profile,
         plan,
     )
+
+
+def _written(value: Any) -> str:
+    """Return a value as JSON text, each member of its objects on a line of its own, or raise ValueError."""
+    separators = (",\n", ": ")
+    if make_encoder is None:
+        import json
+
+        return json.dumps(value, separators=separators, allow_nan=False)
+    comma, colon = separators
+    refuse: Any = None
+    encode = make_encoder(None, refuse, encode_basestring_ascii, None, colon, comma, False, False, False)
+    return "".join(encode(value, 0))
 
 
 class _Strictly:
