@@ -6,14 +6,14 @@ import sys
 from collections import deque
 from functools import partial
 from operator import length_hint
-from time import perf_counter, sleep
+from time import monotonic, perf_counter, sleep
 from weakref import WeakSet
 
 from .cache import fingerprint, lookup
 from .context import in_daemon, works_in_place
 from .errors import SerializationError
 from .measure import machine
-from .measure.sampling import Running
+from .measure.sampling import Running, Transfer, measure_transfer
 from .plan.profile import Limits, WorkProfile
 from .rng import numbered
 from .serial import Attempt, Serial, apply_star, attempts, plain
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .dispatch.run import Failed, Pace, Run
     from .options import Options
     from .plan.planner import Plan
+    from .plan.profile import MachineProfile
     from .seeding import Seeded
     from .source import Source
 
@@ -81,7 +82,7 @@ class Call:
         self._serial_seconds = 0.0
         self._looked_up = False
         self._known: WorkProfile | None = None
-        self._transfer: Any = None
+        self._transfer: Transfer | None = None
         self._start_method: str | None = None
 
     def length_hint(self) -> int:
@@ -208,6 +209,8 @@ class Call:
                 yield from self._finish(run)
             else:
                 yield from self._on_workers("processes")
+        if self._run is None and self._serial is not None:
+            self._note_missed(self._serial)
         self._remember()
 
     def _first_item(self, serial: Serial) -> Generator[Iterable[Any], None, Run | None]:
@@ -271,7 +274,55 @@ class Call:
         remaining = self._source.remaining()
         n_items = self._known.items if remaining is None else remaining
         # Where all of it is over before a choice could be made, there is none to make.
-        return n_items * self._known.seconds_per_item >= _SILENT_SECONDS and self._choose(self._known, n_items)
+        if n_items * self._known.seconds_per_item < _SILENT_SECONDS:
+            return False
+        return self._choose(self._known, n_items) or self._paid_for(self._known, n_items)
+
+    def _paid_for(self, work: WorkProfile, n_items: int) -> bool:
+        """Say whether running workers would help, and earlier calls have missed as much as starting them costs."""
+        from .plan.model import start_seconds
+        from .plan.planner import choose
+
+        missed, profile = machine.missed(monotonic()), machine.machine_profile(self._method())
+        if missed < start_seconds(profile, 1) or _warm_workers():
+            return False
+        plan = choose(work, self._as_if_warm(profile), n_items, self._limits())
+        if plan.backend != "processes" or missed < start_seconds(profile, plan.n_jobs):
+            return False
+        self.plan = plan._replace(reason=f"{plan.reason}, and calls like it have missed the price of a start")
+        return True
+
+    def _as_if_warm(self, profile: MachineProfile) -> MachineProfile:
+        return profile._replace(warm_workers=max(profile.cores, self._limits().n_jobs or 0))
+
+    def _note_missed(self, serial: Serial) -> None:
+        """Count what running workers would have saved this call."""
+        if self._serial_seconds < _SILENT_SECONDS or _warm_workers():
+            return
+        from .plan.model import predict_seconds
+        from .plan.planner import best_width
+
+        profile = self._as_if_warm(machine.machine_profile(self._method()))
+
+        def saved() -> float:
+            work, limits, n_items = self._measured(serial), self._limits(), self._source.index
+            n_jobs = best_width(work, profile, n_items, limits)
+            there = predict_seconds(work, profile, n_items, "processes", n_jobs, limits.chunksize)
+            return predict_seconds(work, profile, n_items, "serial", 1) - there
+
+        if saved() > 0 and self._knows_transfer(serial) and (seconds := saved()) > 0:
+            machine.miss(seconds, monotonic())
+
+    def _knows_transfer(self, serial: Serial) -> bool:
+        """Measure what sending an item costs, if that is not known yet; say whether it can be sent."""
+        if self._transfer is None and self._known is not None and self._known.bytes_in is not None:
+            known = self._known
+            self._transfer = Transfer(known.bytes_in, known.bytes_out, known.transfer_seconds_per_item)
+        if self._transfer is None and serial.recent:
+            items, results = zip(*serial.recent, strict=True)
+            self._transfer = measure_transfer(list(items), list(results), perf_counter)
+        transfer = self._transfer
+        return transfer is not None and transfer.bytes_in is not None and transfer.bytes_out is not None
 
     def _look_up(self) -> None:
         if not self._looked_up:
@@ -294,10 +345,7 @@ class Call:
         if not should_escalate(serial.seconds, done, remaining, self._measured(serial), profile, limits):
             return False
         if self._transfer is None:
-            from .measure.sampling import measure_transfer
-
-            items, results = zip(*serial.recent, strict=True)
-            self._transfer = measure_transfer(list(items), list(results), perf_counter)
+            self._knows_transfer(serial)
             if not should_escalate(serial.seconds, done, remaining, self._measured(serial), profile, limits):
                 return False
         # Without a length, as much again as was done is what can be expected.
@@ -402,6 +450,7 @@ class Call:
             import warnings
 
             warnings.warn(f"amorsize stays in one process: {error}", RuntimeWarning, stacklevel=2)
+            machine.settle()
             self._be_patient(float("inf"))
             return
         yield from self._finish(self._run_on(backend, n_jobs))

@@ -116,8 +116,9 @@ def kind_for(
 
 
 def warm_count() -> int:
-    """Return how many idle workers there are, of whatever kind."""
-    return len(_idle)
+    """Return how many idle workers may be taken, of whatever kind."""
+    now = monotonic()
+    return sum(now <= until for _, _, until in tuple(_idle))
 
 
 def leaving() -> bool:

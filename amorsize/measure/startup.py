@@ -36,6 +36,9 @@ DEFAULT_STARTS = {
     "forkserver": StartCost(0.154, 0.006),
 }
 RUNNING_FORKSERVER = StartCost(0.011, 0.006)
+# Savings missed longer ago do not count: workers that start now leave after as long without work. Longer: workers start
+# for calls too rare to find them. Shorter: calls that could share workers each go without.
+MISSED_FOR_SECONDS = 60.0
 DEFAULT_CHUNK_SECONDS = 20e-6
 DEFAULT_BYTES_PER_SECOND = 1e9
 
@@ -55,6 +58,25 @@ class Costs:
         self.chunk_seconds = DEFAULT_CHUNK_SECONDS
         self.bytes_per_second = DEFAULT_BYTES_PER_SECOND
         self._starts = dict(DEFAULT_STARTS)
+        self._missed_seconds = 0.0
+        self._missed_at = 0.0
+
+    def miss(self, seconds: float, now: float) -> None:
+        """Take in that a call without workers would have been so much shorter, had they run already.
+
+        No such call repays a start, and all of them together may. By the ski-rental argument, workers that start once
+        the savings missed equal their price cost at most twice what knowing the calls to come would have.
+        """
+        self._missed_seconds = self.missed(now) + seconds
+        self._missed_at = now
+
+    def missed(self, now: float) -> float:
+        """Return the seconds that calls have missed lately, since workers were started the last time."""
+        return self._missed_seconds if now - self._missed_at < MISSED_FOR_SECONDS else 0.0
+
+    def settle(self) -> None:
+        """Begin to count anew what calls miss."""
+        self._missed_seconds = 0.0
 
     def start(self, start_method: str) -> StartCost:
         """Return what starting workers by `start_method` is expected to cost now."""
@@ -62,6 +84,7 @@ class Costs:
 
     def learn_start(self, start_method: str, first_seconds: float) -> None:
         """Take in that the first worker answered `first_seconds` after its start began."""
+        self.settle()
         known = self._starts[start_method]
         if known is DEFAULT_STARTS["forkserver"]:
             # That was the server's own start too, which happens once: what it took says nothing of the next worker.
