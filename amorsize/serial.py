@@ -5,12 +5,14 @@ as the builtin's C loop does (`benchmarks/overhead.py`), each `next()` pulls and
 
 Watched work times each item while items are long. Once they are short, timing each would cost more than it tells, so
 they run in stretches: a few items at first, then until a watching thread raises a flag, every `_STRETCH_SECONDS`. So
-however cheap the items were, at most one slow item runs before the clock is looked at again. The thread lives only
-while short items run one after another; it ends by itself when they do not.
+however cheap the items were, at most one slow item runs before the clock is looked at again. Of a range the thread
+ends the iterator instead: then not even the flag is looked at between items, and the last number tells where to go on.
+The thread lives only while short items run one after another; it ends by itself when they do not.
 """
 
 from __future__ import annotations
 
+import sys
 from _thread import allocate_lock, get_ident
 from itertools import islice
 from time import perf_counter, sleep
@@ -257,8 +259,11 @@ class Serial:
                 self._before_thread()
             with _Watch() as watch:
                 while not self._looks_long:
-                    watch.begin()
-                    if self._attempt is None:
+                    numbers = self._source.numbers if self._attempt is None else None
+                    watch.begin(None if numbers is None else self._source.iterator)
+                    if numbers is not None:
+                        yield self._range_stretch(numbers)
+                    elif self._attempt is None:
                         yield self._watched_stretch(watch.flag)
                     else:
                         yield self._watched_attempts(self._attempt, watch.flag)
@@ -397,6 +402,29 @@ class Serial:
             source.recount()
             self._add_stretch(source.index - before, perf_counter() - began)
 
+    @runs_items("source")
+    def _range_stretch(self, numbers: range) -> Iterator[Any]:
+        """Run items of a range until the watch ends its iterator: between items nothing need be looked at."""
+        function, source = self._function, self._source
+        first = index = source.index
+        began = perf_counter()
+        number: Any = None
+        self.ended = True
+        try:
+            for number in source.iterator:
+                yield function(number)
+            self.ended = number == numbers[-1]
+        except StopIteration:
+            return
+        except Exception as error:
+            add_index(error, numbers.index(number))
+            raise
+        finally:
+            if number is not None:
+                index = numbers.index(number) + 1
+            source.seek(index)
+            self._add_stretch(index - first, perf_counter() - began)
+
     def _watched_attempts(self, attempt: Attempt, flag: list[bool]) -> Iterator[Any]:
         """Run items until the flag is up, where errors do not simply end the call."""
         source = self._source
@@ -417,6 +445,7 @@ class _Watch:
         self._over = allocate_lock()
         self._turn = allocate_lock()  # held to lower the flag and see who watches, or to raise it or stop watching
         self._watched = False
+        self._numbers: Any = None
         self._thread: Thread | None = None
 
     def __enter__(self) -> _Watch:  # noqa: PYI034 - typing.Self is newer than CPython 3.10
@@ -428,10 +457,11 @@ class _Watch:
         if self._thread is not None and self._thread.ident != get_ident():  # it may be collecting garbage: us
             self._thread.join()
 
-    def begin(self) -> None:
-        """Lower the flag, and see that somebody is there to raise it again."""
+    def begin(self, numbers: Iterator[Any] | None = None) -> None:
+        """Lower the flag, and see that somebody is there to raise it again, and to end a range's iterator with it."""
         with self._turn:
             self.flag.clear()
+            self._numbers = numbers
             if self._watched:
                 return
             self._watched = True
@@ -451,6 +481,8 @@ class _Watch:
                     self._watched = False
                     break  # raised last time and not lowered: the caller is busy, here or elsewhere
                 self.flag.append(True)
+                if self._numbers is not None:
+                    self._numbers.__setstate__(sys.maxsize)
         else:
             self._over.release()
             return

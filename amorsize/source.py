@@ -68,6 +68,18 @@ class Source:
         elif self._ticks is not None:
             self.index = self._first_ticked + sys.maxsize - length_hint(self._ticks)
 
+    @property
+    def numbers(self) -> range | None:
+        """The input, if it is a range that is read as it is: its items then tell their own positions."""
+        plain = type(self._sequence) is range and type(self.iterator) is _RANGE_ITERATOR and self.streams is None
+        return self._sequence if plain else None  # type: ignore[return-value]  # as its type says
+
+    def seek(self, index: int) -> None:
+        """Have the item at `index` come next, where the input is a sequence."""
+        assert self._sequence is not None
+        self.index = index
+        self.iterator = iter(self._sequence[index:])
+
     def take(self, count: int) -> Sequence[Any]:
         """Read up to `count` items. Fewer come back at the end, or before an error, which `error` then holds.
 
@@ -118,8 +130,9 @@ class Source:
         return self._total
 
 
+_RANGE_ITERATOR: type = type(iter(range(0)))
 _SEQUENCES: tuple[type, ...] = (list, tuple, range)
-_THEIR_ITERATORS: tuple[type, ...] = (type(iter([])), type(iter(())), type(iter(range(0))))
+_THEIR_ITERATORS: tuple[type, ...] = (type(iter([])), type(iter(())), _RANGE_ITERATOR)
 
 
 def _raising(error: Exception) -> Iterator[Any]:

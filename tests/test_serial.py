@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import sys
 import threading
 from functools import partial
 from itertools import chain
@@ -21,6 +22,13 @@ LONG = 1e-3
 PHASES = {"long": 1, "unwatched": 100, "watched": 700}
 
 
+WATCHED = pytest.mark.parametrize(
+    ("kind", "stretch"),
+    [(list, "_watched_stretch"), (lambda numbers: numbers, "_range_stretch")],
+    ids=["list", "range"],
+)
+
+
 class Clock:
     """A clock that only moves when an item runs."""
 
@@ -36,6 +44,7 @@ class FakeWatch:
 
     def __init__(self):
         self.flag = []
+        self.numbers = None
 
     def __enter__(self):
         return self
@@ -43,8 +52,15 @@ class FakeWatch:
     def __exit__(self, *_):
         pass
 
-    def begin(self):
+    def begin(self, numbers=None):
         self.flag.clear()
+        self.numbers = numbers
+
+    def up(self):
+        """Do as the thread does."""
+        self.flag.append(True)
+        if self.numbers is not None:
+            self.numbers.__setstate__(sys.maxsize)
 
 
 class Counting:
@@ -218,11 +234,12 @@ class TestPhases:
         assert serial.seconds == pytest.approx(50 * LONG)
         assert serial.seconds_per_item == pytest.approx(LONG)
 
-    def test_short_items_go_unwatched_and_then_watched(self, clock, watches):
+    @WATCHED
+    def test_short_items_go_unwatched_and_then_watched(self, clock, watches, kind, stretch):
         """A few short items are timed, some hundred microseconds' worth go in small blocks, the rest is watched."""
-        serial = begin(timed(clock), range(1000))
+        serial = begin(timed(clock), kind(range(1000)))
 
-        assert self.names(serial) == [("_long_items", 4), ("_unwatched", 304), ("_watched_stretch", 692)]
+        assert self.names(serial) == [("_long_items", 4), ("_unwatched", 304), (stretch, 692)]
         assert serial.running.n == 1000
         assert serial.seconds_per_item == pytest.approx(SHORT)
         assert len(watches) == 1
@@ -241,34 +258,60 @@ class TestPhases:
         assert self.names(serial) == [("_long_items", 4), ("_unwatched", 48), ("_long_items", 3)]
         assert serial.running.n == 55 - 8
 
-    def test_a_slow_item_in_a_stretch_ends_it(self, clock, watches):
+    @WATCHED
+    def test_a_slow_item_in_a_stretch_ends_it(self, clock, watches, kind, stretch):
         """The flag is seen right after the item during which it went up, and what looks long is then timed alone."""
 
         def function(item):
             clock.now += SHORT
             if item == 700:
                 clock.now += 1.0
-                watches[-1].flag.append(True)
+                watches[-1].up()
             return item
 
-        serial = begin(function, range(720))
+        serial = begin(function, kind(range(720)))
 
-        assert self.names(serial)[2:] == [("_watched_stretch", 701 - 308), ("_long_items", 19)]
+        assert self.names(serial)[2:] == [(stretch, 701 - 308), ("_long_items", 19)]
 
-    def test_a_flag_without_a_slow_item_begins_another_stretch(self, clock, watches):
+    @WATCHED
+    def test_a_flag_without_a_slow_item_begins_another_stretch(self, clock, watches, kind, stretch):
         """Stretches of short items follow one another under one watch."""
 
         def function(item):
             clock.now += SHORT
             if item in (400, 500):
-                watches[-1].flag.append(True)
+                watches[-1].up()
             return item
 
-        serial = begin(function, range(600))
+        serial = begin(function, kind(range(600)))
 
-        assert [count for _, count in self.names(serial)][2:] == [401 - 308, 100, 99]
+        assert self.names(serial)[2:] == [(stretch, 401 - 308), (stretch, 100), (stretch, 99)]
         assert len(watches) == 1
         assert serial.running.n == 600
+
+    def test_a_flag_up_before_the_first_item_of_a_stretch_skips_none(self, clock, watches):
+        """A user who pauses between two stretches meets the next item afterwards."""
+        phases = begin(timed(clock), range(1000)).phases()
+        before = list(chain.from_iterable(itertools.islice(phases, 2)))
+        stretch = next(phases)
+        watches[-1].up()
+
+        assert list(stretch) == []
+        assert before + list(chain.from_iterable(phases)) == list(range(1000))
+
+    def test_a_range_with_steps(self, clock, watches):
+        """The items of any range tell their positions, up to the last."""
+        numbers = range(5000, -5000, -7)
+        serial = begin(timed(clock, slow=(numbers[700],)), numbers)
+        results = []
+        for phase in serial.phases():
+            for number in phase:
+                results.append(number)
+                if number in (numbers[500], numbers[-1]):
+                    watches[-1].up()
+
+        assert results == list(numbers)
+        assert serial.ended
 
     def test_after_a_long_item_more_short_ones_are_timed(self, clock, watches):
         """Five per cent of a long item's time go into timing the short ones that follow it."""
@@ -294,7 +337,7 @@ class TestPhases:
         """Slow items here and there may be most of the time, and most of that time becomes known."""
 
         class ClockWatch(FakeWatch):
-            def begin(self):
+            def begin(self, numbers=None):
                 self.flag = Flag(clock.now + 0.005)
 
         class Flag:
@@ -309,7 +352,7 @@ class TestPhases:
         def function(item):
             clock.now += seconds if item % every == every // 2 else 1e-7
 
-        serial = begin(function, range(20_000))
+        serial = begin(function, list(range(20_000)))
 
         all_results(serial)
 
@@ -370,7 +413,7 @@ class TestLeaving:
         def function(item):
             clock.now += SHORT
             if watches and item % 100 == 0:
-                watches[-1].flag.append(True)
+                watches[-1].up()
             return item
 
         asked = itertools.count(1)
@@ -416,7 +459,7 @@ class TestEveryPhase:
         def function(item):
             clock.now += LONG if item % 200 == 150 else SHORT
             if watches and item % 70 == 0:
-                watches[-1].flag.append(True)
+                watches[-1].up()
             return item
 
         results, serial = [], start(function)
@@ -792,7 +835,7 @@ class TestProperty:
                 seconds, _, error, flag = steps[index]
                 clock.now += seconds
                 if made and flag:
-                    made[-1].flag.append(True)
+                    made[-1].up()
                 if error is not None:
                     raise error
                 return index * 3

@@ -6,7 +6,7 @@ import pickle
 
 from ..errors import SerializationError, add_index
 from .backend import Failure
-from .serialize import Unpicklable, dump
+from .serialize import Unpicklable, any_unpicklable, dump
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def failures_of(
     for offset, packed in errors:
         index = chunk.first + offset
         failures[index] = Failure(add_index(unpack_error(packed), index), chunk.items[offset])
-    for position, value in enumerate(values):
+    for position, value in enumerate(values) if any_unpicklable(values) else ():
         if type(value) is Unpicklable:
             index = first + position
             error = SerializationError(f"the result of item {index} could not be rebuilt: {value.error!r}")
