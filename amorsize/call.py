@@ -353,6 +353,9 @@ class Call:
         if not self._choose(work, left):
             # The prediction alone would stay; the bound of `should_escalate` says that enough was spent here.
             self._choose(work, left, Limits(min(widest(profile, work)[0], left), limits.chunksize, ("processes",)))
+            assert self.plan is not None  # there are items left
+            spent = f"{self.plan.n_jobs} workers: as much was missed in the caller as starting them costs"
+            self.plan = self.plan._replace(reason=spent)
         return True
 
     def _still_true(self, serial: Serial) -> bool:

@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 import amorsize
+from amorsize import call as call_module
 from amorsize import serial as serial_module
 from amorsize.cache import fingerprint, lookup
 from amorsize.cache.lookup import Found
@@ -16,6 +17,8 @@ from amorsize.call import Call
 from amorsize.dispatch.backend import Done, Failure, Refused
 from amorsize.errors import SerializationError
 from amorsize.measure import machine
+from amorsize.measure.sampling import Transfer
+from amorsize.measure.startup import Costs
 from amorsize.plan import escalate
 from amorsize.plan.profile import WorkProfile
 
@@ -264,6 +267,69 @@ class TestKnown:
 
         assert list(amorsize.map(world.work, list(range(100)))) == DOUBLED
         assert set(world.started.values()) == {1}
+
+
+class TestMissed:
+    """Calls that are too short to repay a start, one after another."""
+
+    @pytest.fixture(autouse=True)
+    def no_workers_yet(self, monkeypatch, world):
+        costs = Costs()
+        for name in ("miss", "missed", "settle"):
+            monkeypatch.setattr(machine, name, getattr(costs, name))
+        monkeypatch.setattr(fingerprint, "remembers", lambda _: True)
+        monkeypatch.setattr(call_module, "_warm_workers", lambda: 0)
+        monkeypatch.setattr(machine, "start_method", lambda _: "fork")
+        world.known = WorkProfile(3, STEP, bytes_in=10.0, bytes_out=10.0)
+        world.pays = False
+
+    def started(self, world, n_calls):
+        """Run some calls of 3 items; say of each whether it asked for workers, and of the last the plan."""
+        asked = []
+        for _ in range(n_calls):
+            before = len(world.opened)
+            stream = amorsize.map(world.work, [1, 2, 3])
+            assert list(stream) == [2, 4, 6]
+            asked.append(len(world.opened) > before)
+        return asked, stream.plan
+
+    def test_together_they_repay_it(self, world):
+        """Each misses 10 ms, starting two workers takes 14: the third call starts them."""
+        asked, plan = self.started(world, 3)
+
+        assert asked == [False, False, True]
+        assert plan.reason.endswith("and calls like it have missed the price of a start")
+
+    def test_calls_that_workers_would_not_help_miss_nothing(self, world):
+        """Items that take longer to send than to run stay."""
+        world.known = world.known._replace(transfer_seconds_per_item=2 * STEP)
+
+        assert self.started(world, 10)[0] == [False] * 10
+
+    def test_items_that_cannot_be_sent_miss_nothing(self, world, monkeypatch):
+        """What cannot be pickled is not for workers, however long it takes."""
+        world.known = world.known._replace(bytes_in=None)
+        monkeypatch.setattr(call_module, "measure_transfer", lambda *_: Transfer(None, 10.0, 0.0))
+
+        assert self.started(world, 10)[0] == [False] * 10
+
+    def test_a_vain_start_is_not_tried_at_once_again(self, world):
+        """A function that cannot be sent is found out again only after as many calls."""
+        world.unsendable = True
+        with pytest.warns(RuntimeWarning, match="cannot be sent"):
+            asked, _ = self.started(world, 5)
+
+        assert asked == [False, False, True, False, True]
+
+    def test_nothing_is_missed_beside_running_workers(self, world, monkeypatch):
+        """Where workers run already, the plan alone decides."""
+        missed = []
+        monkeypatch.setattr(machine, "miss", lambda seconds, _: missed.append(seconds))
+        self.started(world, 1)
+        monkeypatch.setattr(call_module, "_warm_workers", lambda: 2)
+        self.started(world, 1)
+
+        assert len(missed) == 1
 
 
 class TestRemembering:

@@ -424,6 +424,20 @@ def test_profile_of_this_machine():
     assert profile.seconds_per_chunk == machine.seconds_per_chunk()
 
 
+def test_what_calls_miss_adds_up_until_workers_start():
+    """Savings missed count together for a minute, and from nothing after a start."""
+    costs = Costs()
+    costs.miss(0.25, 100.0)
+    costs.miss(0.5, 159.0)
+
+    assert costs.missed(218.0) == 0.75
+    assert costs.missed(219.0) == 0.0
+    costs.miss(0.125, 300.0)
+    assert costs.missed(300.0) == 0.125
+    costs.learn_start("fork", 0.01)
+    assert costs.missed(300.0) == 0.0
+
+
 def test_costs_begin_with_the_documented_defaults():
     """Nothing learnt, nothing changed."""
     costs = Costs()
