@@ -286,14 +286,11 @@ class Call:
         missed, profile = machine.missed(monotonic()), machine.machine_profile(self._method())
         if missed < start_seconds(profile, 1) or _warm_workers():
             return False
-        plan = choose(work, self._as_if_warm(profile), n_items, self._limits())
+        plan = choose(work, _as_if_running(profile), n_items, self._limits())
         if plan.backend != "processes" or missed < start_seconds(profile, plan.n_jobs):
             return False
         self.plan = plan._replace(reason=f"{plan.reason}, and calls like it have missed the price of a start")
         return True
-
-    def _as_if_warm(self, profile: MachineProfile) -> MachineProfile:
-        return profile._replace(warm_workers=max(profile.cores, self._limits().n_jobs or 0))
 
     def _note_missed(self, serial: Serial) -> None:
         """Count what running workers would have saved this call."""
@@ -302,7 +299,7 @@ class Call:
         from .plan.model import predict_seconds
         from .plan.planner import best_width
 
-        profile = self._as_if_warm(machine.machine_profile(self._method()))
+        profile = _as_if_running(machine.machine_profile(self._method()))
 
         def saved() -> float:
             work, limits, n_items = self._measured(serial), self._limits(), self._source.index
@@ -552,6 +549,10 @@ def _remember_short(function: Any) -> None:
         _short.add(getattr(function, "func", function))
     except TypeError:  # as above
         return
+
+
+def _as_if_running(profile: MachineProfile) -> MachineProfile:
+    return profile._replace(seconds_first_start=0.0, seconds_next_start=0.0)
 
 
 def _as_found(n_jobs: int, chunksize: int | None) -> Plan:

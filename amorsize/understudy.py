@@ -13,6 +13,7 @@ The input must have a length: only such an input may be read ahead of an item th
 
 from __future__ import annotations
 
+import os
 import sys
 from _thread import allocate_lock, start_new_thread
 from time import perf_counter
@@ -82,6 +83,7 @@ class Understudy:
         self._glances = allocate_lock()  # held while the bare thread lives
         self._error: BaseException | None = None
         self._thread: Thread | None = None
+        self._pid = os.getpid()
 
     def __enter__(self) -> Understudy:  # noqa: PYI034 - typing.Self is newer than CPython 3.10
         self._over.acquire()
@@ -96,6 +98,8 @@ class Understudy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if os.getpid() != self._pid:
+            return  # the item forked, and this is the child: the threads are the parent's
         self._over.release()
         with self._glances:
             thread = self._thread

@@ -7,6 +7,7 @@ import copy
 import gc
 import itertools
 import operator
+import os
 import pickle
 import sys
 import threading
@@ -373,3 +374,23 @@ class TestBesideTheFirst:
             worker.process.kill()
 
         assert held == 0
+
+    @pytest.mark.slow
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+    def test_a_child_that_the_item_forks_goes_on_without_them(self, python):
+        """The thread beside the first item is not copied by a fork, and is not waited for there."""
+        program = """
+import os
+import amorsize
+
+def fork(item):
+    return os.fork() if item == 0 else item
+
+results = list(amorsize.map(fork, range(5)))
+if results[0]:
+    _, status = os.waitpid(results[0], 0)
+    print(results[1:], status)
+else:
+    os._exit(results != [0, 1, 2, 3, 4])
+"""
+        assert python("-W", "ignore", "-c", program).stdout == "[1, 2, 3, 4] 0\n"
