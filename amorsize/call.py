@@ -294,27 +294,35 @@ class Call:
 
     def _note_missed(self, serial: Serial) -> None:
         """Count what running workers would have saved this call."""
-        if self._serial_seconds < _SILENT_SECONDS or _warm_workers():
+        if self._serial_seconds < _SILENT_SECONDS or not self._options.use_cache or _warm_workers():
             return
+        from .plan.model import start_seconds
+
+        known = self._known
+        if self._transfer is None and known is not None and known.bytes_in is not None:
+            self._transfer = Transfer(known.bytes_in, known.bytes_out, known.transfer_seconds_per_item)
+        saved, now = self._would_save(serial), monotonic()
+        if saved <= 0:
+            return
+        machine.miss(saved, now)
+        # What sending costs is measured when it matters: an item may be large.
+        if machine.missed(now) >= start_seconds(machine.machine_profile(self._method()), 1) and not (
+            self._knows_transfer(serial) and self._would_save(serial) > 0
+        ):
+            machine.settle()
+
+    def _would_save(self, serial: Serial) -> float:
         from .plan.model import predict_seconds
         from .plan.planner import best_width
 
+        work, n_items, limits = self._measured(serial), self._source.index, self._limits()
         profile = _as_if_running(machine.machine_profile(self._method()))
-
-        def saved() -> float:
-            work, limits, n_items = self._measured(serial), self._limits(), self._source.index
-            n_jobs = best_width(work, profile, n_items, limits)
-            there = predict_seconds(work, profile, n_items, "processes", n_jobs, limits.chunksize)
-            return predict_seconds(work, profile, n_items, "serial", 1) - there
-
-        if saved() > 0 and self._knows_transfer(serial) and (seconds := saved()) > 0:
-            machine.miss(seconds, monotonic())
+        n_jobs = best_width(work, profile, n_items, limits)
+        there = predict_seconds(work, profile, n_items, "processes", n_jobs, limits.chunksize)
+        return predict_seconds(work, profile, n_items, "serial", 1) - there
 
     def _knows_transfer(self, serial: Serial) -> bool:
         """Measure what sending an item costs, if that is not known yet; say whether it can be sent."""
-        if self._transfer is None and self._known is not None and self._known.bytes_in is not None:
-            known = self._known
-            self._transfer = Transfer(known.bytes_in, known.bytes_out, known.transfer_seconds_per_item)
         if self._transfer is None and serial.recent:
             items, results = zip(*serial.recent, strict=True)
             self._transfer = measure_transfer(list(items), list(results), perf_counter)
