@@ -1,20 +1,18 @@
-"""One call's life: look up what is known, run in the caller while that is best, hand over to workers, remember."""
+"""One call's life: run in the caller while that is best, hand over to workers when it is not (`decision`), remember."""
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from functools import partial
 from operator import length_hint
-from time import monotonic, perf_counter, sleep
 from weakref import WeakSet
 
-from .cache import fingerprint, lookup
+from .cache import fingerprint
 from .context import in_daemon, works_in_place
+from .decision import Decision
 from .errors import SerializationError
 from .measure import machine
-from .measure.sampling import Running, Transfer, measure_transfer
-from .plan.profile import Limits, WorkProfile
+from .measure.sampling import Running
 from .rng import numbered
 from .serial import Attempt, Serial, apply_star, attempts, plain
 from .understudy import Understudy
@@ -28,22 +26,12 @@ if TYPE_CHECKING:
     from .dispatch.run import Failed, Pace, Run
     from .options import Options
     from .plan.planner import Plan
-    from .plan.profile import MachineProfile
     from .seeding import Seeded
     from .source import Source
 
 __all__ = ["Call"]
 
-# Less work than this is not worth a look at cache or machine, which cost about as much on a first call.
-_SILENT_SECONDS = 200e-6
-_FOR_EVER_SECONDS = 1e6
-# A start beside the first item costs the caller this much of its time; the rest passes on another core.
-# Smaller: more starts that a first item did not need. Larger: the items behind a long one wait longer.
-_START_SHARE = 1
-_THREAD_END_SECONDS = 0.002
 _RANGE_ITERATOR = type(iter(range(0)))
-# After workers turned out not to help, so much serial work must pass before they are thought of again.
-_PATIENCE_SECONDS = 0.1
 
 
 class Call:
@@ -55,12 +43,15 @@ class Call:
         options: the resolved options.
         backend: "auto", "serial", "processes" or "pool".
         star: whether an item is a tuple of arguments.
+
+    Attributes:
+        decision: where the items run, and why.
     """
 
     def __init__(
         self, function: Callable[..., Any], source: Source, options: Options, backend: str, star: bool
     ) -> None:
-        self.plan: Plan | None = None
+        self.decision = Decision(function, source, options)
         self.failures: list[Failed] = []
         self.begun = False
         self.unused_name: str | None = None
@@ -77,13 +68,13 @@ class Call:
         self._seeded_here: Callable[[Any], Any] | None = None
         self._run: Run | None = None
         self._over = False
-        self._patience_seconds = _SILENT_SECONDS
         self._running = Running()
         self._serial_seconds = 0.0
-        self._looked_up = False
-        self._known: WorkProfile | None = None
-        self._transfer: Transfer | None = None
-        self._start_method: str | None = None
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan in force; None until one was made."""
+        return self.decision.plan
 
     def length_hint(self) -> int:
         """Return about how many results are still to come."""
@@ -183,7 +174,7 @@ class Call:
     # Work that starts in the caller and goes to workers when that pays.
 
     def _as_it_turns_out(self) -> Iterator[Iterable[Any]]:
-        if fingerprint.remembers(self._function) and self._known_to_pay():
+        if fingerprint.remembers(self._function) and self.decision.known_to_pay():
             yield from self._on_workers("processes")
         if not self._over:
             self._initialize_here()
@@ -191,8 +182,8 @@ class Call:
             serial = self._serial = Serial(
                 self._one_item(),
                 self._source,
-                leave=self._leave,
-                before_thread=self._method,
+                leave=self.decision.leave,
+                before_thread=self.decision.start_method,
                 attempt=self._attempt(),
             )
             run = yield from self._first_item(serial)
@@ -210,8 +201,8 @@ class Call:
             else:
                 yield from self._on_workers("processes")
         if self._run is None and self._serial is not None:
-            self._note_missed(self._serial)
-        self._remember()
+            self.decision.note_missed(self._serial)
+        self.decision.remember(self._running, self._serial_seconds, self._pace)
 
     def _first_item(self, serial: Serial) -> Generator[Iterable[Any], None, Run | None]:
         """Run the first item with an understudy beside it, if one may; return the run that it began."""
@@ -230,31 +221,20 @@ class Call:
 
     def _understudy(self) -> Understudy | None:
         """Return what is to stand beside the first item; None if nothing may, or need."""
-        if self._source.index or self._looked_up or _was_short(self._function):
+        if self._source.index or self.decision.looked_up or _was_short(self._function):
             return None
-        self._method()  # before a thread of ours is counted
+        self.decision.start_method()  # before a thread of ours is counted
         if self._seeded is not None:
             return None  # which item runs is learnt from how far the input was read
         remaining = self._source.remaining()
         if remaining is None or remaining < 2 or self._options.start_method == "fork":
             return None
-        return Understudy(self._first_may_take, self._begin_beside)
-
-    def _first_may_take(self) -> float:
-        limits = self._limits()
-        if (machine.cores() if limits.n_jobs is None else limits.n_jobs) < 2:
-            return _FOR_EVER_SECONDS
-        return machine.seconds_first_start(self._method_beside()) * _START_SHARE
-
-    def _method_beside(self) -> str:
-        """Return how workers are started while a second thread runs: a fork is out."""
-        method = machine.configured_start_method(self._options.start_method)
-        return machine.threaded_start_method() if method == "fork" else method
+        return Understudy(self.decision.first_may_take, self._begin_beside)
 
     def _begin_beside(self) -> Run:
         """Start workers on the items behind the first one, which keeps one core busy itself."""
-        width = self._width()
-        self.plan = _as_found(width, self._options.chunksize)
+        width = self.decision.width()
+        self.decision.take_found(width)
         backend = self._open("processes", max(1, width - 1))
         return self._run_on(backend, width)
 
@@ -263,193 +243,20 @@ class Call:
         if run.withdrawn is None:
             self._over = True
         else:
-            # Each time it was not worth it, the next try has to look better.
-            self._be_patient(max(_PATIENCE_SECONDS, 4 * self._patience_seconds))
-
-    def _known_to_pay(self) -> bool:
-        """Say whether what is known of the function makes workers the plan."""
-        self._look_up()
-        if self._known is None:
-            return False
-        remaining = self._source.remaining()
-        n_items = self._known.items if remaining is None else remaining
-        # Where all of it is over before a choice could be made, there is none to make.
-        if n_items * self._known.seconds_per_item < _SILENT_SECONDS:
-            return False
-        return self._choose(self._known, n_items) or self._paid_for(self._known, n_items)
-
-    def _paid_for(self, work: WorkProfile, n_items: int) -> bool:
-        """Say whether running workers would help, and earlier calls have missed as much as starting them costs."""
-        from .plan.model import start_seconds
-        from .plan.planner import choose
-
-        missed, profile = machine.missed(monotonic()), machine.machine_profile(self._method())
-        if missed < start_seconds(profile, 1) or _warm_workers():
-            return False
-        plan = choose(work, _as_if_running(profile), n_items, self._limits())
-        if plan.backend != "processes" or missed < start_seconds(profile, plan.n_jobs):
-            return False
-        self.plan = plan._replace(reason=f"{plan.reason}, and calls like it have missed the price of a start")
-        return True
-
-    def _note_missed(self, serial: Serial) -> None:
-        """Count what running workers would have saved this call."""
-        if self._serial_seconds < _SILENT_SECONDS or not self._options.use_cache or _warm_workers():
-            return
-        from .plan.model import start_seconds
-
-        known = self._known
-        if self._transfer is None and known is not None and known.bytes_in is not None:
-            self._transfer = Transfer(known.bytes_in, known.bytes_out, known.transfer_seconds_per_item)
-        saved, now = self._would_save(serial), monotonic()
-        if saved <= 0:
-            return
-        machine.miss(saved, now)
-        # What sending costs is measured when it matters: an item may be large.
-        if machine.missed(now) >= start_seconds(machine.machine_profile(self._method()), 1) and not (
-            self._knows_transfer(serial) and self._would_save(serial) > 0
-        ):
-            machine.settle()
-
-    def _would_save(self, serial: Serial) -> float:
-        from .plan.model import predict_seconds
-        from .plan.planner import best_width
-
-        work, n_items, limits = self._measured(serial), self._source.index, self._limits()
-        profile = _as_if_running(machine.machine_profile(self._method()))
-        n_jobs = best_width(work, profile, n_items, limits)
-        there = predict_seconds(work, profile, n_items, "processes", n_jobs, limits.chunksize)
-        return predict_seconds(work, profile, n_items, "serial", 1) - there
-
-    def _knows_transfer(self, serial: Serial) -> bool:
-        """Measure what sending an item costs, if that is not known yet; say whether it can be sent."""
-        if self._transfer is None and serial.recent:
-            items, results = zip(*serial.recent, strict=True)
-            self._transfer = measure_transfer(list(items), list(results), perf_counter)
-        transfer = self._transfer
-        return transfer is not None and transfer.bytes_in is not None and transfer.bytes_out is not None
-
-    def _look_up(self) -> None:
-        if not self._looked_up:
-            self._looked_up = True
-            if self._options.use_cache:
-                self._known = lookup.find(self._function, self._source.remaining(), self._system()).profile
-
-    def _leave(self, serial: Serial) -> bool:
-        """Say whether the rest should go to workers now."""
-        if serial.seconds < self._patience_seconds:
-            return False
-        from .plan.escalate import should_escalate
-        from .plan.planner import widest
-
-        if not self._looked_up and self._known_to_pay() and self._still_true(serial):
-            return True
-        remaining, limits = self._source.remaining(), self._limits()
-        profile = machine.machine_profile(self._method(), warm_workers=_warm_workers())
-        done = serial.running.n
-        if not should_escalate(serial.seconds, done, remaining, self._measured(serial), profile, limits):
-            return False
-        if self._transfer is None:
-            self._knows_transfer(serial)
-            if not should_escalate(serial.seconds, done, remaining, self._measured(serial), profile, limits):
-                return False
-        # Without a length, as much again as was done is what can be expected.
-        work, left = self._measured(serial), done if remaining is None else remaining
-        if not self._choose(work, left):
-            # The prediction alone would stay; the bound of `should_escalate` says that enough was spent here.
-            self._choose(work, left, Limits(min(widest(profile, work)[0], left), limits.chunksize, ("processes",)))
-            assert self.plan is not None  # there are items left
-            spent = f"{self.plan.n_jobs} workers: as much was missed in the caller as starting them costs"
-            self.plan = self.plan._replace(reason=spent)
-        return True
-
-    def _still_true(self, serial: Serial) -> bool:
-        """Say whether what this call's first items took fits what is known; if not, look up what does."""
-        found = lookup.find(
-            self._function, self._source.remaining(), self._system(), seconds_per_item=serial.seconds_per_item
-        )
-        if found.profile is self._known:
-            return True
-        self._known, self.plan = found.profile, None
-        return self._known_to_pay()
-
-    def _choose(self, work: WorkProfile, n_items: int, limits: Limits | None = None) -> bool:
-        from .plan.planner import choose
-
-        if n_items < 1:
-            return False
-        profile = machine.machine_profile(self._method(), warm_workers=_warm_workers())
-        self.plan = choose(work, profile, n_items, limits or self._limits())
-        return self.plan.backend == "processes"
-
-    def _limits(self) -> Limits:
-        return Limits(machine.workers_asked(self._options.n_jobs), self._options.chunksize)
-
-    def _method(self) -> str:
-        if self._start_method is None:
-            self._start_method = machine.start_method(self._options.start_method)
-        return self._start_method
-
-    def _method_now(self) -> str:
-        """Return how workers are started, asked again: since the plan, threads may have come, and ours have gone."""
-        planned = self._method()
-        until = perf_counter() + _THREAD_END_SECONDS
-        while (method := machine.start_method(self._options.start_method)) != planned and perf_counter() < until:
-            sleep(0)  # a thread that was joined is still counted until the system has ended it
-        return method
-
-    def _system(self) -> lookup.System:
-        return lookup.System(
-            machine.physical_cores(),
-            machine.configured_start_method(self._options.start_method),
-            machine.available_memory(),
-            sys.platform,
-            ".".join(map(str, sys.version_info[:3])),
-        )
-
-    def _measured(self, serial: Serial) -> WorkProfile:
-        running, transfer = serial.running, self._transfer
-        work = WorkProfile(running.n, serial.seconds_per_item, running.std, running.max)
-        if transfer is not None:
-            work = work._replace(
-                bytes_in=transfer.bytes_in,
-                bytes_out=transfer.bytes_out,
-                transfer_seconds_per_item=transfer.seconds_per_item,
-            )
-        return work
-
-    def _remember(self) -> None:
-        """Keep what was measured for the next call."""
-        pace = self._pace
-        items = self._running.n + (pace.items if pace is not None else 0)
-        seconds = self._serial_seconds + (pace.seconds if pace is not None else 0.0)
-        if not self._options.use_cache or not items or seconds < _SILENT_SECONDS:
-            return
-        work = WorkProfile(items, seconds / items, self._running.std, max(self._running.max, seconds / items))
-        told = self._transfer or self._known
-        if told is not None:
-            work = work._replace(bytes_in=told.bytes_in, bytes_out=told.bytes_out)
-        if self._transfer is not None:
-            work = work._replace(transfer_seconds_per_item=self._transfer.seconds_per_item)
-        elif self._known is not None:
-            work = work._replace(transfer_seconds_per_item=self._known.transfer_seconds_per_item)
-        if pace is not None and pace.seconds:
-            work = work._replace(cpu_share=pace.cpu_seconds / pace.seconds)
-        lookup.store(self._function, self._source.index, work, self.plan, self._system())
+            self.decision.come_back()
 
     # Work on workers.
 
     def _on_named(self) -> Iterator[Iterable[Any]]:
-        self._look_up()  # for the length of the first chunks
+        self.decision.look_up()  # for the length of the first chunks
         yield from self._on_workers(self._backend)
-        self._remember()
+        self.decision.remember(self._running, self._serial_seconds, self._pace)
 
     def _on_workers(self, name: str) -> Iterator[Iterable[Any]]:
         """Run on workers until the input is over or, under "auto", they turn out not to help."""
         auto = self._backend == "auto"
-        n_jobs = self._width()
-        if self.plan is None:
-            self.plan = _as_named(name, n_jobs, self._options)
+        n_jobs = self.decision.width()
+        self.decision.take_named(name, n_jobs)
         try:
             backend = self._open(name, n_jobs)
         except SerializationError as error:
@@ -458,8 +265,7 @@ class Call:
             import warnings
 
             warnings.warn(f"amorsize stays in one process: {error}", RuntimeWarning, stacklevel=2)
-            machine.settle()
-            self._be_patient(float("inf"))
+            self.decision.stay()
             return
         yield from self._finish(self._run_on(backend, n_jobs))
 
@@ -468,8 +274,8 @@ class Call:
 
         if self._pace is None:
             self._pace = Pace()
-        self._pace.seconds_per_item = self._expected_seconds_per_item()
-        profile = machine.machine_profile(self._method())
+        self._pace.seconds_per_item = self.decision.expected_seconds_per_item(self._serial)
+        profile = machine.machine_profile(self.decision.start_method())
         self._run = Run(
             backend,
             self._source,
@@ -482,31 +288,9 @@ class Call:
         )
         return self._run
 
-    def _be_patient(self, seconds: float) -> None:
-        self._patience_seconds = seconds
-        self.plan = None
-
-    def _expected_seconds_per_item(self) -> float | None:
-        if self._serial is not None and self._serial.running.n:
-            return self._serial.seconds_per_item
-        return self._known.seconds_per_item if self._known is not None else None
-
-    def _width(self) -> int:
-        """Return the number of workers: the user's, the plan's, or what cores, memory and input allow."""
-        limits = self._limits()
-        if limits.n_jobs is not None:
-            return limits.n_jobs
-        if self.plan is not None:
-            return self.plan.n_jobs
-        from .plan.planner import widest
-
-        allowed, _ = widest(machine.machine_profile(self._method(), warm_workers=_warm_workers()))
-        remaining = self._source.remaining()
-        return allowed if remaining is None else max(1, min(allowed, remaining))
-
     def _open(self, name: str, n_jobs: int) -> Backend:
         options = self._options
-        method = self._method_now()
+        method = self.decision.start_method_now()
         stop_at_error = options.on_error == "raise" and not options.retries
         if name == "pool":
             from .dispatch.stock import StockPool
@@ -534,13 +318,6 @@ class Call:
         )
 
 
-def _as_named(name: str, n_jobs: int, options: Options) -> Plan:
-    from .plan.planner import Plan
-
-    reason = "it was asked for by name" if options.backend != "auto" else "an item with a deadline must be stoppable"
-    return Plan(name, n_jobs, options.chunksize or 1, 0.0, 0.0, f"{name}: {reason}")
-
-
 # Functions whose first item was short once: a thread beside their next first item would cost more than it saves.
 _short: WeakSet[Any] = WeakSet()
 
@@ -557,20 +334,3 @@ def _remember_short(function: Any) -> None:
         _short.add(getattr(function, "func", function))
     except TypeError:  # as above
         return
-
-
-def _as_if_running(profile: MachineProfile) -> MachineProfile:
-    return profile._replace(seconds_first_start=0.0, seconds_next_start=0.0)
-
-
-def _as_found(n_jobs: int, chunksize: int | None) -> Plan:
-    from .plan.planner import Plan
-
-    reason = f"{n_jobs} workers: the first item took long enough to start them beside it"
-    return Plan("processes", n_jobs, chunksize or 1, 0.0, 0.0, reason)
-
-
-def _warm_workers() -> int:
-    pool: Any = sys.modules.get("amorsize.dispatch.pool")
-    # Without the function it is just being imported, by a thread that prepares: then there are none.
-    return pool.warm_count() if hasattr(pool, "warm_count") else 0

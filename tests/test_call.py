@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 import amorsize
-from amorsize import call as call_module
+from amorsize import decision as decision_module
 from amorsize import serial as serial_module
 from amorsize.cache import fingerprint, lookup
 from amorsize.cache.lookup import Found
@@ -278,7 +278,7 @@ class TestMissed:
         for name in ("miss", "missed", "settle"):
             monkeypatch.setattr(machine, name, getattr(costs, name))
         monkeypatch.setattr(fingerprint, "remembers", lambda _: True)
-        monkeypatch.setattr(call_module, "_warm_workers", lambda: 0)
+        monkeypatch.setattr(decision_module, "_warm_workers", lambda: 0)
         monkeypatch.setattr(machine, "start_method", lambda _: "fork")
         world.known = WorkProfile(3, STEP, bytes_in=10.0, bytes_out=10.0)
         world.pays = False
@@ -309,7 +309,7 @@ class TestMissed:
     def test_items_that_cannot_be_sent_miss_nothing(self, world, monkeypatch):
         """What cannot be pickled is not for workers, however long it takes."""
         world.known = world.known._replace(bytes_in=None)
-        monkeypatch.setattr(call_module, "measure_transfer", lambda *_: Transfer(None, 10.0, 0.0))
+        monkeypatch.setattr(decision_module, "measure_transfer", lambda *_: Transfer(None, 10.0, 0.0))
 
         assert self.started(world, 10)[0] == [False] * 10
 
@@ -326,7 +326,7 @@ class TestMissed:
         missed = []
         monkeypatch.setattr(machine, "miss", lambda seconds, _: missed.append(seconds))
         self.started(world, 1)
-        monkeypatch.setattr(call_module, "_warm_workers", lambda: 2)
+        monkeypatch.setattr(decision_module, "_warm_workers", lambda: 2)
         self.started(world, 1)
 
         assert len(missed) == 1

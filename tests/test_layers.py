@@ -22,6 +22,7 @@ FLOORS = (
     {"dispatch", "report"},
     {"source"},
     {"serial", "understudy"},
+    {"decision"},
     {"call"},
     {"stream"},
     {"optimize"},
