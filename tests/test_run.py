@@ -116,7 +116,10 @@ class Backend:
 def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(run_module, "perf_counter", clock)
+    monkeypatch.setattr(run_module, "thread_time", clock)
     monkeypatch.setattr(run_module, "sleep", clock.sleep)
+    # What one run learns would change the chunks of the next.
+    monkeypatch.setattr(run_module.machine, "learn_chunk", lambda _: None)
     return clock
 
 
@@ -884,6 +887,43 @@ def unruly(clock, random, starts, failing, options, deaths):
         return backend.done(at, failing=errors, keep=keep, seconds=random.choice([0.0, 0.01]))
 
     return answer
+
+
+class TestLearning:
+    """What a run's own chunks tell of the next ones'."""
+
+    @pytest.fixture
+    def learnt(self, monkeypatch):
+        learnt = []
+        monkeypatch.setattr(run_module.machine, "learn_chunk", learnt.append)
+        return learnt
+
+    def at_a_millisecond(self, clock, **given):
+        """Give a backend that takes the caller a millisecond a chunk, and each user of results ten."""
+
+        def wait(backend):
+            clock.now += 0.001
+            return Backend.done(backend, **given)
+
+        return Backend(*[wait] * 100)
+
+    def test_small_chunks_tell_what_a_chunk_costs(self, clock, begin, learnt):
+        """It is the caller's own time, without what the user does between two results."""
+        for _ in begin(self.at_a_millisecond(clock), range(80), chunksize=2):
+            clock.now += 0.010
+
+        assert learnt == [pytest.approx(0.001)]
+
+    @pytest.mark.parametrize(
+        ("count", "chunksize", "bytes_out"),
+        [(31, 1, 0), (400, 10, 0), (40, 1, 1_000_000)],
+        ids=["few", "long", "large"],
+    )
+    def test_others_do_not(self, clock, begin, learnt, count, chunksize, bytes_out):
+        """A few chunks say little, and others say more of their items."""
+        drain(begin(self.at_a_millisecond(clock, bytes_out=bytes_out), range(count), chunksize=chunksize))
+
+        assert learnt == []
 
 
 class TestProperty:
