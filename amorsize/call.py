@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import deque
 from functools import partial
 from operator import length_hint
-from weakref import WeakSet
 
 from .cache import fingerprint
 from .context import in_daemon, works_in_place
-from .decision import Decision
+from .decision import Decision, FunctionSet
 from .errors import SerializationError
 from .measure import machine
 from .measure.sampling import Running
@@ -216,12 +215,12 @@ class Call:
                 understudy.run.close()
             raise
         if understudy.run is None:
-            _remember_short(self._function)
+            _short.add(self._function)
         return understudy.run
 
     def _understudy(self) -> Understudy | None:
         """Return what is to stand beside the first item; None if nothing may, or need."""
-        if self._source.index or self.decision.looked_up or _was_short(self._function):
+        if self._source.index or self.decision.looked_up or self._function in _short:
             return None
         self.decision.start_method()  # before a thread of ours is counted
         if self._seeded is not None:
@@ -319,18 +318,4 @@ class Call:
 
 
 # Functions whose first item was short once: a thread beside their next first item would cost more than it saves.
-_short: WeakSet[Any] = WeakSet()
-
-
-def _was_short(function: Any) -> bool:
-    try:
-        return getattr(function, "func", function) in _short
-    except TypeError:  # cannot be hashed or referred to weakly
-        return False
-
-
-def _remember_short(function: Any) -> None:
-    try:
-        _short.add(getattr(function, "func", function))
-    except TypeError:  # as above
-        return
+_short = FunctionSet()

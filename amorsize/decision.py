@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import sys
 from time import monotonic, perf_counter, sleep
+from weakref import WeakSet
 
 from .cache import lookup
+from .log import debug
 from .measure import machine
 from .measure.sampling import Transfer, measure_transfer
 from .plan.profile import Limits, WorkProfile
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from .serial import Serial
     from .source import Source
 
-__all__ = ["Decision"]
+__all__ = ["Decision", "FunctionSet"]
 
 # Less work than this is not worth a look at cache or machine, which cost about as much on a first call.
 _SILENT_SECONDS = 200e-6
@@ -36,6 +38,29 @@ _FOR_EVER_SECONDS = 1e6
 _THREAD_END_SECONDS = 0.002
 # After workers turned out not to help, so much serial work must pass before they are thought of again.
 _PATIENCE_SECONDS = 0.1
+
+
+class FunctionSet:
+    """Functions that something is known of, as long as they live; those that cannot be held weakly are never in it."""
+
+    def __init__(self) -> None:
+        self._members: WeakSet[Any] = WeakSet()
+
+    def add(self, function: Any) -> None:
+        try:
+            self._members.add(getattr(function, "func", function))
+        except TypeError:  # cannot be hashed or referred to weakly
+            return
+
+    def __contains__(self, function: Any) -> bool:
+        try:
+            return getattr(function, "func", function) in self._members
+        except TypeError:  # as above
+            return False
+
+
+# Functions that workers were found not to be able to have.
+_unsendable = FunctionSet()
 
 
 class Decision:
@@ -83,16 +108,32 @@ class Decision:
 
     def _paid_for(self, work: WorkProfile, n_items: int) -> bool:
         """Say whether running workers would help, and earlier calls have missed as much as starting them costs."""
+        missed = machine.missed(monotonic())
+        if not missed or _warm_workers() or self._function in _unsendable:
+            return False
+        if work.bytes_in is None or work.bytes_out is None:
+            return False
         from .plan.model import start_seconds
         from .plan.planner import choose
 
-        missed, profile = machine.missed(monotonic()), machine.machine_profile(self.start_method())
-        if missed < start_seconds(profile, 1) or _warm_workers():
-            return False
+        profile = self._machine()
         plan = choose(work, _as_if_running(profile), n_items, self._limits())
-        if plan.backend != "processes" or missed < start_seconds(profile, plan.n_jobs):
+        if plan.backend != "processes" or missed < start_seconds(profile, plan.n_jobs) or not self._can_be_sent():
             return False
+        machine.settle()
         self.plan = plan._replace(reason=f"{plan.reason}, and calls like it have missed the price of a start")
+        return True
+
+    def _can_be_sent(self) -> bool:
+        """Say whether workers could have the function; nobody asked for them, so that they cannot is no warning."""
+        from .dispatch.serialize import dump
+
+        try:
+            dump(self._function)
+        except Exception as error:  # noqa: BLE001 - pickling runs the user's code
+            debug("no workers for short calls of %r: %r", self._function, error)
+            _unsendable.add(self._function)
+            return False
         return True
 
     def leave(self, serial: Serial) -> bool:
@@ -145,6 +186,8 @@ class Decision:
         """Count what running workers would have saved a call that ran in the caller."""
         if serial.seconds < _SILENT_SECONDS or not self._options.use_cache or _warm_workers():
             return
+        if self._patience_seconds == float("inf") or self._function in _unsendable:
+            return
         from .plan.model import start_seconds
 
         known = self._known
@@ -153,12 +196,12 @@ class Decision:
         saved, now = self._would_save(serial), monotonic()
         if saved <= 0:
             return
-        machine.miss(saved, now)
         # What sending costs is measured when it matters: an item may be large.
-        if machine.missed(now) >= start_seconds(machine.machine_profile(self.start_method()), 1) and not (
+        if machine.missed(now) + saved >= start_seconds(self._machine(), 1) and not (
             self._knows_transfer(serial) and self._would_save(serial) > 0
         ):
-            machine.settle()
+            return
+        machine.miss(saved, now)
 
     def _would_save(self, serial: Serial) -> float:
         from .plan.model import predict_seconds
@@ -221,7 +264,6 @@ class Decision:
 
     def stay(self) -> None:
         """Think of workers no more in this call: they cannot have its function."""
-        machine.settle()
         self._be_patient(float("inf"))
 
     def come_back(self) -> None:

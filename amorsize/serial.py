@@ -12,8 +12,8 @@ The thread lives only while short items run one after another; it ends by itself
 
 from __future__ import annotations
 
-import sys
 from _thread import allocate_lock, get_ident
+from functools import partial
 from itertools import islice
 from time import perf_counter, sleep
 
@@ -260,7 +260,10 @@ class Serial:
             with _Watch() as watch:
                 while not self._looks_long:
                     numbers = self._source.numbers if self._attempt is None else None
-                    watch.begin(None if numbers is None else self._source.iterator)
+                    if numbers is None:
+                        watch.begin()
+                    else:
+                        watch.begin(partial(self._source.interrupt, self._source.iterator, len(numbers)))
                     if numbers is not None:
                         yield self._range_stretch(numbers)
                     elif self._attempt is None:
@@ -409,11 +412,11 @@ class Serial:
         first = index = source.index
         began = perf_counter()
         number: Any = None
-        self.ended = True
+        self.ended = ended = True
         try:
             for number in source.iterator:
                 yield function(number)
-            self.ended = number == numbers[-1]
+            ended = number == numbers[-1]
         except StopIteration:
             return
         except Exception as error:
@@ -424,6 +427,7 @@ class Serial:
                 index = numbers.index(number) + 1
             source.seek(index)
             self._add_stretch(index - first, perf_counter() - began)
+            self.ended = ended  # last: an interrupt before leaves the work ended, and not begun anew
 
     def _watched_attempts(self, attempt: Attempt, flag: list[bool]) -> Iterator[Any]:
         """Run items until the flag is up, where errors do not simply end the call."""
@@ -445,7 +449,7 @@ class _Watch:
         self._over = allocate_lock()
         self._turn = allocate_lock()  # held to lower the flag and see who watches, or to raise it or stop watching
         self._watched = False
-        self._numbers: Any = None
+        self._interrupt: Callable[[], object] | None = None
         self._thread: Thread | None = None
 
     def __enter__(self) -> _Watch:  # noqa: PYI034 - typing.Self is newer than CPython 3.10
@@ -457,11 +461,11 @@ class _Watch:
         if self._thread is not None and self._thread.ident != get_ident():  # it may be collecting garbage: us
             self._thread.join()
 
-    def begin(self, numbers: Iterator[Any] | None = None) -> None:
-        """Lower the flag, and see that somebody is there to raise it again, and to end a range's iterator with it."""
+    def begin(self, interrupt: Callable[[], object] | None = None) -> None:
+        """Lower the flag, and see that somebody is there to raise it again, and to call `interrupt` then."""
         with self._turn:
             self.flag.clear()
-            self._numbers = numbers
+            self._interrupt = interrupt
             if self._watched:
                 return
             self._watched = True
@@ -481,8 +485,8 @@ class _Watch:
                     self._watched = False
                     break  # raised last time and not lowered: the caller is busy, here or elsewhere
                 self.flag.append(True)
-                if self._numbers is not None:
-                    self._numbers.__setstate__(sys.maxsize)
+                if self._interrupt is not None:
+                    self._interrupt()
         else:
             self._over.release()
             return

@@ -47,6 +47,7 @@ class Source:
         self.index = 0
         self._ticks: repeat[bool] | None = None
         self._first_ticked = 0
+        self._interrupted: tuple[Iterator[Any], int] | None = None
         self.streams: Streams | None = None
         self.error: Exception | None = None
         self._total: int | None = None
@@ -73,6 +74,12 @@ class Source:
         """The input, if it is a range that is read as it is: its items then tell their own positions."""
         plain = type(self._sequence) is range and type(self.iterator) is _RANGE_ITERATOR and self.streams is None
         return self._sequence if plain else None  # type: ignore[return-value]  # as its type says
+
+    def interrupt(self, iterator: Iterator[Any], length: int) -> None:
+        """End the iterator of a range of this length, from any thread; `seek` then gives the next one."""
+        self._interrupted = iterator, length_hint(iterator)  # about right: it goes on until the next line
+        # Whatever is beyond the end is clipped. Not sys.maxsize: it takes a C long, which Windows has shorter.
+        iterator.__setstate__(length)  # type: ignore[attr-defined]
 
     def seek(self, index: int) -> None:
         """Have the item at `index` come next, where the input is a sequence."""
@@ -107,6 +114,8 @@ class Source:
     def remaining(self) -> int | None:
         """Return how many items are left as far as the input tells; None if it does not."""
         try:
+            if self._interrupted is not None and self._interrupted[0] is self.iterator:
+                return self._interrupted[1]
             if self._sequence is not None:
                 return length_hint(self.iterator)
             self.recount()

@@ -67,8 +67,7 @@ _quick_turns = _QuickTurns()
 class Understudy:
     """Use in a `with` block around the first item; afterwards `run` is the run that was begun, or None.
 
-    Most first items are short, so a bare thread waits for the first moments: one of `threading` costs twice as much,
-    and its import more than that.
+    Most first items are short, so a bare thread waits for the first moments: one of `threading` costs twice as much.
 
     Args:
         delay_seconds: tells how long the first item may take. Called in the thread, when the item is not short.
@@ -86,6 +85,9 @@ class Understudy:
         self._pid = os.getpid()
 
     def __enter__(self) -> Understudy:  # noqa: PYI034 - typing.Self is newer than CPython 3.10
+        # Before CPython 3.13 the thread that first imports it is taken for the main one.
+        import threading  # noqa: F401
+
         self._over.acquire()
         self._glances.acquire()
         try:

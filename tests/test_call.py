@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing.process
 from collections import Counter
+from time import monotonic
 
 import pytest
 
@@ -14,6 +15,7 @@ from amorsize import serial as serial_module
 from amorsize.cache import fingerprint, lookup
 from amorsize.cache.lookup import Found
 from amorsize.call import Call
+from amorsize.dispatch import serialize
 from amorsize.dispatch.backend import Done, Failure, Refused
 from amorsize.errors import SerializationError
 from amorsize.measure import machine
@@ -280,6 +282,7 @@ class TestMissed:
         monkeypatch.setattr(fingerprint, "remembers", lambda _: True)
         monkeypatch.setattr(decision_module, "_warm_workers", lambda: 0)
         monkeypatch.setattr(machine, "start_method", lambda _: "fork")
+        monkeypatch.setattr(serialize, "dump", lambda _: b"")
         world.known = WorkProfile(3, STEP, bytes_in=10.0, bytes_out=10.0)
         world.pays = False
 
@@ -313,13 +316,30 @@ class TestMissed:
 
         assert self.started(world, 10)[0] == [False] * 10
 
-    def test_a_vain_start_is_not_tried_at_once_again(self, world):
-        """A function that cannot be sent is found out again only after as many calls."""
-        world.unsendable = True
-        with pytest.warns(RuntimeWarning, match="cannot be sent"):
-            asked, _ = self.started(world, 5)
+    def test_a_function_that_cannot_be_sent_stays_silently(self, world, monkeypatch):
+        """Nobody asked for workers; that they cannot have it is found out once, and is no warning."""
+        dumped = []
 
-        assert asked == [False, False, True, False, True]
+        def dump(function):
+            dumped.append(function)
+            raise TypeError("no such thing")
+
+        monkeypatch.setattr(serialize, "dump", dump)
+
+        def function(item):
+            return world.work(item)
+
+        calls = [list(amorsize.map(function, [1, 2, 3])) for _ in range(10)]
+
+        assert calls == [[2, 4, 6]] * 10
+        assert (world.opened, dumped) == ([], [function])
+
+    def test_what_others_missed_does_not_send_what_cannot_be_sent(self, world):
+        """Items that cannot be pickled stay, whatever other functions have missed."""
+        machine.miss(60.0, monotonic())
+        world.known = world.known._replace(bytes_out=None)
+
+        assert self.started(world, 3)[0] == [False] * 3
 
     def test_nothing_is_missed_beside_running_workers(self, world, monkeypatch):
         """Where workers run already, the plan alone decides."""

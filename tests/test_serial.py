@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import sys
 import threading
 from functools import partial
 from itertools import chain
@@ -44,7 +43,7 @@ class FakeWatch:
 
     def __init__(self):
         self.flag = []
-        self.numbers = None
+        self.interrupt = None
 
     def __enter__(self):
         return self
@@ -52,15 +51,15 @@ class FakeWatch:
     def __exit__(self, *_):
         pass
 
-    def begin(self, numbers=None):
+    def begin(self, interrupt=None):
         self.flag.clear()
-        self.numbers = numbers
+        self.interrupt = interrupt
 
     def up(self):
         """Do as the thread does."""
         self.flag.append(True)
-        if self.numbers is not None:
-            self.numbers.__setstate__(sys.maxsize)
+        if self.interrupt is not None:
+            self.interrupt()
 
 
 class Counting:
@@ -127,6 +126,10 @@ def timed(clock, seconds=SHORT, slow=()):
 
 def watch_threads():
     return [thread for thread in threading.enumerate() if thread.name == "amorsize-watch"]
+
+
+def raising(error):
+    raise error
 
 
 def all_results(serial):
@@ -313,6 +316,41 @@ class TestPhases:
         assert results == list(numbers)
         assert serial.ended
 
+    def test_what_is_left_of_a_range_is_told_while_it_is_interrupted(self, clock, watches):
+        """Its iterator is at its end then, and the input is not."""
+        serial = begin(timed(clock), range(1000))
+        phases = serial.phases()
+        for _ in range(2):
+            list(next(phases))
+        stretch = next(phases)
+        next(stretch)
+        watches[-1].up()
+
+        assert serial._source.remaining() == 1000 - 308 - 1
+
+    def test_an_interrupt_at_the_end_of_a_stretch_ends_it(self, clock, watches, monkeypatch):
+        """Nothing is run again from where the stretch began."""
+        started = []
+
+        def function(item):
+            clock.now += SHORT
+            started.append(item)
+            return item
+
+        serial = begin(function, range(1000))
+        phases = serial.phases()
+        for _ in range(2):
+            list(next(phases))
+        stretch = next(phases)
+        next(stretch)
+        watches[-1].up()
+        monkeypatch.setattr(serial._source, "seek", lambda _: raising(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            next(stretch)
+
+        assert serial.ended
+        assert len(started) == len(set(started)) == 309
+
     def test_after_a_long_item_more_short_ones_are_timed(self, clock, watches):
         """Five per cent of a long item's time go into timing the short ones that follow it."""
         serial = begin(timed(clock, slow=(0,)), range(200))
@@ -337,7 +375,7 @@ class TestPhases:
         """Slow items here and there may be most of the time, and most of that time becomes known."""
 
         class ClockWatch(FakeWatch):
-            def begin(self, numbers=None):
+            def begin(self, interrupt=None):
                 self.flag = Flag(clock.now + 0.005)
 
         class Flag:

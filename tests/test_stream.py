@@ -394,3 +394,20 @@ else:
     os._exit(results != [0, 1, 2, 3, 4])
 """
         assert python("-W", "ignore", "-c", program).stdout == "[1, 2, 3, 4] 0\n"
+
+    @pytest.mark.slow
+    def test_the_main_thread_stays_the_main_one(self, python):
+        """Whoever imports `threading` first is taken for the main thread, which the thread beside an item is not."""
+        program = """
+import time
+import amorsize
+
+def long(item):
+    time.sleep(0.05)
+    return item
+
+list(amorsize.map(long, range(2)))
+import threading
+print(threading.current_thread() is threading.main_thread())
+"""
+        assert python("-c", program).stdout == "True\n"
