@@ -280,6 +280,28 @@ class TestBounds:
         assert results == (list(range(30_000)), None)
         assert max(most) <= 3 * 2 * (WINDOW_ITEMS + 1)
 
+    def test_chunks_that_become_shorter_do_not_starve_the_workers(self, begin):
+        """What is under way may be of longer chunks than those that follow: the others go on all the same."""
+        seconds = 1e-6
+
+        def newest(backend):
+            backend.script.append(newest)
+            assert len(backend.chunks) == 4 or backend.submitted[-1][0] + backend.submitted[-1][1] == 100_000
+            at = 1 if len(backend.chunks) > 1 and len(backend.submitted) < 9 else 0  # the oldest one lasts
+            return backend.done(at=at, seconds=seconds * len(backend.chunks[at].items))
+
+        assert drain(begin(Backend(newest), range(100_000), pace=Pace(seconds)))[0] == list(range(100_000))
+
+    def test_without_a_length_chunks_are_short(self, begin):
+        """The end comes without notice, so that no long chunk may be begun last."""
+        lengths = {}
+        for name, items in (("known", range(3000)), ("unknown", (number for number in range(3000)))):
+            backend = Backend()
+            drain(begin(backend, items, pace=Pace(1e-3)))
+            lengths[name] = backend.submitted[0][1]
+
+        assert lengths == {"known": 20, "unknown": 8}
+
     @pytest.mark.parametrize("failing", [{}, {3: KeyError(3)}, {2: KeyError(2)}], ids=["none", "last", "first"])
     def test_bytes_that_wait(self, begin, failing):
         """Once results of many bytes wait for an older one, nothing new is read until they are handed out."""

@@ -26,7 +26,7 @@ from .backend import Chunk, Done, Lost, Refused, Unsendable
 from .blame import blame
 from .process import LOADING_SECONDS
 from .remote import failures_of, unpack_error
-from .serialize import culprit, dump, dump_values, load_values
+from .serialize import culprit, dump, dump_values, is_scalars, load_values
 from .warm import shutdown, warm_count
 
 TYPE_CHECKING = False
@@ -354,12 +354,13 @@ class Lease:
         if len(body) >= machine.LEAST_BYTES_OBSERVED and worker.inbox.body_began >= self._entered:
             # It came while the caller waited for it, and not while the user's own work went on between two pieces.
             machine.learn_bandwidth(len(body), perf_counter() - worker.inbox.body_began)
-        values = load_values(body[at + n_errors :])
+        payload = body[at + n_errors :]
+        values = load_values(payload)
         if type(values) is not list:
             values = list(values)
         chunk = flight.chunk
         errors = pickle.loads(body[at : at + n_errors]) if n_errors else ()
-        failures = failures_of(chunk, errors, first, values)
+        failures = failures_of(chunk, errors, first, values, scalars=is_scalars(payload))
         rest = None
         if last and unstarted:
             begun = len(chunk.items) - unstarted

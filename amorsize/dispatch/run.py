@@ -20,7 +20,7 @@ from ..errors import InitializerError, ItemTimeoutError, WorkerCrashError, add_i
 from ..lean import NamedTuple
 from ..measure import machine
 from ..plan.retry import backoff_seconds
-from ..plan.schedule import SLICE_SECONDS, chunk_length, smoothed
+from ..plan.schedule import CHUNK_SECONDS, SLICE_SECONDS, UNKNOWN_CHUNK_SECONDS, chunk_length, smoothed
 from ..rng import runs_items
 from ..seeding import Seeded
 from .backend import Chunk, Done, Failure, Lost, Refused, Unsendable
@@ -156,6 +156,7 @@ class Run:
         self._later: list[tuple[float, Chunk]] = []  # a heap: items to be tried again, and when
         self._as_done: deque[_Piece] = deque()
         self._failed_at: int | None = None
+        self._window_items = WINDOW_ITEMS
         self._fruitless_deaths = 0
         self._chunks = self._items_back = self._bytes_out = 0
         self._busy_seconds = 0.0  # the caller's CPU time for this run, items in the caller included
@@ -312,12 +313,16 @@ class Run:
             return self._options.chunksize
         if seconds_per_item is None:
             return 1
-        remaining = self._source.remaining()
+        remaining, most_seconds = self._source.remaining(), CHUNK_SECONDS
         if remaining is None:
             # Such an input may be endless: chunks are kept small enough for two a worker in the window.
-            remaining = WINDOW_ITEMS
+            remaining, most_seconds = WINDOW_ITEMS, UNKNOWN_CHUNK_SECONDS
         return chunk_length(
-            max(1, remaining), self._n_jobs, seconds_per_item, seconds_per_chunk=machine.seconds_per_chunk()
+            max(1, remaining),
+            self._n_jobs,
+            seconds_per_item,
+            seconds_per_chunk=machine.seconds_per_chunk(),
+            most_seconds=most_seconds,
         )
 
     def _has_backlog(self) -> bool:
@@ -334,8 +339,10 @@ class Run:
             return chunk
         ahead = self._source.index - self._next
         fixed = self._options.chunksize is not None or self._source.remaining() is not None
-        window = max(WINDOW_ITEMS, 3 * self._n_jobs * length if fixed else 0)
-        if self._failed_at is not None or self._bytes_waiting >= WINDOW_BYTES or ahead + length > window:
+        if fixed:  # chunks become shorter towards the end, and what is under way is of the longer ones
+            self._window_items = max(self._window_items, 3 * self._n_jobs * length)
+        full = self._bytes_waiting >= WINDOW_BYTES or ahead + length > self._window_items
+        if self._failed_at is not None or full:
             return None
         first = self._source.index
         items = self._source.take(length)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-__all__ = ["Unpicklable", "any_unpicklable", "culprit", "dump", "dump_by_value", "dump_values", "is_scalars"]
+__all__ = ["Unpicklable", "culprit", "dump", "dump_by_value", "dump_values", "is_scalars"]
 __all__ += ["load_values", "load_with_globals"]
 
 PROTOCOL = 5
@@ -117,11 +117,6 @@ def load_values(data: memoryview) -> Sequence[Any]:
             rebuilt.append(Unpicklable(error))
         at += length
     return rebuilt
-
-
-def any_unpicklable(values: Iterable[object]) -> bool:
-    """Say whether a value among these could not be rebuilt."""
-    return Unpicklable in set(map(type, values))  # in C: there may be 100,000 of them, of a microsecond each
 
 
 def _all_scalars(values: Sequence[object]) -> bool:

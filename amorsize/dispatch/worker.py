@@ -26,7 +26,7 @@ from . import wire
 from .blame import blame
 from .initialize import load_function
 from .remote import pack_error
-from .serialize import Unpicklable, any_unpicklable, culprit, dump_values, is_scalars, load_values
+from .serialize import Unpicklable, culprit, dump_values, is_scalars, load_values
 from .slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, STARTED, TAKEN_BACK, open_slots
 
 TYPE_CHECKING = False
@@ -222,14 +222,15 @@ class _Worker:
             return
         self.streams = None
         payload = body[wire.CHUNK_HEAD.size :]
+        plain = is_scalars(payload)
         if isinstance(function, Seeded):
-            self.streams, function = function.begin(lambda: slots[CURSOR], keep=False, plain=is_scalars(payload))
+            self.streams, function = function.begin(lambda: slots[CURSOR], keep=False, plain=plain)
             self._reseed_due = True
         elif self._reseed_due:
             _reseed()
             self._reseed_due = False
         items = load_values(payload)
-        if type(items) is list and any_unpicklable(items):
+        if not plain and any(type(item) is Unpicklable for item in items):
             function = _refusing_unpicklable(function)
         self._run_items(chunk, function, items)
 

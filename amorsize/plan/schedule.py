@@ -24,7 +24,15 @@ static, one-by-one, guided, factoring and trapezoid schedules, its estimate lear
 
 from __future__ import annotations
 
-__all__ = ["OVERHEAD_SHARE", "SHARES_PER_WORKER", "SLICE_SECONDS", "chunk_length", "smoothed"]
+__all__ = [
+    "CHUNK_SECONDS",
+    "OVERHEAD_SHARE",
+    "SHARES_PER_WORKER",
+    "SLICE_SECONDS",
+    "UNKNOWN_CHUNK_SECONDS",
+    "chunk_length",
+    "smoothed",
+]
 
 # Each constant was set by benchmarks/schedule.py; its table is benchmarks/results/schedule.txt.
 
@@ -32,6 +40,9 @@ __all__ = ["OVERHEAD_SHARE", "SHARES_PER_WORKER", "SLICE_SECONDS", "chunk_length
 SLICE_SECONDS = 0.030
 # Shorter: more chunks in a long run. Longer: more is bet on the first chunks, before anything is known.
 CHUNK_SECONDS = 0.020
+# The same where the number of items is unknown, so that chunks cannot shrink towards the end. Shorter: more chunks.
+# Longer: more imbalance at the end, which comes without notice.
+UNKNOWN_CHUNK_SECONDS = 0.008
 # Smaller: longer least chunks, so more imbalance at the end. Larger: more of the time goes into chunks' fixed costs.
 OVERHEAD_SHARE = 0.02
 # Smaller: larger chunks late in the run, so more imbalance. Larger: more chunks near the end.
@@ -43,7 +54,14 @@ CALLER_SHARE = 0.25
 NEWEST_SHARE = 0.3
 
 
-def chunk_length(remaining: int, n_workers: int, seconds_per_item: float, *, seconds_per_chunk: float) -> int:
+def chunk_length(
+    remaining: int,
+    n_workers: int,
+    seconds_per_item: float,
+    *,
+    seconds_per_chunk: float,
+    most_seconds: float = CHUNK_SECONDS,
+) -> int:
     """Return how many of the `remaining` items the next chunk should hold.
 
     Args:
@@ -52,6 +70,7 @@ def chunk_length(remaining: int, n_workers: int, seconds_per_item: float, *, sec
         seconds_per_item: estimated running time of the items to come, in seconds; 0 if they seem free, `math.inf` while
             nothing is known of them (one item a chunk, then).
         seconds_per_chunk: fixed cost of one chunk, in seconds.
+        most_seconds: how long a chunk may be, in seconds; its fixed cost may ask for more.
 
     Returns:
         A length from 1 to `remaining`.
@@ -65,8 +84,8 @@ def chunk_length(remaining: int, n_workers: int, seconds_per_item: float, *, sec
     share = remaining / (SHARES_PER_WORKER * n_workers)
     least_seconds = seconds_per_chunk * max(1.0 / OVERHEAD_SHARE, n_workers / CALLER_SHARE)
     # Compared in seconds first: dividing by a time near zero could overflow.
-    if share * seconds_per_item > CHUNK_SECONDS:
-        share = CHUNK_SECONDS / seconds_per_item
+    if share * seconds_per_item > most_seconds:
+        share = most_seconds / seconds_per_item
     if share * seconds_per_item < least_seconds:
         share = least_seconds / seconds_per_item if even_part * seconds_per_item > least_seconds else even_part
     return max(1, min(int(share), even_part))
