@@ -98,7 +98,8 @@ PROGRAM = """
 import sys
 sys.path.insert(0, {tests!r})
 import amorsize, psutil
-from fault_workers import Squares
+from fault_workers import FAULTS, Squares, hang
+FAULTS["hang"] = lambda: (print("hangs", flush=True), hang())
 options = {options!r}
 list(amorsize.map(abs, range(4), **options))
 try:
@@ -132,7 +133,8 @@ def test_a_hang_of_the_caller(processes, tmp_path):
     command = [sys.executable, "-c", program("hang", processes)]
 
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as child:
-        assert child.stdout.readline()
+        child.stdout.readline()
+        assert child.stdout.readline() == "hangs\n"
         os.kill(child.pid, signal.SIGINT)
         printed, errors = child.communicate(timeout=60)
 
