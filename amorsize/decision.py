@@ -208,7 +208,7 @@ class Decision:
         from .plan.planner import best_width
 
         work, n_items, limits = self._measured(serial), self._source.index, self._limits()
-        profile = _as_if_running(machine.machine_profile(self.start_method()))
+        profile = _as_if_running(self._machine())
         n_jobs = best_width(work, profile, n_items, limits)
         there = predict_seconds(work, profile, n_items, "processes", n_jobs, limits.chunksize)
         return predict_seconds(work, profile, n_items, "serial", 1) - there

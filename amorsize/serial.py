@@ -259,17 +259,15 @@ class Serial:
                 self._before_thread()
             with _Watch() as watch:
                 while not self._looks_long:
-                    numbers = self._source.numbers if self._attempt is None else None
-                    if numbers is None:
-                        watch.begin()
-                    else:
-                        watch.begin(partial(self._source.interrupt, self._source.iterator, len(numbers)))
-                    if numbers is not None:
+                    source, attempt = self._source, self._attempt
+                    numbers = source.numbers if attempt is None else None
+                    watch.begin(partial(source.interrupt, source.iterator, len(numbers)) if numbers else None)
+                    if attempt is not None:
+                        yield self._watched_attempts(attempt, watch.flag)
+                    elif numbers:
                         yield self._range_stretch(numbers)
-                    elif self._attempt is None:
-                        yield self._watched_stretch(watch.flag)
                     else:
-                        yield self._watched_attempts(self._attempt, watch.flag)
+                        yield self._watched_stretch(watch.flag)
                     if self._stop():
                         return
 

@@ -34,14 +34,14 @@ __all__ = [
     "smoothed",
 ]
 
-# Each constant was set by benchmarks/schedule.py; its table is benchmarks/results/schedule.txt.
+# Constants that name no other were set by benchmarks/schedule.py; its table is benchmarks/results/schedule.txt.
 
 # Shorter: more pieces handed back, each the price of a chunk. Longer: a wrong estimate holds a worker for longer.
 SLICE_SECONDS = 0.030
 # Shorter: more chunks in a long run. Longer: more is bet on the first chunks, before anything is known.
 CHUNK_SECONDS = 0.020
 # The same where the number of items is unknown, so that chunks cannot shrink towards the end. Shorter: more chunks.
-# Longer: more imbalance at the end, which comes without notice.
+# Longer: more imbalance at the end, which comes without notice. (The generator's row of benchmarks/regret.py.)
 UNKNOWN_CHUNK_SECONDS = 0.008
 # Smaller: longer least chunks, so more imbalance at the end. Larger: more of the time goes into chunks' fixed costs.
 OVERHEAD_SHARE = 0.02
