@@ -227,6 +227,16 @@ class TestPhases:
         counts = [(phase.__name__, sum(1 for _ in phase)) for phase in serial.phases()]
         return [(name, count) for name, count in counts if count]
 
+    def stopped_stretch(self, serial, watches):
+        """Return the first watched stretch, stopped by its watch after one item."""
+        phases = serial.phases()
+        for _ in range(2):
+            list(next(phases))
+        stretch = next(phases)
+        next(stretch)
+        watches[-1].up()
+        return stretch
+
     def test_long_items_are_timed_one_by_one(self, clock, watches):
         """Long items never leave the clock."""
         serial = begin(timed(clock, LONG), range(50))
@@ -319,14 +329,10 @@ class TestPhases:
     def test_what_is_left_of_a_range_is_told_while_it_is_interrupted(self, clock, watches):
         """Its iterator is at its end then, and the input is not."""
         serial = begin(timed(clock), range(1000))
-        phases = serial.phases()
-        for _ in range(2):
-            list(next(phases))
-        stretch = next(phases)
-        next(stretch)
-        watches[-1].up()
+        stretch = self.stopped_stretch(serial, watches)
 
         assert serial._source.remaining() == 1000 - 308 - 1
+        assert list(stretch) == []
 
     def test_an_interrupt_at_the_end_of_a_stretch_ends_it(self, clock, watches, monkeypatch):
         """Nothing is run again from where the stretch began."""
@@ -338,12 +344,7 @@ class TestPhases:
             return item
 
         serial = begin(function, range(1000))
-        phases = serial.phases()
-        for _ in range(2):
-            list(next(phases))
-        stretch = next(phases)
-        next(stretch)
-        watches[-1].up()
+        stretch = self.stopped_stretch(serial, watches)
         monkeypatch.setattr(serial._source, "seek", lambda _: raising(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             next(stretch)
