@@ -1,6 +1,6 @@
 """How much does `amorsize.map` lose to the best hand-tuned choice, workload by workload?
 
-Run `python benchmarks/regret.py` on a quiet machine: it takes about 7 minutes, prints the tables, and writes them to
+Run `python benchmarks/regret.py` on a quiet machine: it takes about 10 minutes, prints the tables, and writes them to
 benchmarks/results/regret.txt. It prices what amorsize/plan/escalate.py and amorsize/plan/model.py decide.
 
 Each contender has a process of its own (`contenders.py`). Its first call there is cold, the following ones are warm, so
