@@ -9,6 +9,7 @@
 #   stream, call, serial  one call's life, and the iterator that the user holds
 #   report/               what is told of a plan
 #   dispatch/             runs chunks on worker processes
+#   code/                 what a function refers to
 #   cache/                remembers what was measured, in memory and on disk
 #   measure/              reads clocks and the machine, and nothing else does
 #   plan/                 pure: numbers in, a plan out

@@ -14,7 +14,7 @@ from opcode import opmap
 from struct import Struct
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodDescriptorType, MethodType, ModuleType
 
-from .cache.bytecode import outer_names
+from .code.bytecode import outer_names
 from .lean import NamedTuple
 from .rng import Streams, digest, item_rng
 

@@ -13,8 +13,9 @@ import weakref
 import pytest
 
 from amorsize import parallelize
-from amorsize.cache import bytecode, describe, fingerprint
+from amorsize.cache import describe, fingerprint
 from amorsize.cache.fingerprint import forget
+from amorsize.code import bytecode
 
 
 def made(source, name="work", **names):

@@ -16,7 +16,7 @@ FLOORS = (
     {"options"},
     {"plan"},
     {"measure"},
-    {"rng"},
+    {"rng", "code"},
     {"cache"},
     {"seeding"},
     {"dispatch", "report"},

@@ -14,7 +14,7 @@ from functools import partial
 from types import CodeType, FunctionType, MethodType, ModuleType
 from weakref import ref
 
-from amorsize.cache.bytecode import outer_names
+from amorsize.code.bytecode import outer_names
 from amorsize.lean import NamedTuple
 
 TYPE_CHECKING = False

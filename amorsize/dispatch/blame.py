@@ -13,7 +13,7 @@ from functools import partial
 from time import monotonic
 from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType
 
-from ..cache.bytecode import outer_names
+from ..code.bytecode import outer_names
 from ..log import debug
 from .serialize import PROTOCOL, dump
 
