@@ -314,6 +314,7 @@ class Call:
             initializer=options.initializer,
             initargs=options.initargs,
             timeout=options.timeout,
+            waive_data=self._backend != "auto",
         )
 
 

@@ -126,10 +126,10 @@ class Decision:
 
     def _can_be_sent(self) -> bool:
         """Say whether workers could have the function; nobody asked for them, so that they cannot is no warning."""
-        from .dispatch.serialize import dump
+        from .dispatch.serialize import dump_function
 
         try:
-            dump(self._function)
+            dump_function(self._function)
         except Exception as error:  # noqa: BLE001 - pickling runs the user's code
             debug("no workers for short calls of %r: %r", self._function, error)
             _unsendable.add(self._function)

@@ -324,7 +324,7 @@ class TestMissed:
             dumped.append(function)
             raise TypeError("no such thing")
 
-        monkeypatch.setattr(serialize, "dump", dump)
+        monkeypatch.setattr(serialize, "dump_function", dump)
 
         def function(item):
             return world.work(item)

@@ -8,8 +8,18 @@ from types import ModuleType
 import pytest
 import workers
 
+from amorsize.dispatch import initialize
+from amorsize.dispatch.by_value import Space, enter, load_function
 from amorsize.dispatch.initialize import ByValue
-from amorsize.dispatch.serialize import Unpicklable, culprit, dump, dump_values, load_values
+from amorsize.dispatch.serialize import Unpicklable, culprit, dump, dump_function, dump_values, load_values
+
+
+@pytest.fixture(autouse=True)
+def _the_caller_again(monkeypatch):
+    """Rebuild as a worker does, and be the caller again afterwards."""
+    monkeypatch.setattr(initialize, "_first", None)
+    yield
+    enter(None)
 
 
 def back(values):
@@ -102,9 +112,9 @@ class TestFunctions:
         exec("offset = 5\ndef shift(number): return number + offset", module.__dict__)  # noqa: S102 - a main module
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, "__main__", module)
-            data = dump(module.shift)
+            data = dump_function(module.shift)
 
-        assert pickle.loads(data)(2) == 7
+        assert load_function(data, Space())(2) == 7
 
 
 class TestByValue:

@@ -377,7 +377,7 @@ def test_the_function_is_rebuilt_once(pool):
     for first in range(3):
         backend.submit(Chunk(first, [first]), 0.0)
         pool.answer()
-        rebuilt.extend(stock._functions.values())
+        rebuilt.extend(kept.function for kept in stock._functions.values())
 
     assert rebuilt == [abs] * 3
     assert len(stock._functions) == 1

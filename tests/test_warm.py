@@ -217,6 +217,7 @@ class TestKinds:
     def test_an_edited_module(self, one_method, monkeypatch, tmp_path, star):
         """A module that was edited and reloaded is the new one in workers too."""
         monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        monkeypatch.delitem(sys.modules, "amorsize_test_edited", raising=False)
         path = tmp_path / "amorsize_test_edited.py"
         path.write_text("def answer(*numbers): return 'old'\n")
         monkeypatch.syspath_prepend(tmp_path)

@@ -26,11 +26,13 @@ class OuterNames(NamedTuple):
         read: globals that are read and never rebound.
         mentioned: every global and attribute name.
         rebound_cells: variables of enclosing functions that are assigned or deleted.
+        imported: names of modules that the code imports itself.
     """
 
     read: frozenset[str]
     mentioned: frozenset[str]
     rebound_cells: frozenset[str]
+    imported: frozenset[str]
 
 
 def outer_names(code: CodeType) -> OuterNames:
@@ -39,6 +41,7 @@ def outer_names(code: CodeType) -> OuterNames:
     mentioned: set[str] = set()
     rebound: set[str] = set()
     rebound_cells: set[str] = set()
+    imported: set[str] = set()
     pending = [code]
     while pending:
         current = pending.pop()
@@ -53,9 +56,11 @@ def outer_names(code: CodeType) -> OuterNames:
                 read.add(names[argument])
             elif operation in _STORE_GLOBALS:
                 rebound.add(names[argument])
+            elif operation == _IMPORT_NAME:
+                imported.add(names[argument])
             elif slots[argument] in current.co_freevars:
                 rebound_cells.add(slots[argument])
-    return OuterNames(frozenset(read - rebound), frozenset(mentioned), frozenset(rebound_cells))
+    return OuterNames(frozenset(read - rebound), frozenset(mentioned), frozenset(rebound_cells), frozenset(imported))
 
 
 def _instructions(raw: bytes) -> Iterator[tuple[int, int]]:
@@ -88,4 +93,5 @@ _CELLS_APART = sys.version_info < (3, 11)  # since then cells are numbered after
 _LOAD_NAMES = _numbers("LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")  # class bodies within a function
 _STORE_GLOBALS = _numbers("STORE_GLOBAL", "DELETE_GLOBAL")
 _STORE_CELLS = _numbers("STORE_DEREF", "DELETE_DEREF")
-_OF_INTEREST = _LOAD_NAMES | _STORE_GLOBALS | _STORE_CELLS | {_LOAD_GLOBAL}
+_IMPORT_NAME = opmap["IMPORT_NAME"]
+_OF_INTEREST = _LOAD_NAMES | _STORE_GLOBALS | _STORE_CELLS | {_LOAD_GLOBAL, _IMPORT_NAME}

@@ -17,19 +17,20 @@ from itertools import chain, islice
 from operator import is_
 from types import ModuleType
 
-from .serialize import dump_by_value, load_with_globals
+from . import by_value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-__all__ = ["ByValue", "load_function"]
+__all__ = ["ByValue", "load_function", "new_space"]
 
 # Beyond this, a container that an initializer filled shows in its length.
 _PARTS_SEEN = 1000
 
 _left: dict[str, Any] = {}
+_first: by_value.Space | None = None
 
 
 class ByValue:
@@ -44,25 +45,33 @@ class ByValue:
         self._pickled = b""
 
     def __call__(self) -> object:
+        global _first
         if self._function is None:
-            function, spaces = load_with_globals(self._pickled)
+            _first = by_value.Space()
+            function, space = by_value.load_function(self._pickled, _first), _first.main
         else:  # a fork inherited it, and its globals
-            function, spaces = self._function, [vars(sys.modules["__main__"])]
-        before = [{name: (value, *_parts(value)) for name, value in space.items()} for space in spaces]
+            _first = by_value.InheritedSpace()
+            by_value.enter(_first)
+            function, space = self._function, vars(sys.modules["__main__"])
+        before = {name: (value, *_parts(value)) for name, value in space.items()}
         result: object = function()
-        for space, old in zip(spaces, before, strict=True):
-            _left.update((name, value) for name, value in space.items() if _changed(value, old.get(name)))
+        _left.update((name, value) for name, value in space.items() if _changed(value, before.get(name)))
         return result
 
     def __getstate__(self) -> dict[str, object]:
-        return {"_function": None, "_pickled": dump_by_value(self._function)}
+        return {"_function": None, "_pickled": by_value.Outgoing().function(self._function)}
 
 
-def load_function(data: bytes) -> Any:
-    """Rebuild a function that was sent to this process, with what the initializer left for it."""
-    function, spaces = load_with_globals(data)
-    for space in spaces:
-        space.update(_left)
+def new_space() -> by_value.Space:
+    """Return where a function that is sent to this process is to be rebuilt, beside what the initializer left."""
+    return by_value.Space(_first)
+
+
+def load_function(data: bytes, space: by_value.Space) -> Any:
+    """Rebuild a function that was sent to this process, with what the initializer left for it, and enter its space."""
+    function = by_value.load_function(data, space)
+    if space.main:
+        space.main.update(_left)
     return function
 
 

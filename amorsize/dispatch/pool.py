@@ -18,16 +18,15 @@ from itertools import count
 from time import perf_counter
 
 from ..errors import AmorsizeError, InitializerError, SerializationError
-from ..lean import sha256
 from ..log import debug
 from ..measure import machine
 from . import warm, wire
 from .backend import Chunk, Done, Lost, Refused, Unsendable
-from .blame import blame
 from .process import LOADING_SECONDS
 from .remote import failures_of, unpack_error
-from .serialize import culprit, dump, dump_values, is_scalars, load_values
+from .serialize import Outgoing, culprit, dump_values, is_scalars, load_values
 from .warm import shutdown, warm_count
+from .world import Outdated, Uncarriable, payload_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from ..seeding import Seeded
     from .process import Flight, Worker
     from .warm import Kind
+    from .world import Payload
 
 __all__ = ["MEMORY_GROWTH_BYTES", "Lease", "lease", "shutdown", "warm_count"]
 
@@ -72,22 +72,21 @@ def lease(
     initializer: Callable[..., object] | None = None,
     initargs: tuple[Any, ...] = (),
     timeout: float | None = None,
+    waive_data: bool = True,
 ) -> Lease:
     """Take `n_jobs` workers for one call, warm ones first; start the others without waiting for them.
 
-    With a `timeout`, a worker whose item runs longer than so many seconds is replaced.
+    With a `timeout`, a worker whose item runs longer than so many seconds is replaced. `waive_data` says whether data
+    that workers have otherwise than the caller, and that cannot be sent, may stay so.
 
     Raises:
         SerializationError: the function cannot be pickled. No worker was taken.
     """
-    try:
-        payload = dump(function)
-    except Exception as error:  # user code: anything
-        raise SerializationError(f"{function!r} cannot be sent to a worker: {error}{blame(function)}") from error
+    payload = payload_of(function, initialized=initializer is not None)
     kind = warm.kind_for(
         function, n_jobs=n_jobs, start_method=start_method, initializer=initializer, initargs=initargs
     )
-    return Lease(kind, warm.take(kind, n_jobs), n_jobs, payload, stop_at_error, timeout)
+    return Lease(kind, warm.take(kind, n_jobs), n_jobs, payload, stop_at_error, timeout, waive_data=waive_data)
 
 
 class Lease:
@@ -98,15 +97,18 @@ class Lease:
         kind: Kind,
         workers: list[Worker],
         n_jobs: int,
-        function: bytes,
+        payload: Payload,
         stop_at_error: bool,
         timeout: float | None = None,
+        *,
+        waive_data: bool = True,
     ) -> None:
         self._kind = kind
         self._workers = workers
         self._n_jobs = n_jobs
-        self._function = function
-        self._digest = sha256(function).digest()[:16]
+        self._payload = payload
+        self._waive_data = waive_data
+        self._outgoing = Outgoing()
         self._stop_at_error = stop_at_error
         self._timeout = timeout
         self._call = next(_calls)
@@ -159,7 +161,7 @@ class Lease:
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> None:
         try:
-            payload = dump_values(chunk.items)
+            payload = dump_values(chunk.items, self._outgoing)
         except Exception:  # user code: anything
             position, error = culprit(chunk.items)
             raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
@@ -170,7 +172,7 @@ class Lease:
             slice_seconds,
             self._stop_at_error,
             self._timeout is not None,
-            self._digest,
+            self._payload.digest,
         )
         self.bytes_in += sum(map(len, payload))
         self._queue.append((chunk, head, payload))
@@ -189,7 +191,7 @@ class Lease:
                     return
             at_once = not worker.flights
             self._in_hand = worker
-            worker.put_chunk(*self._queue.popleft(), self._digest, self._function)
+            worker.put_chunk(*self._queue.popleft(), self._payload)
             self._in_hand = None
             if not at_once:
                 self._unsent.add(worker)  # it has something to do; this leaves with more, before the caller waits
@@ -328,10 +330,36 @@ class Lease:
     def _refused(self, worker: Worker, error: BaseException) -> None:
         if worker.ready:
             flight = worker.flights.popleft()
-            self._events.append(Refused(flight.chunk, error))
+            if isinstance(error, Outdated) and self._bring_up_to_date(worker, error):
+                self._hand_back(flight.chunk)
+            else:
+                self._events.append(Refused(flight.chunk, error))
             return
         worker.flights.clear()
         self._events.append(self._bad_initializer(f"failed in a worker: {error!r}", error))
+
+    def _bring_up_to_date(self, worker: Worker, outdated: Outdated) -> bool:
+        """See that workers get what they have otherwise than the caller; say whether they will."""
+        if outdated.digest != self._payload.digest:
+            return True  # another worker said so before, and the chunk goes out again with the newer payload
+        try:
+            self._payload = self._payload.brought_up_to_date(outdated.places, waive_data=self._waive_data)
+        except Uncarriable as problem:
+            debug("%s", problem)
+            if not worker.used:
+                outdated.__cause__ = problem
+                return False
+            warm.outdate()
+            self._drop(worker)
+            for flight in worker.flights:
+                self._hand_back(flight.chunk)
+            worker.flights.clear()
+            worker.end(kill=True)
+        else:
+            for chunk, _, _ in self._queue:
+                self._hand_back(chunk)
+            self._queue.clear()
+        return True
 
     def _bad_initializer(self, text: str, cause: BaseException | None = None) -> Refused:
         name = self._kind.initializer.name if self._kind.initializer else "of the worker"

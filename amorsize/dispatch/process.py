@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .backend import Chunk
+    from .world import Payload
 
 __all__ = ["LEAVE_SECONDS", "LOADING_SECONDS", "Flight", "Worker", "all_workers", "main_hidden", "start_workers"]
 
@@ -53,13 +54,15 @@ class Flight:
         serial: number of the chunk among those of its worker.
         received: number of results that have come back.
         taken_back: whether the caller has taken it back unbegun; then only the worker's word on it is awaited.
+        digest: of the function that is to run it.
     """
 
-    __slots__ = ("chunk", "received", "serial", "taken_back")
+    __slots__ = ("chunk", "digest", "received", "serial", "taken_back")
 
-    def __init__(self, chunk: Chunk, serial: int) -> None:
+    def __init__(self, chunk: Chunk, serial: int, digest: bytes) -> None:
         self.chunk = chunk
         self.serial = serial
+        self.digest = digest
         self.received = 0
         self.taken_back = False
 
@@ -70,6 +73,7 @@ class Worker:
     Attributes:
         ready: whether it has said that it is ready.
         takes_chunks: whether it is, or will be without delay: chunks for a slow starter wait for whichever is first.
+        used: whether it has served another call before.
     """
 
     def __init__(
@@ -83,20 +87,22 @@ class Worker:
         self.flights: deque[Flight] = deque()
         self.ready = False
         self.takes_chunks = takes_chunks
+        self.used = False
         self.memory_growth = 0
         self._first_memory = 0
         self._slots = slots
         self._serial = 0
         self._functions = wire.KeptFunctions()
 
-    def put_chunk(self, chunk: Chunk, head: bytes, payload: list[bytes], digest: bytes, function: bytes) -> None:
+    def put_chunk(self, chunk: Chunk, head: bytes, items: list[bytes], payload: Payload) -> None:
         """Put a chunk into the outbox, and before it the function unless the worker has it."""
         self._serial += 1
-        self.flights.append(Flight(chunk, self._serial))
+        digest = payload.digest
+        self.flights.append(Flight(chunk, self._serial, digest))
         if digest not in self._functions:
-            self._functions.add(digest, len(function))
-            self.outbox.put(wire.FUNCTION, [digest, function])
-        self.outbox.put(wire.CHUNK, [head, *payload])
+            self._functions.add(digest, len(payload))
+            self.outbox.put(wire.FUNCTION, [digest, *payload.parts()])
+        self.outbox.put(wire.CHUNK, [head, *items])
 
     def cancel(self, call: int) -> None:
         """Ask the worker to drop what it has of this call at the next item."""

@@ -18,12 +18,14 @@ from time import perf_counter, sleep, thread_time
 
 from ..errors import InitializerError, ItemTimeoutError, WorkerCrashError, add_index
 from ..lean import NamedTuple
+from ..log import debug
 from ..measure import machine
 from ..plan.retry import backoff_seconds
 from ..plan.schedule import CHUNK_SECONDS, SLICE_SECONDS, UNKNOWN_CHUNK_SECONDS, chunk_length, smoothed
 from ..rng import runs_items
 from ..seeding import Seeded
 from .backend import Chunk, Done, Failure, Lost, Refused, Unsendable
+from .world import Outdated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -380,7 +382,10 @@ class Run:
         elif event.chunk is None or isinstance(event.error, InitializerError) or self._function is None:
             raise event.error
         else:
-            if self.withdrawn is None:
+            if isinstance(event.error, Outdated):
+                self.withdrawn = str(event.error)
+                debug("stays in one process: %s", event.error)
+            elif self.withdrawn is None:
                 self.withdrawn = str(event.error)
                 warnings.warn(f"amorsize stays in one process: {event.error}", RuntimeWarning, stacklevel=2)
             self._requeue(event.chunk)

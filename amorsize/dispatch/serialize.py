@@ -10,28 +10,24 @@ pickle. Anything else is one pickle a value: a value that cannot be rebuilt then
 
 from __future__ import annotations
 
-import io
 import pickle
-import sys
 from itertools import chain
 from struct import Struct
-from types import FunctionType
 
 from ..lean import NamedTuple
+from . import by_value
+from .by_value import PROTOCOL, Outgoing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-__all__ = ["Unpicklable", "culprit", "dump", "dump_by_value", "dump_values", "is_scalars"]
-__all__ += ["load_values", "load_with_globals"]
+__all__ = ["PROTOCOL", "Outgoing", "Unpicklable", "culprit", "dump", "dump_function", "dump_values", "is_scalars"]
+__all__ += ["load", "load_values"]
 
-PROTOCOL = 5
 _SCALARS = frozenset({int, float, complex, str, bytes, bool, type(None)})
 _LENGTH = Struct("<Q")
-# What a module's globals have from the start.
-_DUNDERS = ("__name__", "__package__", "__file__")
 _WHOLE = b"W"
 _PARTS = b"P"
 
@@ -42,38 +38,44 @@ class Unpicklable(NamedTuple):
     error: BaseException
 
 
-def dump(value: object) -> bytes:
-    """Pickle `value`, by value where it refers to the main module or where plain pickle cannot.
+def dump(value: object, outgoing: Outgoing | None = None) -> bytes:
+    """Pickle an item, or in a worker a result: by value where it refers to the main module or where plain pickle fails.
+
+    Args:
+        value: anything.
+        outgoing: what else the call sends; None if this is all of it.
 
     Raises:
         Exception: whatever the last attempt raised; pickling runs code of the value's own classes.
     """
+    if outgoing is None or not outgoing.knows(type(value)):
+        try:
+            data = pickle.dumps(value, PROTOCOL)
+        except Exception:  # any class may raise anything here; cloudpickle has the last word
+            data = b"__main__"
+        # A class of the main module is found by name only in a process with the same main module.
+        if b"__main__" not in data:
+            return data
+    if by_value.here() is not None:
+        return by_value.return_by_value(value)
+    return (outgoing or Outgoing()).item(value)
+
+
+def dump_function(function: object) -> bytes:
+    """Pickle a function for workers; raises as `dump` does."""
     try:
-        data = pickle.dumps(value, PROTOCOL)
-    except Exception:  # any class may raise anything here; cloudpickle has the last word
-        return dump_by_value(value)
-    # A class of the main module is found by name only in a process with the same main module.
-    return dump_by_value(value) if b"__main__" in data else data
+        data = pickle.dumps(function, PROTOCOL)
+    except Exception:  # as above
+        data = b"__main__"
+    return by_value.Outgoing().function(function) if b"__main__" in data else data
 
 
-def dump_by_value(value: object) -> bytes:
-    """Pickle `value` through cloudpickle, whatever plain pickle could do with it."""
-    buffer = io.BytesIO()
-    _pickler_class()(buffer, PROTOCOL).dump(value)
-    return buffer.getvalue()
+def load(data: bytes | memoryview) -> Any:
+    """Rebuild what `dump` made; raises whatever the value's own classes raise."""
+    return pickle.loads(data)
 
 
-def load_with_globals(data: bytes) -> tuple[Any, list[dict[str, Any]]]:
-    """Rebuild a value; return it with the globals of the functions of a main module that were rebuilt with it."""
-    global _rebuilt
-    rebuilt = _rebuilt = []
-    try:
-        return pickle.loads(data), rebuilt
-    finally:
-        _rebuilt = None
-
-
-def dump_values(values: Sequence[object]) -> list[bytes]:
+def dump_values(values: Sequence[object], outgoing: Outgoing | None = None) -> list[bytes]:
     """Pickle a batch; the buffers returned are one message's payload, in order.
 
     Raises:
@@ -81,7 +83,7 @@ def dump_values(values: Sequence[object]) -> list[bytes]:
     """
     if type(values) is range or _all_scalars(values):
         return [_WHOLE, pickle.dumps(values, PROTOCOL)]
-    parts = [dump(value) for value in values]
+    parts = [dump(value, outgoing) for value in values]
     return [_PARTS, _LENGTH.pack(len(parts)), b"".join(_LENGTH.pack(len(part)) for part in parts), *parts]
 
 
@@ -124,66 +126,3 @@ def _all_scalars(values: Sequence[object]) -> bool:
     if types == {tuple}:
         types = set(map(type, chain.from_iterable(values)))  # type: ignore[arg-type]
     return _SCALARS.issuperset(types)
-
-
-def _find(module: str | None, qualname: str) -> object:
-    """Return what `module.qualname` is now, or None."""
-    found: object = sys.modules.get(module or "")
-    for name in qualname.split("."):
-        found = getattr(found, name, None)
-    return found
-
-
-def _load_wrapped(module: str, qualname: str) -> object:
-    """Return the original of the decorated function `module.qualname`."""
-    import importlib
-
-    found: object = importlib.import_module(module)
-    for name in qualname.split("."):
-        found = getattr(found, name)
-    return found.__wrapped__  # type: ignore[attr-defined]
-
-
-_rebuilt: list[dict[str, Any]] | None = None
-
-
-def _new_main_globals(dunders: dict[str, object]) -> dict[str, Any]:
-    if _rebuilt is not None:
-        _rebuilt.append(dunders)
-    return dunders
-
-
-class _MainGlobals(dict[str, object]):
-    """Stands in a pickle for the globals of functions of the main module; cloudpickle adds what each refers to."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _new_main_globals, (dict(self),)
-
-
-_classes: list[type[pickle.Pickler]] = []
-
-
-def _pickler_class() -> type[pickle.Pickler]:
-    # cloudpickle takes 18 ms to import, so the class is made when first needed.
-    if not _classes:
-        import cloudpickle
-
-        class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
-            """cloudpickle, but an original that hides behind its decorated self goes by name."""
-
-            def reducer_override(self, value: Any) -> Any:
-                if type(value) is FunctionType:
-                    module: str | None = value.__module__
-                    name: str = value.__qualname__
-                    found = _find(module, name)
-                    if module != "__main__" and found is not value and getattr(found, "__wrapped__", None) is value:
-                        return _load_wrapped, (module, name)
-                    if value.__globals__.get("__name__") == "__main__":
-                        dunders = {name: value.__globals__.get(name) for name in _DUNDERS}
-                        self.globals_ref.setdefault(id(value.__globals__), _MainGlobals(dunders))
-                elif hasattr(type(value), "_amorsize_reduce_by_value") and value.__module__ == "__main__":
-                    return value._amorsize_reduce_by_value()
-                return super().reducer_override(value)
-
-        _classes.append(ByValuePickler)
-    return _classes[0]

@@ -15,16 +15,16 @@ from time import perf_counter, process_time
 
 from .. import context
 from ..errors import SerializationError
-from ..lean import sha256
 from ..log import debug
 from ..rng import runs_items
 from ..seeding import Seeded
 from .backend import Chunk, Done, Lost, Refused, Unsendable
 from .blame import blame
-from .initialize import ByValue, load_function
+from .initialize import ByValue
 from .process import main_hidden
 from .remote import failures_of, pack_error
-from .serialize import Unpicklable, culprit, dump, dump_values, is_scalars, load_values
+from .serialize import Outgoing, Unpicklable, culprit, dump_values, is_scalars, load_values
+from .world import Outdated, Rebuilt, Uncarriable, leave, payload_of, rebuild
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ _LIVENESS_SECONDS = 0.5
 _DRAIN_SECONDS = 0.5
 # What terminate() gets.
 _END_SECONDS = 0.3
+_calls = count(1)
 # One chunk may wait behind each running one, to hide the caller's turn-round.
 _DEPTH = 2
 
@@ -70,11 +71,10 @@ class StockPool:
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
     ) -> None:
-        try:
-            self._function = dump(function)
-        except Exception as error:  # user code: anything
-            raise SerializationError(f"{function!r} cannot be sent to a worker: {error}{blame(function)}") from error
-        self._digest = sha256(self._function).digest()
+        self._payload = payload_of(function, initialized=initializer is not None)
+        self._function = b"".join(self._payload.parts())
+        self._outgoing = Outgoing()
+        self._call = next(_calls)
         self._stop_at_error = stop_at_error
         self._own = pool is None
         if pool is None:
@@ -83,7 +83,7 @@ class StockPool:
                 pool = multiprocessing.get_context(start_method).Pool(n_jobs, first)
         self._pool = pool
         self._n_jobs = n_jobs
-        self._under_way: dict[int, Chunk] = {}
+        self._under_way: dict[int, tuple[Chunk, bytes]] = {}
         self._numbers = count()
         self._answers: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         # Read only, and missed gracefully: there is no public way to see a pool's processes.
@@ -106,16 +106,17 @@ class StockPool:
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> None:
         try:
-            payload = b"".join(dump_values(chunk.items))
+            payload = b"".join(dump_values(chunk.items, self._outgoing))
         except Exception:  # user code: anything
             position, error = culprit(chunk.items)
             raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
         number = next(self._numbers)
-        self._under_way[number] = chunk
+        digest = self._payload.digest
+        self._under_way[number] = chunk, digest
         self.bytes_in += len(payload)
         self._pool.apply_async(
             _run_chunk,
-            (self._digest, self._function, payload, slice_seconds, self._stop_at_error, chunk.first),
+            (digest, self._function, payload, slice_seconds, self._stop_at_error, chunk.first, self._call),
             callback=lambda answer: self._answers.put((number, answer)),
             error_callback=lambda error: self._answers.put((number, error)),
         )
@@ -136,9 +137,9 @@ class StockPool:
                 if lost:
                     return lost
                 continue
-            chunk = self._under_way.pop(number, None)
-            if chunk is not None:  # else it was given up with a dead worker, though another one had it
-                return [self._event(chunk, answer)]
+            sent = self._under_way.pop(number, None)
+            if sent is not None:  # else it was given up with a dead worker, though another one had it
+                return [self._event(*sent, answer)]
 
     def close(self) -> None:
         if self._closed:
@@ -192,11 +193,13 @@ class StockPool:
             return []
         self._broken = True
         # Which chunk it had is unknown: the first one that has not come back stands for it.
-        chunk = self._under_way.pop(min(self._under_way))
+        chunk, _ = self._under_way.pop(min(self._under_way))
         rest = Chunk(chunk.first + 1, chunk.items[1:]) if len(chunk.items) > 1 else None
         return [Lost(Chunk(chunk.first, chunk.items[:1]), None, rest, codes[0])]
 
-    def _event(self, chunk: Chunk, answer: Any) -> Done | Refused:
+    def _event(self, chunk: Chunk, digest: bytes, answer: Any) -> Done | Refused:
+        if isinstance(answer, Outdated) and self._bring_up_to_date(digest, answer):
+            return Done(chunk.first, [], {}, chunk, 0, 0.0, 0.0, 0)
         if isinstance(answer, BaseException):
             return Refused(chunk, answer)
         payload, packed_errors, seconds, cpu_seconds = answer
@@ -208,6 +211,18 @@ class StockPool:
         return Done(chunk.first, values, failures, rest, len(values), seconds, cpu_seconds, len(payload))
 
 
+    def _bring_up_to_date(self, digest: bytes, outdated: Outdated) -> bool:
+        """See that workers get what they have otherwise than the caller; say whether they will."""
+        if digest == self._payload.digest:  # else it is on its way already
+            try:
+                self._payload = self._payload.brought_up_to_date(outdated.places, waive_data=True)
+            except Uncarriable as problem:
+                outdated.__cause__ = problem
+                return False
+            self._function = b"".join(self._payload.parts())
+        return True
+
+
 def _exitcode(process: Any) -> int | None:
     try:
         code: int | None = process.exitcode
@@ -216,19 +231,40 @@ def _exitcode(process: Any) -> int | None:
     return code
 
 
-_functions: dict[bytes, Callable[[Any], Any]] = {}
+_functions: dict[bytes, Rebuilt] = {}
+_last_call = 0
 
 
-@runs_items("streams")
+def _function(digest: bytes, packed: bytes, call: int) -> Callable[[Any], Any] | Seeded:
+    global _last_call
+    rebuilt = _functions.get(digest)
+    if rebuilt is None:
+        _functions.clear()
+        rebuilt = _functions[digest] = rebuild(packed, digest)
+    else:
+        rebuilt.enter()
+    if call != _last_call:
+        _last_call = call
+        rebuilt.space.begin_call()
+    return rebuilt.function
+
+
 def _run_chunk(
-    digest: bytes, packed_function: bytes, payload: bytes, slice_seconds: float, stop_at_error: bool, first: int
+    digest: bytes, packed: bytes, payload: bytes, slice_seconds: float, stop_at_error: bool, first: int, call: int
 ) -> tuple[bytes, list[tuple[int, bytes]], float, float]:
     """In a worker: run a chunk and return (results, errors by position, wall seconds, CPU seconds)."""
     context.worker_process = True
-    function = _functions.get(digest)
-    if function is None:
-        _functions.clear()
-        function = _functions[digest] = load_function(packed_function)
+    function = _function(digest, packed, call)
+    try:
+        return _run_items(function, payload, slice_seconds, stop_at_error, first)
+    finally:
+        leave()  # the pool may be the user's, who runs other things in it
+
+
+@runs_items("streams")
+def _run_items(
+    function: Callable[[Any], Any] | Seeded, payload: bytes, slice_seconds: float, stop_at_error: bool, first: int
+) -> tuple[bytes, list[tuple[int, bytes]], float, float]:
     offset, streams = 0, None
     if isinstance(function, Seeded):
         streams, function = function.begin(  # noqa: RUF059 - `runs_items` finds it by name

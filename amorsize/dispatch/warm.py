@@ -178,6 +178,8 @@ def take(kind: Kind, n_jobs: int) -> list[Worker]:
 def give_back(kind: Kind, workers: list[Worker]) -> None:
     """Keep workers that have nothing under way for the next call."""
     until = monotonic() + _TAKEN_SHARE * IDLE_SECONDS
+    for worker in workers:
+        worker.used = True
     with _lock:
         _idle.extend((kind, worker, until) for worker in workers)
         surplus = [worker for _, worker, _ in _idle[: -_IDLE_PER_CORE * machine.cores()]]
@@ -230,6 +232,12 @@ def _current_generation(function: Any) -> int:
             _specs_seen[name] = spec
             _generation += 1
     return _generation
+
+
+def outdate() -> None:
+    """Have no idle worker taken any more: they have another program than the caller."""
+    global _generation
+    _generation += 1
 
 
 def _modules_of(function: Any) -> Iterator[str]:

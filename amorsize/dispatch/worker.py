@@ -24,10 +24,10 @@ from ..rng import runs_items
 from ..seeding import Seeded
 from . import wire
 from .blame import blame
-from .initialize import load_function
 from .remote import pack_error
 from .serialize import Unpicklable, culprit, dump_values, is_scalars, load_values
 from .slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, STARTED, TAKEN_BACK, open_slots
+from .world import Outdated, Rebuilt, rebuild
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -170,7 +170,8 @@ class _Worker:
     def __init__(self, sock: socket.socket, slots: memoryview) -> None:
         self._sock = sock
         self._slots = slots
-        self._functions: dict[bytes, Any] = {}
+        self._functions: dict[bytes, bytes | Rebuilt] = {}
+        self._call = 0
         self._reseed_due = False  # a seeded call has left this process's own random states set
         self.streams: Streams | None = None
         self._kept = wire.KeptFunctions()
@@ -195,11 +196,16 @@ class _Worker:
             del self._functions[dropped]
         self._functions[digest] = function
 
-    def _function(self, digest: bytes) -> Callable[[Any], Any] | Seeded:
-        function = self._functions[digest]
-        if type(function) is bytes:
-            function = self._functions[digest] = load_function(function)
-        return function  # type: ignore[no-any-return]
+    def _function(self, digest: bytes, call: int) -> Callable[[Any], Any] | Seeded:
+        rebuilt = self._functions[digest]
+        if isinstance(rebuilt, bytes):
+            rebuilt = self._functions[digest] = rebuild(rebuilt, digest)
+        else:
+            rebuilt.enter()
+        if call != self._call:
+            self._call = call
+            rebuilt.space.begin_call()
+        return rebuilt.function
 
     def _run(self, body: memoryview) -> None:
         chunk = wire.ChunkHead._make(wire.CHUNK_HEAD.unpack_from(body))
@@ -214,7 +220,10 @@ class _Worker:
         if chunk.timed:
             slots[STARTED] = -monotonic_ns()
         try:
-            function = self._function(chunk.function)
+            function = self._function(chunk.function, chunk.call)
+        except Outdated as outdated:
+            wire.send(self._sock, wire.REFUSED, [pack_error(outdated)])
+            return
         except BaseException as error:  # importing the user's module runs the user's code
             refusal = SerializationError(f"the function could not be rebuilt in a worker: {error!r}")
             refusal.__cause__ = error

@@ -1,0 +1,97 @@
+"""The pickler of what goes by value: cloudpickle, which is told whose classes and globals are, and refuses files.
+
+A module of its own, because cloudpickle takes 18 ms to import: it is imported with the first value that needs it.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+from functools import cached_property
+from types import FunctionType
+
+import cloudpickle
+
+from .bare_names import is_bare, reduce_bare
+from .by_value import PROTOCOL, MainGlobals, ModuleGlobals, find, load_wrapped, make_function, set_function
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["ByValuePickler"]
+
+# cloudpickle would send the text of a file, and the bytes under a view.
+_REFUSED = (io.TextIOWrapper, memoryview)
+# What a module's globals have from the start.
+_DUNDERS = ("__name__", "__package__", "__file__")
+
+
+class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it ships no types
+    """cloudpickle, but nothing turns into something else on the way.
+
+    Args:
+        file: what is written to.
+        way: says how classes cross: an `Outgoing` or one of its relatives.
+    """
+
+    def __init__(self, file: io.BytesIO, way: Any) -> None:
+        super().__init__(file, PROTOCOL)
+        self._way = way
+
+    def reducer_override(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is FunctionType:
+            return self._reduce_function(value)
+        if issubclass(kind, type):
+            return self._reduce_class(value)
+        if kind in _REFUSED and value is not sys.stdout and value is not sys.stderr:
+            raise pickle.PicklingError(f"cannot pickle {kind.__name__!r} object: it would arrive as another")
+        if kind.__module__ == "unittest.mock":
+            raise pickle.PicklingError(f"cannot pickle {value!r}: a mock notes here how it is used")
+        if kind is cached_property:  # before CPython 3.12 it holds a lock
+            return cached_property, (value.func,), {"attrname": value.attrname, "__doc__": value.__doc__}
+        if hasattr(kind, "_amorsize_reduce_by_value") and value.__module__ == "__main__":
+            return value._amorsize_reduce_by_value()
+        if kind not in self.dispatch_table and is_bare(kind):
+            return reduce_bare(value, returning=self._way.returning)
+        return NotImplemented
+
+    def _reduce_class(self, cls: type) -> Any:
+        if self._way.knows(cls):
+            return self._way.reduce_class(cls, ())
+        reduced = super().reducer_override(cls)
+        if reduced is NotImplemented or len(reduced) < 6:  # by name, or one of the interpreter's own
+            return reduced
+        return self._way.reduce_class(cls, reduced)
+
+    def _reduce_function(self, function: FunctionType) -> Any:
+        module: str | None = function.__module__
+        name = function.__qualname__
+        if (module, name) in self._way.outdated:
+            return self._reduce_code(function)
+        found = find(module, name)
+        if module != "__main__" and found is not function and getattr(found, "__wrapped__", None) is function:
+            return load_wrapped, (module, name)
+        if hasattr(function, "_clear_cache") and function.__globals__.get("__name__") == "functools":
+            return reduce_bare(function, returning=self._way.returning)  # single dispatch
+        space = function.__globals__
+        if space.get("__name__") != "__main__":
+            return super().reducer_override(function)
+        self.globals_ref.setdefault(id(space), MainGlobals({name: space.get(name) for name in _DUNDERS}))
+        reduced = super().reducer_override(function)
+        if reduced is NotImplemented:
+            return reduced
+        _, arguments, state = reduced[:3]
+        if self._way.returning:
+            state[1]["__globals__"] = {}
+        return make_function, ((module, name), *arguments), state, None, None, set_function
+
+    def _reduce_code(self, function: FunctionType) -> Any:
+        """Send a function of a module that the reader has, with its code, for the reader's has another."""
+        space = function.__globals__
+        self.globals_ref.setdefault(id(space), ModuleGlobals(name=space["__name__"]))
+        make, arguments, state = self._dynamic_function_reduce(function)[:3]
+        state[1]["__globals__"] = {}
+        return make, arguments, state, None, None, set_function

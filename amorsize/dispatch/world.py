@@ -1,0 +1,262 @@
+"""The program around a function: what a worker must have as the caller has it, and how it is brought up to date.
+
+A function travels with its *surroundings* (`code.reach`): places in the user's modules, each with a digest. A worker
+compares them before it runs the function, and if something differs refuses with `Outdated`, which names the places.
+The caller then sends the function again, with what it has there (`carry`): numbers, texts and plain data, and
+functions with their code. The worker puts these into its modules while it runs this function, and puts back what was
+there before it runs another one.
+
+What cannot be carried (a class with other bases, a mock, a connection) is `Uncarriable`: a worker that is fresh will
+not do better, one that is old may be replaced.
+"""
+
+from __future__ import annotations
+
+import pickle
+from struct import Struct
+
+from ..code.reach import Entry, different, find_place, surroundings
+from ..code.strict import ABSENT
+from ..errors import SerializationError
+from ..lean import NamedTuple, sha256
+from ..seeding import Seeded
+from . import by_value
+from .blame import blame
+from .initialize import load_function, new_space
+from .serialize import dump_function
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from ..code.reach import Surroundings
+
+    Place = tuple[str, str]
+
+__all__ = ["Outdated", "Payload", "Rebuilt", "Uncarriable", "leave", "payload_of", "rebuild"]
+
+_LENGTH = Struct("<Q")
+# Data that may have changed in place are compared again before each call if that takes less.
+_PATIENCE_SECONDS = 20e-6
+
+
+class Outdated(SerializationError):
+    """A worker has something else than the caller at some places, so it did not run the function.
+
+    Args:
+        digest: of the payload that was refused.
+        places: module and qualified name of each.
+    """
+
+    def __init__(self, digest: bytes, places: list[Place]) -> None:
+        super().__init__(digest, places)
+        self.digest = digest
+        self.places = places
+
+    def __str__(self) -> str:
+        names = ", ".join(f"{module}.{path}" for module, path in self.places[:5])
+        return f"workers have another {names} than the caller"
+
+
+class Uncarriable(SerializationError):
+    """What the caller has at a place, and its workers have not, cannot be sent to them."""
+
+
+class Payload:
+    """A function on its way to workers, with its surroundings.
+
+    Args:
+        function: pickled.
+        surroundings: what it reaches by name.
+        initialized: whether an initializer runs in the workers: data are then its to set, and are not compared.
+        carried: what the caller has at places that workers had otherwise, pickled.
+        waived: places that are not compared any more.
+    """
+
+    def __init__(
+        self,
+        function: bytes,
+        surroundings: Surroundings,
+        *,
+        initialized: bool = False,
+        carried: tuple[tuple[Place, bytes], ...] = (),
+        waived: frozenset[Place] = frozenset(),
+    ) -> None:
+        self._function = function
+        self._surroundings = surroundings
+        self._initialized = initialized
+        self._carried = carried
+        self._waived = waived
+        told = b"".join([surroundings.digest, b"i" if initialized else b"", *(data for _, data in carried)])
+        self.digest = sha256(function + told + repr(sorted(waived)).encode() if told else function).digest()[:16]
+        self._around = b""
+
+    def __len__(self) -> int:
+        return len(self._function)
+
+    def parts(self) -> list[bytes]:
+        """Return the buffers that `rebuild` takes joined."""
+        if not self._around and self._surroundings.entries:
+            entries = [
+                tuple(entry)
+                for entry in self._surroundings.entries
+                if (entry.code or not self._initialized) and (entry.module, entry.path) not in self._waived
+            ]
+            self._around = pickle.dumps((entries, self._carried), by_value.PROTOCOL)
+        return [_LENGTH.pack(len(self._around)), self._around, self._function]
+
+    def brought_up_to_date(self, places: Iterable[Place], *, waive_data: bool) -> Payload:
+        """Return a payload that carries what the caller has at these places.
+
+        Args:
+            places: where workers have something else.
+            waive_data: whether data that cannot be carried may be left as the workers have them.
+
+        Raises:
+            Uncarriable: something cannot be sent.
+        """
+        known = dict(self._carried)
+        data = {(entry.module, entry.path) for entry in self._surroundings.entries if not entry.code}
+        outdated = frozenset(places)
+        waived = set(self._waived)
+        for place in outdated:
+            if place in known:
+                problem = f"{place[0]}.{place[1]} stays another in workers"
+            else:
+                problem = ""
+                try:
+                    known[place] = _carry(place, outdated)
+                except Exception as error:  # pickling runs the user's code
+                    problem = f"{place[0]}.{place[1]} cannot be sent to a worker: {error}"
+            if problem and waive_data and place in data:
+                waived.add(place)
+            elif problem:
+                raise Uncarriable(problem)
+        return Payload(
+            self._function,
+            self._surroundings,
+            initialized=self._initialized,
+            carried=tuple(known.items()),
+            waived=frozenset(waived),
+        )
+
+
+def payload_of(function: Any, *, initialized: bool = False) -> Payload:
+    """Return the payload of a user's function.
+
+    Args:
+        function: any callable, or `Seeded`.
+        initialized: whether an initializer runs in the workers.
+
+    Raises:
+        SerializationError: it cannot be pickled.
+    """
+    try:
+        pickled = dump_function(function)
+    except Exception as error:  # user code: anything
+        raise SerializationError(f"{function!r} cannot be sent to a worker: {error}{blame(function)}") from error
+    plain = function.function if isinstance(function, Seeded) else function
+    return Payload(pickled, surroundings(plain, _PATIENCE_SECONDS), initialized=initialized)
+
+
+def _carry(place: Place, outdated: frozenset[Place]) -> bytes:
+    _, _, value = find_place(*place)
+    if value is ABSENT:
+        return b""
+    return by_value.dump_for_place(value, outdated)
+
+
+class Rebuilt(NamedTuple):
+    """A function in a worker, with what it needs around it.
+
+    Attributes:
+        function: as it was sent.
+        space: where it was rebuilt.
+        entries: what must be so when it runs.
+        carried: what it brought: holder, name, value.
+    """
+
+    function: Callable[[Any], Any] | Seeded
+    space: by_value.Space
+    digest: bytes
+    entries: tuple[Entry, ...]
+    carried: tuple[tuple[Any, str, Any], ...]
+
+    def enter(self) -> None:
+        """Make this the function that runs: all around it becomes as the caller has it, or was when it was sent."""
+        global _entered
+        by_value.enter(self.space)
+        if _entered is not None and _entered.digest == self.digest:
+            return
+        leave()
+        _put_in(self.carried)
+        _entered = self
+        places = different(self.entries)
+        if places:
+            leave()
+            raise Outdated(self.digest, places)
+
+
+# In a worker: the function whose surroundings are in place, and what they displaced.
+_entered: Rebuilt | None = None
+_displaced: list[Callable[[], object]] = []
+
+
+def rebuild(data: bytes, digest: bytes) -> Rebuilt:
+    """Rebuild a function that was sent to this process, and enter it.
+
+    Raises:
+        Outdated: something around it is not as the caller has it.
+        Exception: whatever importing the user's modules raises.
+    """
+    (length,) = _LENGTH.unpack_from(data)
+    at = _LENGTH.size
+    entries, carried = pickle.loads(data[at : at + length]) if length else ((), ())
+    space = new_space()
+    by_value.enter(space)
+    leave()
+    values = []
+    for (module, path), packed in carried:
+        holder, name, _ = find_place(module, path)
+        values.append((holder, name, load_function(packed, space) if packed else ABSENT))
+    rebuilt = Rebuilt(None, space, digest, tuple(map(Entry._make, entries)), tuple(values))  # type: ignore[arg-type]  # yet
+    rebuilt.enter()
+    return rebuilt._replace(function=load_function(data[at + length :], space))
+
+
+def leave() -> None:
+    """Put back what was displaced for the function that ran last."""
+    global _entered
+    _entered = None
+    while _displaced:
+        _displaced.pop()()
+
+
+def _put_in(carried: Iterable[tuple[Any, str, Any]]) -> None:
+    for holder, name, value in carried:
+        old = vars(holder).get(name, ABSENT)
+        kind = type(value)
+        if kind is type(old) and kind in _IN_PLACE:
+            # What else holds it sees the same.
+            before = old.copy()
+            _displaced.append(lambda old=old, before=before: _refill(old, before))  # type: ignore[misc]
+            _refill(old, value)
+        else:
+            _displaced.append(lambda holder=holder, name=name, old=old: _set(holder, name, old))  # type: ignore[misc]
+            _set(holder, name, value)
+
+
+def _refill(container: Any, content: Any) -> None:
+    container.clear()
+    (container.update if hasattr(container, "update") else container.extend)(content)
+
+
+def _set(holder: Any, name: str, value: Any) -> None:
+    if value is not ABSENT:
+        setattr(holder, name, value)
+    elif name in vars(holder):
+        delattr(holder, name)
+
+
+_IN_PLACE = (list, dict, set, bytearray)
