@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+
+import pytest
 
 import amorsize
 
@@ -18,6 +21,7 @@ MAPS = {
     "forkserver": "backend='processes', n_jobs=2, start_method='forkserver'",
     "pool": "backend='pool', n_jobs=2, start_method='spawn'",
 }
+ABSENT_HERE = {"fork", "forkserver"}  # on some platforms
 PRELUDE = """
 import os, sys, time, warnings
 from builtins import map as plain_map
@@ -35,6 +39,19 @@ def put(name, text):
         file.write(text)
 
 """
+
+
+def choices():
+    """Return the options of every map, for `parametrize`."""
+    available = multiprocessing.get_all_start_methods()
+    return [
+        pytest.param(
+            options,
+            id=name,
+            marks=pytest.mark.skipif(name in ABSENT_HERE - {*available}, reason=f"this platform cannot {name}"),
+        )
+        for name, options in MAPS.items()
+    ]
 
 
 def run(program, options, folder, *, check=True):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-
 import programs
 import pytest
 
@@ -227,14 +225,7 @@ ONE_CLASS_FOR_ALL = """
     """
 
 
-def _choices():
-    available = multiprocessing.get_all_start_methods()
-    for name, options in programs.MAPS.items():
-        marks = pytest.mark.skipif(name not in available and name in {"fork", "forkserver"}, reason="not to be had here")
-        yield pytest.param(options, id=name, marks=marks)
-
-
-@pytest.fixture(params=_choices())
+@pytest.fixture(params=programs.choices())
 def options(request):
     return request.param
 

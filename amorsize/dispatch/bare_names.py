@@ -27,12 +27,12 @@ def is_bare(kind: type) -> bool:
     return any(getattr(kind, name) is not getattr(object, name) for name in ("__reduce__", "__reduce_ex__"))
 
 
-def reduce_bare(value: Any, *, returning: bool) -> Any:
+def reduce_bare(value: Any, way: Any) -> Any:
     """Return how to pickle an object with a reduction of its own.
 
     Args:
         value: the object.
-        returning: whether a worker sends it to the caller.
+        way: what it is pickled for, an `Outgoing` or one of its relatives.
     """
     # Single-dispatch functions are plain functions, which go by their qualified name.
     name = value.__qualname__ if _is_dispatch(value) else value.__reduce_ex__(_PROTOCOL)
@@ -44,9 +44,9 @@ def reduce_bare(value: Any, *, returning: bool) -> Any:
     if space is not None and space.named.get(("__main__", name)) is value:
         return _callers_object, (name,)
     if found is value and module != "__main__":
-        return name
+        return _rebuilt(value, "") if (module, name) in way.outdated else name
     if by_value.find("__main__", name) is value:
-        return (_callers_object, (name,)) if returning else _rebuilt(value, name)
+        return (_callers_object, (name,)) if way.returning else _rebuilt(value, name)
     if found is value or _builder(value) is None:
         return name
     return _rebuilt(value, "")  # made inside a function: it stands under no name

@@ -55,7 +55,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it ships no 
         if hasattr(kind, "_amorsize_reduce_by_value") and value.__module__ == "__main__":
             return value._amorsize_reduce_by_value()
         if kind not in self.dispatch_table and is_bare(kind):
-            return reduce_bare(value, returning=self._way.returning)
+            return reduce_bare(value, self._way)
         return NotImplemented
 
     def _reduce_class(self, cls: type) -> Any:
@@ -75,7 +75,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it ships no 
         if module != "__main__" and found is not function and getattr(found, "__wrapped__", None) is function:
             return load_wrapped, (module, name)
         if hasattr(function, "_clear_cache") and function.__globals__.get("__name__") == "functools":
-            return reduce_bare(function, returning=self._way.returning)  # single dispatch
+            return reduce_bare(function, self._way)  # single dispatch
         space = function.__globals__
         if space.get("__name__") != "__main__":
             return super().reducer_override(function)

@@ -326,6 +326,8 @@ class Lease:
                 machine.learn_start(worker.start_method, wire.READY_BODY.unpack(body)[0])
             else:
                 self._refused(worker, unpack_error(body))
+                if worker not in self._workers:
+                    return  # it was too old, and is gone
 
     def _refused(self, worker: Worker, error: BaseException) -> None:
         if worker.ready:
