@@ -315,6 +315,7 @@ class Call:
             initargs=options.initargs,
             timeout=options.timeout,
             waive_data=self._backend != "auto",
+            gain_seconds=self.decision.gain_seconds(),
         )
 
 

@@ -303,6 +303,10 @@ class Decision:
         remaining = self._source.remaining()
         return allowed if remaining is None else max(1, min(allowed, remaining))
 
+    def gain_seconds(self) -> float:
+        """Return what the plan is predicted to gain over the caller; 0 if it was not predicted."""
+        return 0.0 if self.plan is None else max(0.0, self.plan.serial_seconds - self.plan.predicted_seconds)
+
     def first_may_take(self) -> float:
         """Return after how many seconds of the first item workers are to start beside it: what a start costs."""
         limits = self._limits()

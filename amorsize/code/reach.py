@@ -19,13 +19,12 @@ from __future__ import annotations
 import builtins
 import sys
 from functools import partial
-from time import perf_counter
 from types import FunctionType, MethodType, ModuleType
 from weakref import WeakKeyDictionary
 
 from ..lean import NamedTuple, sha256
 from .bytecode import OuterNames, outer_names
-from .strict import ABSENT, class_state, digest, is_code, is_foreign, own_place
+from .strict import ABSENT, class_state, digest, is_code, is_foreign, own_place, parts_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,13 +72,13 @@ class Surroundings:
         self._names = names
         self._codes = codes
         self._data = data
-        self._data_seconds = 0.0
+        self._data_parts = sum([parts_of(value) for value, _ in data])
 
-    def is_current(self, patience_seconds: float) -> bool:
+    def is_current(self, most_parts: float) -> bool:
         """Say whether all is still as it was.
 
         Args:
-            patience_seconds: data are looked at as well if that took less the last time.
+            most_parts: data are looked at as well if they have no more parts.
         """
         for space, name, value in self._names:
             if space.get(name, ABSENT) is not value:
@@ -91,12 +90,7 @@ class Surroundings:
                 or function.__kwdefaults__ is not keywords
             ):
                 return False
-        if self._data and self._data_seconds <= patience_seconds:
-            began = perf_counter()
-            same = all(digest(value) == told for value, told in self._data)
-            self._data_seconds = perf_counter() - began
-            return same
-        return True
+        return self._data_parts > most_parts or all([digest(value) == told for value, told in self._data])
 
 
 _NOTHING = Surroundings((), [], [], [])
@@ -106,17 +100,17 @@ _MAX_MERGED = 256
 _merged: dict[tuple[int, ...], tuple[Surroundings, list[Surroundings]]] = {}
 
 
-def surroundings(function: Any, patience_seconds: float = float("inf")) -> Surroundings:
+def surroundings(function: Any, most_parts: float = float("inf")) -> Surroundings:
     """Return what a function reaches by name in modules that a worker imports itself.
 
     Args:
         function: any callable.
-        patience_seconds: how long data that may have changed in place may be looked at again.
+        most_parts: data that may have changed in place are looked at again if they have no more parts.
     """
     found = []
     for root in _roots(function):
         known = _known.get(root)
-        if known is None or not known.is_current(patience_seconds):
+        if known is None or not known.is_current(most_parts):
             known = _known[root] = _look_at(root)
         if known.entries:
             found.append(known)

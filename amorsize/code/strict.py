@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-__all__ = ["ABSENT", "class_content", "class_shape", "class_state", "digest", "is_code", "is_foreign", "own_place"]
+__all__ = ["ABSENT", "class_content", "class_shape", "class_state", "digest", "is_code", "is_foreign"]
+__all__ += ["own_place", "parts_of"]
 
 # A name that is not there.
 ABSENT: Any = object()
@@ -56,6 +57,13 @@ def digest(value: object, place: tuple[str, str] | None = None) -> bytes:
     """
     told = _Telling().tell(value, 0, place)
     return told if len(told) <= 32 else sha256(told).digest()
+
+
+def parts_of(value: object) -> int:
+    """Return how many parts `digest` looks at."""
+    telling = _Telling()
+    telling.tell(value, 0)
+    return _MAX_PARTS - telling._left
 
 
 def class_content(cls: type) -> bytes | None:
@@ -122,10 +130,10 @@ class _Telling:
 
     def tell(self, value: Any, depth: int, place: tuple[str, str] | None = None) -> bytes:
         kind = type(value)
+        self._left -= 1
         plain = _PLAIN.get(kind)
         if plain is not None:
             return _tagged(kind.__name__.encode(), plain(value))
-        self._left -= 1
         if depth > _MAX_DEPTH or self._left < 0:
             self.vague = True
             return _tagged(b"beyond", _named(kind))

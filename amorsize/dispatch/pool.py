@@ -73,16 +73,18 @@ def lease(
     initargs: tuple[Any, ...] = (),
     timeout: float | None = None,
     waive_data: bool = True,
+    gain_seconds: float = 0.0,
 ) -> Lease:
     """Take `n_jobs` workers for one call, warm ones first; start the others without waiting for them.
 
     With a `timeout`, a worker whose item runs longer than so many seconds is replaced. `waive_data` says whether data
-    that workers have otherwise than the caller, and that cannot be sent, may stay so.
+    that workers have otherwise than the caller, and that cannot be sent, may stay so; `gain_seconds` what the call is
+    expected to gain, 0 for no idea.
 
     Raises:
         SerializationError: the function cannot be pickled. No worker was taken.
     """
-    payload = payload_of(function, initialized=initializer is not None)
+    payload = payload_of(function, initialized=initializer is not None, gain_seconds=gain_seconds)
     kind = warm.kind_for(
         function, n_jobs=n_jobs, start_method=start_method, initializer=initializer, initargs=initargs
     )

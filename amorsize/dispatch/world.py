@@ -37,8 +37,12 @@ if TYPE_CHECKING:
 __all__ = ["Outdated", "Payload", "Rebuilt", "Uncarriable", "leave", "payload_of", "rebuild"]
 
 _LENGTH = Struct("<Q")
-# Data that may have changed in place are compared again before each call if that takes less.
-_PATIENCE_SECONDS = 20e-6
+# Data that may have changed in place are compared again before a call that sends work: if they have few parts, or so
+# few that this is a small share of what the call is expected to gain. Fewer: changes go unnoticed. More: calls begin
+# later (benchmarks/against.py).
+_ALWAYS_PARTS = 64
+_SECONDS_PER_PART = 0.4e-6
+_SHARE_OF_GAIN = 0.02
 
 
 class Outdated(SerializationError):
@@ -142,12 +146,13 @@ class Payload:
         )
 
 
-def payload_of(function: Any, *, initialized: bool = False) -> Payload:
+def payload_of(function: Any, *, initialized: bool = False, gain_seconds: float = 0.0) -> Payload:
     """Return the payload of a user's function.
 
     Args:
         function: any callable, or `Seeded`.
         initialized: whether an initializer runs in the workers.
+        gain_seconds: what the call is expected to gain, 0 for no idea.
 
     Raises:
         SerializationError: it cannot be pickled.
@@ -157,7 +162,8 @@ def payload_of(function: Any, *, initialized: bool = False) -> Payload:
     except Exception as error:  # user code: anything
         raise SerializationError(f"{function!r} cannot be sent to a worker: {error}{blame(function)}") from error
     plain = function.function if isinstance(function, Seeded) else function
-    return Payload(pickled, surroundings(plain, _PATIENCE_SECONDS), initialized=initialized)
+    most_parts = max(_ALWAYS_PARTS, gain_seconds * _SHARE_OF_GAIN / _SECONDS_PER_PART)
+    return Payload(pickled, surroundings(plain, most_parts), initialized=initialized)
 
 
 def _carry(place: Place, outdated: frozenset[Place]) -> bytes:
