@@ -152,8 +152,8 @@ def main() -> None:
         if not name.startswith(given.only):
             continue
         times: dict[str, list[float]] = {key: [] for key in processes}
-        for key in processes:
-            ask(processes[key], name)  # so that workers run, and all is known
+        for process in processes.values():
+            ask(process, name)  # so that workers run, and all is known
         for _ in range(given.rounds):
             for key in random.sample(list(processes), 3):
                 times[key].append(ask(processes[key], name))

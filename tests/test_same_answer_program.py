@@ -122,7 +122,8 @@ PROGRAMS = {
         """,
     "reached through partials, methods and instances": """
         from functools import partial
-        put("parts", "BASE = 1\\ndef g(x): return BASE\\nclass Tool:\\n    def __init__(self, step): self.step = step\\n"
+        put("parts", "BASE = 1\\ndef g(x): return BASE\\n"
+            "class Tool:\\n    def __init__(self, step): self.step = step\\n"
             "    def run(self, x):\\n        from time import sleep\\n        sleep(.003)\\n"
             "        return self.step, g(x), BASE\\n    __call__ = run\\n"
             "def add(tool, x): return tool.run(x)")
@@ -131,7 +132,8 @@ PROGRAMS = {
         for turn in range(3):
             parts.BASE = turn
             tool.step = 10 * turn
-            print(set(MAP(tool.run, range(40))), set(MAP(tool, range(40))), set(MAP(partial(parts.add, tool), range(40))))
+            for f in (tool.run, tool, partial(parts.add, tool)):
+                print(set(MAP(f, range(40))))
         """,
     "in a package": """
         import importlib

@@ -90,7 +90,7 @@ class Surroundings:
                 or function.__kwdefaults__ is not keywords
             ):
                 return False
-        return self._data_parts > most_parts or all([digest(value) == told for value, told in self._data])
+        return self._data_parts > most_parts or all(digest(value) == told for value, told in self._data)
 
 
 _NOTHING = Surroundings((), [], [], [])

@@ -166,7 +166,9 @@ class _Telling:
         name = _named(kind)
         if (kind.__module__, kind.__qualname__) in _VALUES:
             try:
-                return _tagged(b"value", name + self.tell(value.__reduce_ex__(2)[1:], depth))
+                _, arguments, state, elements, entries = (*value.__reduce_ex__(2), None, None, None)[:5]
+                parts = (arguments, state, tuple(elements or ()), tuple(entries or ()))
+                return _tagged(b"value", name + self.tell(parts, depth))
             except (TypeError, AttributeError):
                 self.vague = True
                 return _tagged(b"object", name)
