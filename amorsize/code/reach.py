@@ -227,7 +227,7 @@ class _Walk:
             self._object(value, mentioned)
 
     def _members(self, values: Iterable[Any], mentioned: frozenset[str]) -> None:
-        for number, value in enumerate(values):
+        for number, value in enumerate(tuple(values)):  # copied at once: another thread may be changing them
             if number >= _MAX_MEMBERS:
                 return
             self.reach(value, mentioned)

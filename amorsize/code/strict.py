@@ -88,7 +88,7 @@ def class_shape(cls: type) -> bytes:
 
 def class_state(cls: type) -> list[tuple[str, Any]]:
     """Return the attributes of a class that decide what its instances do: functions and plain data."""
-    return [(name, attribute) for name, attribute in vars(cls).items() if _counts(name, attribute)]
+    return [(name, attribute) for name, attribute in tuple(vars(cls).items()) if _counts(name, attribute)]
 
 
 def is_code(value: object) -> bool:
@@ -184,13 +184,14 @@ class _Telling:
         return _tagged(b"object", name + self.tell(state, depth))
 
     def _sequence(self, value: Iterable[Any], depth: int, _: object) -> bytes:
-        return b"".join([self.tell(part, depth) for part in value])
+        return b"".join([self.tell(part, depth) for part in tuple(value)])
 
     def _set(self, value: Iterable[Any], depth: int, _: object) -> bytes:
-        return b"".join(sorted([self.tell(part, depth) for part in value]))
+        return b"".join(sorted([self.tell(part, depth) for part in tuple(value)]))
 
     def _mapping(self, value: dict[Any, Any], depth: int, _: object) -> bytes:
-        return b"".join([self.tell(key, depth) + self.tell(content, depth) for key, content in value.items()])
+        pairs = tuple(value.items())  # copied at once: another thread may be changing it
+        return b"".join([self.tell(key, depth) + self.tell(content, depth) for key, content in pairs])
 
     def _code(self, code: CodeType, depth: int, _: object) -> bytes:
         shape = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
