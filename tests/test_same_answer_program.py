@@ -135,6 +135,22 @@ PROGRAMS = {
             for f in (tool.run, tool, partial(parts.add, tool)):
                 print(set(MAP(f, range(40))))
         """,
+    "classes of items": """
+        from unittest import mock
+        put("things", "class Base:\\n    def run(self): return 'base'\\nclass Thing(Base):\\n    size = 1\\n"
+            "    def __init__(self, x): self.x = x\\n    def whole(self): return self.run(), self.size")
+        import things
+        def f(thing):
+            busy(.003)
+            return thing.whole()
+        items = [things.Thing(x) for x in range(40)]
+        print(set(MAP(f, items)))
+        things.Thing.size = 2
+        print(set(MAP(f, items)))
+        with mock.patch.object(things.Base, "run", lambda self: "patched"):
+            print(set(MAP(f, items)))
+        print(set(MAP(f, items)))
+        """,
     "in a package": """
         import importlib
         os.mkdir("pack")

@@ -100,15 +100,18 @@ _MAX_MERGED = 256
 _merged: dict[tuple[int, ...], tuple[Surroundings, list[Surroundings]]] = {}
 
 
-def surroundings(function: Any, most_parts: float = float("inf")) -> Surroundings:
+def surroundings(
+    function: Any, most_parts: float = float("inf"), kinds: Iterable[type] = ()
+) -> Surroundings:
     """Return what a function reaches by name in modules that a worker imports itself.
 
     Args:
         function: any callable.
         most_parts: data that may have changed in place are looked at again if they have no more parts.
+        kinds: classes of its items.
     """
     found = []
-    for root in _roots(function):
+    for root in (*_roots(function), *(kind for kind in kinds if not is_foreign(kind.__module__))):
         known = _known.get(root)
         if known is None or not known.is_current(most_parts):
             known = _known[root] = _look_at(root)

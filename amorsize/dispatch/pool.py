@@ -26,7 +26,7 @@ from .process import LOADING_SECONDS
 from .remote import failures_of, unpack_error
 from .serialize import Outgoing, culprit, dump_values, is_scalars, load_values
 from .warm import shutdown, warm_count
-from .world import Outdated, Uncarriable, payload_of
+from .world import Outdated, Uncarriable, payload_of, users_classes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,13 +111,14 @@ class Lease:
         self._payload = payload
         self._waive_data = waive_data
         self._outgoing = Outgoing()
+        self._kinds: set[type] = set()  # of the items so far
         self._stop_at_error = stop_at_error
         self._timeout = timeout
         self._call = next(_calls)
         self._selector = selectors.DefaultSelector()
         self._events: list[Done | Lost | Refused] = []
         # Chunks for the next worker that is ready, as they will be sent: not yet any worker's.
-        self._queue: deque[tuple[Chunk, bytes, list[bytes]]] = deque()
+        self._queue: deque[tuple[Chunk, bytes, list[bytes], Payload]] = deque()
         self._unsent: set[Worker] = set()
         # Of workers whose last chunk waits beside an idle worker: its serial, when to act, whether it is forbidden yet.
         self._waiting: dict[Worker, tuple[int, float, bool]] = {}
@@ -167,6 +168,8 @@ class Lease:
         except Exception:  # user code: anything
             position, error = culprit(chunk.items)
             raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
+        if not is_scalars(payload[0]) and (kinds := users_classes(chunk.items, self._kinds)):
+            self._payload = self._payload.with_items_of(kinds)
         head = wire.CHUNK_HEAD.pack(
             self._call,
             chunk.first,
@@ -177,7 +180,7 @@ class Lease:
             self._payload.digest,
         )
         self.bytes_in += sum(map(len, payload))
-        self._queue.append((chunk, head, payload))
+        self._queue.append((chunk, head, payload, self._payload))
         self._assign()
 
     def _assign(self) -> None:
@@ -193,7 +196,7 @@ class Lease:
                     return
             at_once = not worker.flights
             self._in_hand = worker
-            worker.put_chunk(*self._queue.popleft(), self._payload)
+            worker.put_chunk(*self._queue.popleft())
             self._in_hand = None
             if not at_once:
                 self._unsent.add(worker)  # it has something to do; this leaves with more, before the caller waits
@@ -360,7 +363,7 @@ class Lease:
             worker.flights.clear()
             worker.end(kill=True)
         else:
-            for chunk, _, _ in self._queue:
+            for chunk, *_ in self._queue:
                 self._hand_back(chunk)
             self._queue.clear()
         return True

@@ -24,7 +24,7 @@ from .initialize import ByValue
 from .process import main_hidden
 from .remote import failures_of, pack_error
 from .serialize import Outgoing, Unpicklable, culprit, dump_values, is_scalars, load_values
-from .world import Outdated, Rebuilt, Uncarriable, leave, payload_of, rebuild
+from .world import Outdated, Rebuilt, Uncarriable, leave, payload_of, rebuild, users_classes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class StockPool:
         self._payload = payload_of(function, initialized=initializer is not None)
         self._function = b"".join(self._payload.parts())
         self._outgoing = Outgoing()
+        self._kinds: set[type] = set()  # of the items so far
         self._call = next(_calls)
         self._stop_at_error = stop_at_error
         self._own = pool is None
@@ -106,10 +107,14 @@ class StockPool:
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> None:
         try:
-            payload = b"".join(dump_values(chunk.items, self._outgoing))
+            buffers = dump_values(chunk.items, self._outgoing)
         except Exception:  # user code: anything
             position, error = culprit(chunk.items)
             raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
+        if not is_scalars(buffers[0]) and (kinds := users_classes(chunk.items, self._kinds)):
+            self._payload = self._payload.with_items_of(kinds)
+            self._function = b"".join(self._payload.parts())
+        payload = b"".join(buffers)
         number = next(self._numbers)
         digest = self._payload.digest
         self._under_way[number] = chunk, digest

@@ -13,10 +13,11 @@ not do better, one that is old may be replaced.
 from __future__ import annotations
 
 import pickle
+from functools import partial
 from struct import Struct
 
 from ..code.reach import Entry, different, find_place, surroundings
-from ..code.strict import ABSENT
+from ..code.strict import ABSENT, is_foreign
 from ..errors import SerializationError
 from ..lean import NamedTuple, sha256
 from ..seeding import Seeded
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     Place = tuple[str, str]
 
-__all__ = ["Outdated", "Payload", "Rebuilt", "Uncarriable", "leave", "payload_of", "rebuild"]
+__all__ = ["Outdated", "Payload", "Rebuilt", "Uncarriable", "leave", "payload_of", "rebuild", "users_classes"]
 
 _LENGTH = Struct("<Q")
 # Data that may have changed in place are compared again before a call that sends work: if they have few parts, or so
@@ -72,7 +73,7 @@ class Payload:
 
     Args:
         function: pickled.
-        surroundings: what it reaches by name.
+        look: returns what the function, and methods of its items' classes, reach by name.
         initialized: whether an initializer runs in the workers: data are then its to set, and are not compared.
         carried: what the caller has at places that workers had otherwise, pickled.
         waived: places that are not compared any more.
@@ -81,14 +82,17 @@ class Payload:
     def __init__(
         self,
         function: bytes,
-        surroundings: Surroundings,
+        look: Callable[[Iterable[type]], Surroundings],
+        kinds: frozenset[type] = frozenset(),
         *,
         initialized: bool = False,
         carried: tuple[tuple[Place, bytes], ...] = (),
         waived: frozenset[Place] = frozenset(),
     ) -> None:
         self._function = function
-        self._surroundings = surroundings
+        self._look = look
+        self._kinds = kinds
+        self._surroundings = surroundings = look(kinds)
         self._initialized = initialized
         self._carried = carried
         self._waived = waived
@@ -109,6 +113,17 @@ class Payload:
             ]
             self._around = pickle.dumps((entries, self._carried), by_value.PROTOCOL)
         return [_LENGTH.pack(len(self._around)), self._around, self._function]
+
+    def with_items_of(self, kinds: frozenset[type]) -> Payload:
+        """Return the payload for items that are of these classes as well."""
+        return Payload(
+            self._function,
+            self._look,
+            self._kinds | kinds,
+            initialized=self._initialized,
+            carried=self._carried,
+            waived=self._waived,
+        )
 
     def brought_up_to_date(self, places: Iterable[Place], *, waive_data: bool) -> Payload:
         """Return a payload that carries what the caller has at these places.
@@ -139,7 +154,8 @@ class Payload:
                 raise Uncarriable(problem)
         return Payload(
             self._function,
-            self._surroundings,
+            self._look,
+            self._kinds,
             initialized=self._initialized,
             carried=tuple(known.items()),
             waived=frozenset(waived),
@@ -163,7 +179,14 @@ def payload_of(function: Any, *, initialized: bool = False, gain_seconds: float 
         raise SerializationError(f"{function!r} cannot be sent to a worker: {error}{blame(function)}") from error
     plain = function.function if isinstance(function, Seeded) else function
     most_parts = max(_ALWAYS_PARTS, gain_seconds * _SHARE_OF_GAIN / _SECONDS_PER_PART)
-    return Payload(pickled, surroundings(plain, most_parts), initialized=initialized)
+    return Payload(pickled, partial(surroundings, plain, most_parts), initialized=initialized)
+
+
+def users_classes(items: Iterable[object], seen: set[type]) -> frozenset[type]:
+    """Return which classes of the user's are among the items' and were not `seen` before, and take note of them."""
+    new = set(map(type, items)) - seen
+    seen |= new
+    return frozenset(kind for kind in new if not is_foreign(kind.__module__) and kind.__module__ != "builtins")
 
 
 def _carry(place: Place, outdated: frozenset[Place]) -> bytes:
