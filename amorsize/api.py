@@ -114,10 +114,21 @@ def map(
     The plain equivalent is the builtin: `map(func, iterable, *iterables)`. As there, the call itself only makes
     iterators of its inputs; work starts with the first `next()`, and the shortest input ends it.
 
-    Under `backend="auto"` early items may run in this process and later ones in workers. So what `func` changes in
-    globals, or in its arguments, is not shared: use functions whose result depends on their item alone. (Bound methods
-    of containers and files, such as `list.append`, are there for what they change, and always run here.) Workers read
-    a bounded number of items ahead of the results that were asked for.
+    Under `backend="auto"` early items may run in this process and later ones in workers. The answers are the builtin's,
+    with these limits:
+
+    - What `func` changes (globals, its arguments, files, the process) is not shared: use functions whose result depends
+      on their item alone. (Bound methods of containers and files, such as `list.append`, are there for what they
+      change, and always run here.)
+    - Workers see what `func` reaches by name in your modules (functions, classes, settings, plain data) as it was when
+      the call first sent work. Large data changed in place, objects that are neither data nor code, what installed
+      packages use among themselves, and context variables may be older there.
+    - Items are read ahead of the results that were asked for, a bounded number of them: from a list, tuple, range, text
+      or bytes as they are, from anything else one by one, each as it was when it was read. A list that grows is read
+      to its end, and a generator that takes from a queue or list of yours stays here; an input that needs earlier
+      results in ways that its code does not show must be mapped with `backend="serial"`.
+
+    A backend that you name refuses what "auto" would keep here.
 
     Args:
         func: called with one item of each iterable. Lambdas, closures, bound methods and partials are fine. A function
