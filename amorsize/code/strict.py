@@ -40,7 +40,8 @@ _VALUES = frozenset(
         ("collections", "deque"), ("datetime", "date"), ("datetime", "datetime"), ("datetime", "time"),
         ("datetime", "timedelta"), ("datetime", "timezone"), ("decimal", "Decimal"), ("fractions", "Fraction"),
         ("pathlib", "PosixPath"), ("pathlib", "PurePosixPath"), ("pathlib", "PureWindowsPath"),
-        ("pathlib", "WindowsPath"), ("pathlib._local", "PosixPath"), ("pathlib._local", "WindowsPath"),
+        ("pathlib", "WindowsPath"), ("pathlib._local", "PosixPath"), ("pathlib._local", "PurePosixPath"),
+        ("pathlib._local", "PureWindowsPath"), ("pathlib._local", "WindowsPath"),
         ("re", "Pattern"), ("types", "SimpleNamespace"), ("uuid", "UUID"),
     }
 )  # fmt: skip
@@ -126,7 +127,9 @@ class _Telling:
     def __init__(self) -> None:
         self.vague = False
         self._left = _MAX_PARTS
-        self._met: dict[int, int] = {}
+        # What is being told, by its depth. What has been told is told again: which equal constants are one object
+        # depends on how their module was loaded.
+        self._open: dict[int, int] = {}
 
     def tell(self, value: Any, depth: int, place: tuple[str, str] | None = None) -> bytes:
         kind = type(value)
@@ -139,10 +142,12 @@ class _Telling:
             return _tagged(b"beyond", _named(kind))
         teller: Any = _TELLERS.get(kind)
         if teller is not None:
-            if id(value) in self._met:
-                return b"met %d" % self._met[id(value)]
-            self._met[id(value)] = len(self._met)
-            return _tagged(kind.__name__.encode(), teller(self, value, depth + 1, place))
+            if id(value) in self._open:
+                return b"within %d" % self._open[id(value)]
+            self._open[id(value)] = len(self._open)
+            told = _tagged(kind.__name__.encode(), teller(self, value, depth + 1, place))
+            del self._open[id(value)]
+            return told
         if issubclass(kind, type):
             if place is not None or own_place(value) is not None:
                 return _tagged(b"class", _named(value) + b"".join(map(_named, value.__bases__)))
@@ -153,13 +158,14 @@ class _Telling:
 
     def tell_class(self, cls: type, depth: int) -> bytes:
         """Tell a class that cannot be imported: its bases and what it defines."""
-        if id(cls) in self._met:
-            return b"met %d" % self._met[id(cls)]
-        self._met[id(cls)] = len(self._met)
+        if id(cls) in self._open:
+            return b"within %d" % self._open[id(cls)]
+        self._open[id(cls)] = len(self._open)
         parts = [_named(cls), *(self.tell(base, depth + 1) for base in (type(cls), *cls.__bases__))]
         for name, attribute in sorted(vars(cls).items()):
             if name not in _UNTOLD:
                 parts += (_text(name), self.tell(attribute, depth + 1))
+        del self._open[id(cls)]
         return _tagged(b"new class", b"".join(parts))
 
     def _object(self, value: Any, kind: type, depth: int) -> bytes:
@@ -201,7 +207,8 @@ class _Telling:
         return self._sequence(parts, depth, None)
 
     def _function(self, function: FunctionType, depth: int, place: tuple[str, str] | None) -> bytes:
-        if own_place(function) not in {None, place}:
+        own = own_place(function)
+        if own is not None and (own != place or is_foreign(own[0])):
             return _named(function)
         cells = [_content(cell) for cell in function.__closure__ or ()]
         parts = (function.__code__, function.__defaults__, function.__kwdefaults__)
