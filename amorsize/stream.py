@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    from .dispatch.run import Failed
     from .options import Options
     from .plan.planner import Plan
+    from .plan.retry import Failed
 
 __all__ = ["Stream", "start"]
 
