@@ -98,6 +98,8 @@ class Call:
             deque(current, maxlen=0)  # results of workers that were handed over and are not wanted
         if self._generator is not None:
             self._generator.close()
+        if self._run is not None:
+            self._run.close()  # nothing is left to close, unless a signal handler's exception came between
         self._serial = None  # it refers back to this call; the input goes now, not with the next collection
 
     def phases(self) -> Iterator[Iterable[Any]]:

@@ -71,7 +71,7 @@ def unpack_error(packed: bytes | memoryview) -> BaseException:
     whole, parts, type_name, text, trace = pickle.loads(packed)
     error = _rebuilt(whole) or _assembled(parts) or RemoteError(type_name, text)
     if trace:
-        error.__cause__ = RemoteTraceback(trace)
+        object.__setattr__(error, "__cause__", RemoteTraceback(trace))  # as in `_assembled`
     return error
 
 
@@ -184,7 +184,7 @@ def _assembled(parts: _Parts | None) -> BaseException | None:
         if parts.members is not None:
             args[1:2] = [[unpack_error(member) for member in parts.members]]
         error: BaseException = builtin.__new__(kind, *(args if parts.members is None else args[:2]))
-        error.args = tuple(args)
+        object.__setattr__(error, "args", tuple(args))  # past a `__setattr__` of its class, which may forbid it
         for name, data in parts.attributes.items():
             _set(error, name, data)
     except Exception as failure:  # user code: anything
@@ -203,7 +203,6 @@ def _loaded(data: bytes | None, text: str) -> Any:
 
 def _set(error: BaseException, name: str, data: bytes) -> None:
     try:
-        # Past a `__setattr__` of its class, which may forbid it.
         object.__setattr__(error, name, pickle.loads(data))
     except Exception as failure:  # user code: anything; a group's members are set already, and cannot be again
         let_signals_through(failure)
