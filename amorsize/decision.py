@@ -108,7 +108,7 @@ class Decision:
 
         try:
             dump_function(self._function)
-        except Exception as error:  # noqa: BLE001 - pickling runs the user's code
+        except BaseException as error:  # noqa: BLE001 - pickling runs the user's code
             let_signals_through(error)
             debug("no workers for short calls of %r: %r", self._function, error)
             unfit.add(self._function)

@@ -181,7 +181,6 @@ class Lease:
         try:
             payload = dump_values(chunk.items, self._outgoing)
         except Undumpable as found:
-            let_signals_through(found.error)
             position, error = found.position, found.error
             raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
         if not is_scalars(payload[0]) and (kinds := users_classes(chunk.items, self._kinds)):

@@ -92,15 +92,12 @@ def load(data: bytes | memoryview) -> Any:
     return pickle.loads(data)
 
 
-def dump_values(
-    values: Sequence[object], outgoing: Outgoing | None = None, errors: type[BaseException] = Exception
-) -> list[bytes]:
+def dump_values(values: Sequence[object], outgoing: Outgoing | None = None) -> list[bytes]:
     """Pickle a batch; the buffers returned are one message's payload, in order.
 
     Args:
         values: the batch.
         outgoing: as for `dump`.
-        errors: what a value may raise that is its own affair.
 
     Raises:
         Undumpable: a value could not be pickled.
@@ -110,7 +107,8 @@ def dump_values(
     parts: list[bytes] = []
     try:
         parts.extend(map(dump, values, repeat(outgoing)))  # keeps what came before an error, and so tells whose it is
-    except errors as error:  # user code: anything
+    except BaseException as error:  # user code: anything, SystemExit too
+        let_signals_through(error)
         raise Undumpable(len(parts), error) from error
     return [_PARTS, _LENGTH.pack(len(parts)), b"".join(_LENGTH.pack(len(part)) for part in parts), *parts]
 
@@ -133,7 +131,7 @@ def load_values(data: memoryview) -> Sequence[Any]:
         (length,) = _LENGTH.unpack_from(data, start + position * _LENGTH.size)
         try:
             rebuilt.append(pickle.loads(data[at : at + length]))
-        except Exception as error:  # user code: anything
+        except BaseException as error:  # user code: anything, SystemExit too
             let_signals_through(error)
             rebuilt.append(Unpicklable(error))
         at += length

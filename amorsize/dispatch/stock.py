@@ -115,7 +115,6 @@ class StockPool:
         try:
             buffers = dump_values(chunk.items, self._outgoing)
         except Undumpable as found:
-            let_signals_through(found.error)
             position, error = found.position, found.error
             raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
         if not is_scalars(buffers[0]) and (kinds := users_classes(chunk.items, self._kinds)):
@@ -301,7 +300,7 @@ def _run_items(
     seconds, cpu_seconds = perf_counter() - began, process_time() - cpu_began
     while True:
         try:
-            return b"".join(dump_values(results, errors=BaseException)), errors, seconds, cpu_seconds
+            return b"".join(dump_values(results)), errors, seconds, cpu_seconds
         except Undumpable as found:  # user code: anything, SystemExit too
             offset, cause = found.position, found.error
             said = said_of(cause, results[offset])

@@ -336,7 +336,7 @@ def _dump_around_culprits(report: _Report, results: list[Any]) -> list[bytes]:
     """Pickle results; of those that cannot be, the errors go into the report."""
     while True:
         try:
-            return dump_values(results, errors=BaseException)
+            return dump_values(results)
         except Undumpable as found:  # user code: anything, SystemExit too
             offset = report.sent + found.position
             refusal = UnsentResult(
