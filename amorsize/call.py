@@ -7,11 +7,14 @@ from functools import partial
 from operator import length_hint
 
 from .cache import fingerprint
+from .cache.functions import FunctionSet, unfit
 from .context import in_daemon, works_in_place
-from .decision import Decision, FunctionSet
-from .errors import SerializationError
+from .decision import Decision
+from .errors import SerializationError, let_signals_through, signal_handlers
+from .log import debug
 from .measure import machine
 from .measure.sampling import Running
+from .plan.retry import Failed
 from .rng import numbered
 from .serial import Attempt, Serial, apply_star, attempts, plain
 from .understudy import Understudy
@@ -19,10 +22,11 @@ from .understudy import Understudy
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
+    from types import CodeType
     from typing import Any
 
     from .dispatch.backend import Backend
-    from .dispatch.run import Failed, Pace, Run
+    from .dispatch.run import Pace, Run
     from .options import Options
     from .plan.planner import Plan
     from .seeding import Seeded
@@ -66,6 +70,7 @@ class Call:
         self._seeded: Seeded | None = None
         self._seeded_here: Callable[[Any], Any] | None = None
         self._run: Run | None = None
+        self._limits: frozenset[CodeType] | None = None
         self._over = False
         self._running = Running()
         self._serial_seconds = 0.0
@@ -93,6 +98,8 @@ class Call:
             deque(current, maxlen=0)  # results of workers that were handed over and are not wanted
         if self._generator is not None:
             self._generator.close()
+        if self._run is not None:
+            self._run.close()  # nothing is left to close, unless a signal handler's exception came between
         self._serial = None  # it refers back to this call; the input goes now, not with the next collection
 
     def phases(self) -> Iterator[Iterable[Any]]:
@@ -118,7 +125,8 @@ class Call:
             self._current = iter(())
 
     def _must_stay(self) -> bool:
-        return self._options.n_jobs == 1 or works_in_place(self._function) or in_daemon()
+        options, function = self._options, self._function
+        return options.n_jobs == 1 or works_in_place(function) or in_daemon() or function in unfit
 
     # Serial work that cannot become anything else.
 
@@ -140,11 +148,12 @@ class Call:
         if not options.retries and options.on_error == "raise":
             return None
         returns = options.on_error == "return"
-        return Attempt(self._one_item(), options.retries, returns, self._note_failure, self._source.streams)
+        if self._limits is None:
+            self._limits = signal_handlers()
+        one = self._one_item()
+        return Attempt(one, options.retries, returns, self._note_failure, self._source.streams, self._limits)
 
-    def _note_failure(self, index: int, error: Exception, tries: int) -> None:
-        from .dispatch.run import Failed
-
+    def _note_failure(self, index: int, error: BaseException, tries: int) -> None:
         self.failures.append(Failed(index, error, tries))
 
     def _seed(self) -> None:
@@ -173,7 +182,7 @@ class Call:
     # Work that starts in the caller and goes to workers when that pays.
 
     def _as_it_turns_out(self) -> Iterator[Iterable[Any]]:
-        if fingerprint.remembers(self._function) and self.decision.known_to_pay():
+        if self._known_to_pay():
             yield from self._on_workers("processes")
         if not self._over:
             self._initialize_here()
@@ -181,8 +190,8 @@ class Call:
             serial = self._serial = Serial(
                 self._one_item(),
                 self._source,
-                leave=self.decision.leave,
-                before_thread=self.decision.start_method,
+                leave=self._leave,
+                before_thread=self._before_thread,
                 attempt=self._attempt(),
             )
             run = yield from self._first_item(serial)
@@ -199,9 +208,43 @@ class Call:
                 yield from self._finish(run)
             else:
                 yield from self._on_workers("processes")
-        if self._run is None and self._serial is not None:
-            self.decision.note_missed(self._serial)
-        self.decision.remember(self._running, self._serial_seconds, self._pace)
+        self._learn()
+
+    # What decides, looks up, imports or starts is ours: if it fails, for want of a file or of memory, items stay here.
+
+    def _known_to_pay(self) -> bool:
+        try:
+            return fingerprint.remembers(self._function) and self.decision.known_to_pay()
+        except Exception as error:  # noqa: BLE001 - as said above
+            self._stay(error)
+            return False
+
+    def _leave(self, serial: Serial) -> bool:
+        try:
+            return self.decision.leave(serial)
+        except Exception as error:  # noqa: BLE001 - as said above
+            self._stay(error)
+            return False
+
+    def _before_thread(self) -> None:
+        try:
+            self.decision.start_method()
+        except Exception as error:  # noqa: BLE001 - as said above
+            self._stay(error)
+
+    def _stay(self, error: BaseException) -> None:
+        let_signals_through(error)
+        debug("the rest stays in the caller: %r", error)
+        self.decision.stay()
+
+    def _learn(self) -> None:
+        try:
+            if self._run is None and self._serial is not None:
+                self.decision.note_missed(self._serial)
+            self.decision.remember(self._running, self._serial_seconds, self._pace)
+        except Exception as error:  # noqa: BLE001 - as said above
+            let_signals_through(error)
+            debug("nothing is learnt of this call: %r", error)
 
     def _first_item(self, serial: Serial) -> Generator[Iterable[Any], None, Run | None]:
         """Run the first item with an understudy beside it, if one may; return the run that it began."""
@@ -220,6 +263,13 @@ class Call:
 
     def _understudy(self) -> Understudy | None:
         """Return what is to stand beside the first item; None if nothing may, or need."""
+        try:
+            return self._understudy_wanted()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._stay(error)
+            return None
+
+    def _understudy_wanted(self) -> Understudy | None:
         if self._source.index or self.decision.looked_up or self._function in _short:
             return None
         self.decision.start_method()  # before a thread of ours is counted
@@ -235,38 +285,57 @@ class Call:
         width = self.decision.width()
         self.decision.take_found(width)
         backend = self._open("processes", max(1, width - 1))
-        return self._run_on(backend, width)
+        try:
+            return self._run_on(backend, width)
+        except BaseException:
+            backend.kill()
+            raise
 
     def _finish(self, run: Run) -> Iterator[Iterable[Any]]:
-        yield from run
+        try:
+            yield from run
+        finally:
+            if run.unfit:
+                unfit.add(self._function)
         if run.withdrawn is None:
             self._over = True
+        elif run.unfit or run.broken:
+            self.decision.stay()
         else:
             self.decision.come_back()
 
     # Work on workers.
 
     def _on_named(self) -> Iterator[Iterable[Any]]:
-        self.decision.look_up()  # for the length of the first chunks
+        try:
+            self.decision.look_up()  # for the length of the first chunks
+        except Exception as error:  # noqa: BLE001 - they can do without
+            let_signals_through(error)
+            debug("what is known of the function is not used: %r", error)
         yield from self._on_workers(self._backend)
-        self.decision.remember(self._running, self._serial_seconds, self._pace)
+        self._learn()
 
     def _on_workers(self, name: str) -> Iterator[Iterable[Any]]:
-        """Run on workers until the input is over or, under "auto", they turn out not to help."""
-        auto = self._backend == "auto"
-        n_jobs = self.decision.width()
-        self.decision.take_named(name, n_jobs)
+        """Run on workers until the input is over or, under "auto", they cannot be had or turn out not to help."""
+        backend: Backend | None = None
         try:
+            n_jobs = self.decision.width()
+            self.decision.take_named(name, n_jobs)
             backend = self._open(name, n_jobs)
-        except SerializationError as error:
-            if not auto:
+            run = self._run_on(backend, n_jobs)
+        except BaseException as error:
+            if backend is not None:
+                backend.kill()
+            if self._backend != "auto" or not isinstance(error, Exception):
                 raise
-            import warnings
+            self._stay(error)
+            if isinstance(error, SerializationError):
+                unfit.add(self._function)
+                import warnings
 
-            warnings.warn(f"amorsize stays in one process: {error}", RuntimeWarning, stacklevel=2)
-            self.decision.stay()
+                warnings.warn(f"amorsize stays in one process: {error}", RuntimeWarning, stacklevel=2)
             return
-        yield from self._finish(self._run_on(backend, n_jobs))
+        yield from self._finish(run)
 
     def _run_on(self, backend: Backend, n_jobs: int) -> Run:
         from .dispatch.run import Pace, Run

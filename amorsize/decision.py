@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import sys
 from time import monotonic, perf_counter, sleep
-from weakref import WeakSet
 
 from .cache import lookup
+from .cache.functions import unfit
+from .errors import let_signals_through
 from .log import debug
 from .measure import machine
 from .measure.sampling import Transfer, measure_transfer
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from .serial import Serial
     from .source import Source
 
-__all__ = ["Decision", "FunctionSet"]
+__all__ = ["Decision"]
 
 # Less work than this is not worth a look at cache or machine, which cost about as much on a first call.
 _SILENT_SECONDS = 200e-6
@@ -38,29 +39,6 @@ _FOR_EVER_SECONDS = 1e6
 _THREAD_END_SECONDS = 0.002
 # After workers turned out not to help, so much serial work must pass before they are thought of again.
 _PATIENCE_SECONDS = 0.1
-
-
-class FunctionSet:
-    """Functions that something is known of, as long as they live; those that cannot be held weakly are never in it."""
-
-    def __init__(self) -> None:
-        self._members: WeakSet[Any] = WeakSet()
-
-    def add(self, function: Any) -> None:
-        try:
-            self._members.add(getattr(function, "func", function))
-        except TypeError:  # cannot be hashed or referred to weakly
-            return
-
-    def __contains__(self, function: Any) -> bool:
-        try:
-            return getattr(function, "func", function) in self._members
-        except TypeError:  # as above
-            return False
-
-
-# Functions that workers were found not to be able to have.
-_unsendable = FunctionSet()
 
 
 class Decision:
@@ -109,7 +87,7 @@ class Decision:
     def _paid_for(self, work: WorkProfile, n_items: int) -> bool:
         """Say whether running workers would help, and earlier calls have missed as much as starting them costs."""
         missed = machine.missed(monotonic())
-        if not missed or _warm_workers() or self._function in _unsendable:
+        if not missed or _warm_workers() or self._function in unfit:
             return False
         if work.bytes_in is None or work.bytes_out is None:
             return False
@@ -130,9 +108,10 @@ class Decision:
 
         try:
             dump_function(self._function)
-        except Exception as error:  # noqa: BLE001 - pickling runs the user's code
+        except BaseException as error:  # noqa: BLE001 - pickling runs the user's code
+            let_signals_through(error)
             debug("no workers for short calls of %r: %r", self._function, error)
-            _unsendable.add(self._function)
+            unfit.add(self._function)
             return False
         return True
 
@@ -186,7 +165,7 @@ class Decision:
         """Count what running workers would have saved a call that ran in the caller."""
         if serial.seconds < _SILENT_SECONDS or not self._options.use_cache or _warm_workers():
             return
-        if self._patience_seconds == float("inf") or self._function in _unsendable:
+        if self._patience_seconds == float("inf") or self._function in unfit:
             return
         from .plan.model import start_seconds
 
@@ -263,7 +242,7 @@ class Decision:
         return self._known.seconds_per_item if self._known is not None else None
 
     def stay(self) -> None:
-        """Think of workers no more in this call: they cannot have its function."""
+        """Think of workers no more in this call: they cannot have its function, or there are none to be had."""
         self._be_patient(float("inf"))
 
     def come_back(self) -> None:

@@ -13,7 +13,7 @@ from types import FunctionType
 
 from . import context
 from .cache import lookup
-from .errors import UnsupportedError
+from .errors import UnsupportedError, let_signals_through
 from .lean import NamedTuple, TypeVar
 from .measure import machine, platforms
 from .measure.inputs import Input
@@ -318,6 +318,7 @@ def _obstacle(func: Callable[..., Any]) -> str:
     try:
         dumps(func)
     except Exception as error:  # noqa: BLE001 - an object's own pickling code may raise anything; the text goes on
+        let_signals_through(error)
         return f"the function cannot be pickled: {type(error).__name__}: {error}"
     return ""
 

@@ -166,7 +166,7 @@ def may_draw(function: object) -> bool:
 
 
 def _mentions_numpy(function: Any) -> bool:
-    if isinstance(function, partial):
+    if issubclass(type(function), partial):
         return any(map(_mentions_numpy, (function.func, *function.args)))
     code = getattr(function, "__code__", None)
     if type(code) is not CodeType:

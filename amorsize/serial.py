@@ -18,18 +18,19 @@ from itertools import islice
 from time import perf_counter, sleep
 
 from .dispatch.preload import preload
-from .errors import add_index
+from .errors import add_index, let_signals_through, raised_by
 from .lean import NamedTuple
 from .log import debug
 from .measure.sampling import Running
-from .plan.retry import backoff_seconds
+from .plan.retry import NOT_OF_ITEMS, backoff_seconds
 from .rng import runs_items
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from contextlib import AbstractContextManager
     from threading import Thread
+    from types import CodeType
     from typing import Any
 
     from .rng import Streams
@@ -102,34 +103,41 @@ class Attempt(NamedTuple):
         returns: whether the last error is the item's result.
         failed: told (index, error, tries) of each item that failed for good.
         streams: the items' random streams, which a retry draws from afresh; None without a seed.
+        limits: code of the signal handlers that were installed before the items began. What they raise is about the
+            whole; what a handler of an item's own raises is an error of that item.
     """
 
     function: Callable[[Any], Any]
     retries: int
     returns: bool
-    failed: Callable[[int, Exception, int], None]
+    failed: Callable[[int, BaseException, int], None]
     streams: Streams | None = None
+    limits: Collection[CodeType] = ()
 
     def __call__(self, item: Any, index: int) -> Any:
         """Run one item."""
         try:
             return self.function(item)
-        except StopIteration:
+        except NOT_OF_ITEMS:
             raise
-        except Exception as error:  # noqa: BLE001 - the user's function
+        except BaseException as error:  # noqa: BLE001 - the user's function
             return self.rescue(error, item, index)
 
-    def rescue(self, error: Exception, item: Any, index: int) -> Any:
+    def rescue(self, error: BaseException, item: Any, index: int) -> Any:
         """Return what becomes of an item whose first try raised `error`, or raise its last error."""
+        if raised_by(self.limits, error):
+            raise error
         for tries in range(1, self.retries + 1):
             sleep(backoff_seconds(tries))
             if self.streams is not None:
                 self.streams.restart()
             try:
                 return self.function(item)
-            except StopIteration:
+            except NOT_OF_ITEMS:
                 raise
-            except Exception as again:  # noqa: BLE001 - the user's function
+            except BaseException as again:
+                if raised_by(self.limits, again):
+                    raise
                 error = again
         self.failed(index, error, self.retries + 1)
         add_index(error, index)
@@ -159,7 +167,9 @@ def attempts(
                 value = function(item)
             except StopIteration:
                 return  # raised by the function; the builtin's iteration ends there too
-            except Exception as error:  # noqa: BLE001 - the user's function
+            except (KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - the user's function
                 source.recount()
                 value = attempt.rescue(error, item, source.index - 1)
             yield value
@@ -456,7 +466,8 @@ class _Watch:
 
     def __exit__(self, *_: object) -> None:
         self._over.release()
-        if self._thread is not None and self._thread.ident != get_ident():  # it may be collecting garbage: us
+        # It may be collecting garbage, us; and one that was interrupted before it ran ends by itself when it does.
+        if self._thread is not None and self._thread.ident not in {None, get_ident()}:
             self._thread.join()
 
     def begin(self, interrupt: Callable[[], object] | None = None) -> None:
@@ -467,12 +478,13 @@ class _Watch:
             if self._watched:
                 return
             self._watched = True
-        import threading
-
-        self._thread = threading.Thread(target=self._raise_flags, name="amorsize-watch", daemon=True)
         try:
+            import threading
+
+            self._thread = threading.Thread(target=self._raise_flags, name="amorsize-watch", daemon=True)
             self._thread.start()
-        except RuntimeError as error:  # no thread to be had: the stretch then runs to its end
+        except Exception as error:  # noqa: BLE001 - no thread or no file to be had: the stretch then runs to its end
+            let_signals_through(error)
             debug("serial work goes unwatched: %s", error)
             self._thread, self._watched = None, False
 

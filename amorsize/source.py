@@ -6,6 +6,8 @@ import sys
 from itertools import compress, islice, repeat
 from operator import length_hint
 
+from .errors import let_signals_through
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -97,6 +99,7 @@ class Source:
             try:
                 items.extend(islice(self.iterator, count))  # keeps what came before an error
             except Exception as error:  # noqa: BLE001 - the user's iterator
+                let_signals_through(error)
                 self.error = error
         self.index += len(items)
         if len(items) < count:
@@ -123,7 +126,8 @@ class Source:
             if total is not None:
                 return max(0, total - self.index)
             hints = [length_hint(iterator, -1) for iterator in self._iterators]
-        except Exception:  # noqa: BLE001 - the user's __length_hint__ failed, or gave too large a number: only a hint
+        except Exception as error:  # noqa: BLE001 - the user's __length_hint__ failed, or gave too large a number: only a hint
+            let_signals_through(error)
             return None
         return None if min(hints) < 0 else min(hints)
 
@@ -132,7 +136,8 @@ class Source:
             self._total_known = True
             try:
                 self._total = min(map(len, self._iterables))  # type: ignore[arg-type]
-            except Exception:  # noqa: BLE001 - no length, or the user's __len__ failed: it is only a hint
+            except Exception as error:  # noqa: BLE001 - no length, or the user's __len__ failed: it is only a hint
+                let_signals_through(error)
                 self._total = None
             if self._total is not None and any(map(_is_iterator, self._iterables)):
                 self._total = None

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    from .dispatch.run import Failed
     from .options import Options
     from .plan.planner import Plan
+    from .plan.retry import Failed
 
 __all__ = ["Stream", "start"]
 
@@ -121,8 +121,13 @@ class _Phases:
 
     def __next__(self) -> Iterator[Any]:
         with self._lock:
-            if self._newest is None or _is_spent(self._newest):
-                self._newest = iter(next(self._phases))
+            try:
+                if self._newest is None or _is_spent(self._newest):
+                    self._newest = iter(next(self._phases))
+            except BaseException:
+                # The chain asks no more after an error, and a signal handler's may have struck out here.
+                self._phases.close()  # type: ignore[attr-defined]  # it is a generator
+                raise
             return self._newest
 
 

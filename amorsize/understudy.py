@@ -19,6 +19,7 @@ from _thread import allocate_lock, start_new_thread
 from time import perf_counter
 
 from .dispatch.preload import preload
+from .errors import from_signal_handler
 from .log import debug
 
 TYPE_CHECKING = False
@@ -81,20 +82,27 @@ class Understudy:
         self._over = allocate_lock()  # held while the item runs
         self._glances = allocate_lock()  # held while the bare thread lives
         self._error: BaseException | None = None
+        self._abandoned = False
         self._thread: Thread | None = None
         self._pid = os.getpid()
 
     def __enter__(self) -> Understudy:  # noqa: PYI034 - typing.Self is newer than CPython 3.10
-        # Before CPython 3.13 the thread that first imports it is taken for the main one.
-        import threading  # noqa: F401
-
         self._over.acquire()
         self._glances.acquire()
         try:
+            # Before CPython 3.13 the thread that first imports it is taken for the main one.
+            import threading  # noqa: F401
+
             start_new_thread(self._glance, ())
-        except RuntimeError as error:  # no thread to be had: the first item then runs alone
+        except Exception as error:  # noqa: BLE001 - no thread or no file to be had: the first item then runs alone
+            if from_signal_handler(error):
+                self._over.release()  # there may be a thread by now, and nobody else who will end it
+                raise
             debug("nothing stands beside the first item: %s", error)
             self._glances.release()
+        except BaseException:
+            self._over.release()
+            raise
         return self
 
     def __exit__(
@@ -103,10 +111,16 @@ class Understudy:
         if os.getpid() != self._pid:
             return  # the item forked, and this is the child: the threads are the parent's
         self._over.release()
-        with self._glances:
-            thread = self._thread
-        if thread is not None:
-            thread.join()
+        try:
+            with self._glances:
+                thread = self._thread
+            if thread is not None:
+                thread.join()
+        except BaseException:  # a signal handler's: who is still starting workers ends them
+            self._abandoned = True
+            if self.run is not None and (self._thread is None or not self._thread.is_alive()):
+                self.run.close()
+            raise
         if error is not None and self.run is not None:
             self.run.close()
         elif error is None and self._error is not None:
@@ -123,7 +137,7 @@ class Understudy:
             thread = threading.Thread(target=self._stand_by, args=(began,), name="amorsize-understudy", daemon=True)
             thread.start()
             self._thread = thread
-        except RuntimeError as error:  # as above
+        except Exception as error:  # noqa: BLE001 - as above
             debug("nothing stands beside the first item: %s", error)
         finally:
             self._glances.release()
@@ -135,9 +149,9 @@ class Understudy:
     def _begin_when_due(self, began: float) -> None:
         # What workers need is imported while waiting: later it would hold them up.
         preload()
-        if self._over.acquire(timeout=max(0.0, self._delay_seconds() - (perf_counter() - began))):
-            return
         try:
+            if self._over.acquire(timeout=max(0.0, self._delay_seconds() - (perf_counter() - began))):
+                return
             begun = self._begin()
         except Exception as error:  # noqa: BLE001 - only an attempt: the caller goes on and meets the cause itself
             debug("no workers beside the first item: %r", error)
@@ -146,6 +160,11 @@ class Understudy:
         try:
             while not self._over.acquire(blocking=False):
                 begun.step(_STEP_SECONDS)
+            if self._abandoned:
+                begun.close()
+        except (MemoryError, OSError) as error:  # none of the user's: what it was to do comes back to the caller
+            debug("no more workers beside the first item: %r", error)
+            begun.withdrawn = begun.withdrawn or f"standing beside the first item failed: {error!r}"
         except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
             begun.close()
             self._error = error

@@ -17,6 +17,7 @@ from amorsize.cache.lookup import Found
 from amorsize.call import Call
 from amorsize.dispatch import serialize
 from amorsize.dispatch.backend import Done, Failure, Refused
+from amorsize.dispatch.run import Run
 from amorsize.errors import SerializationError
 from amorsize.measure import machine
 from amorsize.measure.sampling import Transfer
@@ -60,6 +61,8 @@ class Elsewhere:
         chunk = self.chunks.pop(0)
         if self.world.refuses:
             return [Refused(chunk, SerializationError("unknown there"))]
+        if self.world.hands_back:
+            return [Done(chunk.first, [], {}, chunk, 0, 0.0, 0.0, 0)]
         values, failures = [], {}
         self.world.elsewhere = True
         for index, item in enumerate(chunk.items, chunk.first):
@@ -92,7 +95,7 @@ class World:
 
     def __init__(self):
         self.clock = Clock()
-        self.refuses = False
+        self.refuses = self.hands_back = False
         self.unsendable = False
         self.pays = True
         self.elsewhere = False
@@ -226,10 +229,20 @@ class TestComingBack:
             list(amorsize.map(world.work, numbers(100), backend="processes"))
         assert not world.started
 
-    @pytest.mark.filterwarnings("ignore:amorsize stays in one process")
-    def test_each_vain_try_puts_the_next_one_off(self, world):
-        """Workers that did not help are tried again ever later, and every item is started once."""
+    def test_a_function_that_cannot_be_rebuilt_stays_for_good(self, world):
+        """That is one warning, and no second try: in this call, and in the next."""
         world.refuses = True
+
+        with pytest.warns(RuntimeWarning, match="stays in one process: unknown there") as caught:
+            calls = [list(amorsize.map(world.work, numbers(100))) for _ in range(2)]
+
+        assert calls == [DOUBLED] * 2
+        assert len(caught) == len(world.opened) == 1
+
+    def test_each_vain_try_puts_the_next_one_off(self, world, monkeypatch):
+        """Workers that did not help are tried again ever later, and every item is started once."""
+        world.hands_back = True
+        monkeypatch.setattr(Run, "_withdraw_if_slower", lambda run: setattr(run, "withdrawn", "too slow"))
 
         assert list(amorsize.map(world.work, numbers(400))) == [number * 2 for number in range(400)]
         assert set(world.here.values()) == {1}

@@ -239,7 +239,7 @@ class TestErrors:
 
             assert error.amorsize_index == many
 
-    @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+    @pytest.mark.parametrize("kind", [GeneratorExit, KeyboardInterrupt])
     def test_wishes_to_leave_are_not_returned(self, anywhere, kind):
         """What is no failure of an item ends the call, whatever is done about errors."""
         stream = amorsize.map(workers.Raising(kind), range(5), on_error="return", retries=1, **anywhere)

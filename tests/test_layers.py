@@ -12,7 +12,8 @@ PACKAGE = Path(amorsize.__file__).parent
 # Lower may not import higher, nor the same rank in another layer. One line a floor, the lowest first.
 FLOORS = (
     {"lean"},
-    {"errors", "log", "context"},
+    {"context"},
+    {"errors", "log"},
     {"options"},
     {"plan"},
     {"measure"},

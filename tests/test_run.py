@@ -67,6 +67,9 @@ class Backend:
     def widen(self, n_jobs):
         self.said.append(n_jobs)
 
+    def ask_back(self):
+        self.said.append("ask back")
+
     def any_ready(self):
         return self.ready
 
@@ -487,15 +490,23 @@ class TestErrors:
         with pytest.raises(KeyboardInterrupt):
             list(begin(backend, range(100), chunksize=4, **options))
 
-    @pytest.mark.parametrize("options", [{}, {"on_error": "return"}, {"retries": 3}], ids=str)
-    def test_a_wish_to_exit_raises_in_its_place(self, begin, options):
-        """`SystemExit` of an item is raised in its place, and is neither retried nor returned."""
+    def test_a_wish_to_exit_raises_in_its_place(self, begin):
+        """`SystemExit` of an item is raised in its place."""
         backend = Backend(lambda backend: backend.done(failing={2: SystemExit(3)}))
-        run = iter(begin(backend, range(100), chunksize=4, **options))
+        run = iter(begin(backend, range(100), chunksize=4))
 
         assert next(run) == [0, 1]
         with pytest.raises(SystemExit):
             next(run)
+
+    def test_a_wish_to_exit_is_returned_like_any_error(self, begin):
+        """With `on_error="return"` an item's `SystemExit` stands in its place, and the others have their results."""
+        backend = Backend(lambda backend: backend.done(failing={2: SystemExit(3)}))
+
+        results, error = drain(begin(backend, range(8), chunksize=4, on_error="return"))
+
+        assert error is None
+        assert type(results[2]) is SystemExit
 
     @pytest.mark.parametrize("options", [{}, {"on_error": "return"}, {"retries": 3}], ids=str)
     def test_an_error_of_the_input_comes_in_its_place(self, begin, options):

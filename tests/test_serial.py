@@ -201,9 +201,9 @@ class TestAttempt:
 
         assert failed == [(4, error, 2)]
 
-    @pytest.mark.parametrize("kind", [StopIteration, KeyboardInterrupt, SystemExit])
+    @pytest.mark.parametrize("kind", [StopIteration, KeyboardInterrupt, GeneratorExit])
     def test_what_is_no_failure_passes(self, clock, kind):
-        """The end of iteration and wishes to leave are neither retried nor returned."""
+        """The end of iteration and interrupts are neither retried nor returned."""
         tries = []
 
         def function(item):

@@ -11,7 +11,7 @@ import workers
 from amorsize.dispatch import initialize
 from amorsize.dispatch.by_value import Space, enter, load_function
 from amorsize.dispatch.initialize import ByValue
-from amorsize.dispatch.serialize import Unpicklable, culprit, dump, dump_function, dump_values, load_values
+from amorsize.dispatch.serialize import Undumpable, Unpicklable, dump, dump_function, dump_values, load_values
 
 
 @pytest.fixture(autouse=True)
@@ -76,10 +76,11 @@ class TestBatches:
 
     def test_the_culprit_is_found(self):
         """The first value that cannot be pickled is named, with its error."""
-        position, error = culprit([1, [2], threading.Lock(), threading.Lock()])
+        with pytest.raises(Undumpable) as caught:
+            dump_values([1, [2], threading.Lock(), threading.Lock()])
 
-        assert position == 2
-        assert isinstance(error, TypeError)
+        assert caught.value.position == 2
+        assert isinstance(caught.value.error, TypeError)
 
     def test_a_subclass_of_a_scalar_keeps_its_class(self):
         """Only exact scalars take the short way."""

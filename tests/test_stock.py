@@ -151,11 +151,11 @@ class TestChunks:
 
         assert (done.values, list(done.failures), done.rest) == ([1, None], [6], Chunk(7, ["3"]))
 
-    def test_a_wish_to_exit_ends_a_chunk(self, pool):
-        """`SystemExit` in an item is for the caller to decide about; nothing runs after it."""
+    def test_an_interrupt_ends_a_chunk(self, pool):
+        """`KeyboardInterrupt` in an item is for the caller to decide about; nothing runs after it."""
 
         def leave(_):
-            raise SystemExit(3)
+            raise KeyboardInterrupt
 
         backend = begin(pool, leave)
         backend.submit(Chunk(0, [1, 2]), 0.0)
@@ -163,7 +163,7 @@ class TestChunks:
 
         (done,) = backend.wait()
 
-        assert type(done.failures[0].error) is SystemExit
+        assert type(done.failures[0].error) is KeyboardInterrupt
         assert done.rest == Chunk(1, [2])
 
     def test_a_slice_that_is_over_hands_back_the_rest(self, pool, monkeypatch):

@@ -27,7 +27,9 @@ from amorsize.cache.entry import (
     memory_changed,
     stored_plan,
 )
+from amorsize.cache.functions import unfit
 from amorsize.cache.memory import Held, memory
+from amorsize.errors import let_signals_through
 from amorsize.lean import NamedTuple
 from amorsize.log import debug
 from amorsize.plan.buckets import SIZES, TIMES, clearly_outside, size_bucket, time_bucket
@@ -124,6 +126,7 @@ def find(
     try:
         digits = fingerprints.fingerprint(func)
     except Exception as error:  # noqa: BLE001 - reading the attributes of a user's callable may run any code
+        let_signals_through(error)
         debug("cache: %s cannot be told apart: %r", type(func).__name__, error)
         return _miss("function")
     group, reason = _known(digits, SIZES if n_items is None else (size_bucket(n_items),))
@@ -177,6 +180,7 @@ def store(
         kept_plan = stored_plan(plan) if plan is not None else None
         entry = checked(Entry(key, _label(func), n_items, clock(), system, profile, kept_plan))
     except Exception as error:  # noqa: BLE001 - a user's callable may run any code; what it raises is not the run's error
+        let_signals_through(error)
         debug("cache: not stored: %r", error)
         return
     group, _ = _known(key.func, (key.size,))
@@ -186,6 +190,7 @@ def store(
             _write(entry)
             written = entry
         except OSError as error:
+            let_signals_through(error)
             debug("cache: not written: %s", error)
     memory.put(Held(entry, key.text, written))
 
@@ -269,6 +274,7 @@ def forget() -> None:
     """Become as a new process is: without entries in memory, counts, or remembered functions."""
     memory.reset()
     fingerprints.forget()
+    unfit.clear()
     disk.forget()
 
 
@@ -279,6 +285,7 @@ def _on_disk(action: Callable[[str], Result]) -> Result | None:
     except FileNotFoundError:  # nothing was ever written
         return None
     except OSError as error:
+        let_signals_through(error)
         debug("cache: the disk is not used: %s", error)
         return None
 
@@ -334,6 +341,7 @@ def _read(path: str, key: Key) -> tuple[Entry | None, str]:
         debug("cache: %s is not used: %s", key.filename, error)
         return None, "format"
     except (OSError, ValueError) as error:
+        let_signals_through(error)
         debug("cache: %s is not used: %s", key.filename, error)
         return None, "damaged"
 

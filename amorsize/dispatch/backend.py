@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from ..errors import SerializationError
 from ..lean import NamedTuple, Protocol
-from .blame import blame
+from .blame import said_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+    from typing import Any, TypeAlias
 
-__all__ = ["Backend", "Chunk", "Done", "Failure", "Lost", "Refused", "Unsendable"]
+    Event: TypeAlias = "Done | Lost | Refused | Broken"
+
+__all__ = ["Backend", "Broken", "Chunk", "Done", "Failure", "Lost", "Refused"]
+__all__ += ["UnrebuiltItem", "Unsendable", "UnsentResult"]
 
 
 class Chunk(NamedTuple):
@@ -86,8 +89,22 @@ class Unsendable(SerializationError):
     """An item cannot be pickled; `index` says which. Nothing of its chunk was sent."""
 
     def __init__(self, index: int, error: BaseException, item: object) -> None:
-        super().__init__(f"item {index} cannot be sent to a worker: {error}{blame(item)}")
+        super().__init__(f"item {index} cannot be sent to a worker: {said_of(error, item)}")
         self.index = index
+
+
+class UnrebuiltItem(SerializationError):
+    """An item could not be rebuilt in a worker, so it never started."""
+
+
+class UnsentResult(SerializationError):
+    """An item ran in a worker, but its result could not be pickled there or not be rebuilt in the caller."""
+
+
+class Broken(NamedTuple):
+    """No worker is left, and no other can be had. What they had has been handed back, or told as lost."""
+
+    error: BaseException
 
 
 class Backend(Protocol):
@@ -108,11 +125,14 @@ class Backend(Protocol):
     def flush(self) -> None:
         """See that what was submitted is on its way."""
 
-    def wait(self, timeout: float | None = None) -> list[Done | Lost | Refused]:
+    def wait(self, timeout: float | None = None) -> list[Event]:
         """Block until something happened, or for `timeout` seconds, and return the events."""
 
     def widen(self, n_jobs: int) -> None:
         """Allow `n_jobs` workers from now on."""
+
+    def ask_back(self) -> None:
+        """Have chunks back that have not begun, as far as that can be; they come as events."""
 
     def any_ready(self) -> bool:
         """Say whether some worker has finished starting. Looks, but does not wait."""

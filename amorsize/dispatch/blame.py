@@ -14,6 +14,7 @@ from time import monotonic
 from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType
 
 from ..code.bytecode import outer_names
+from ..errors import let_signals_through
 from ..log import debug
 from .serialize import PROTOCOL, dump
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-__all__ = ["blame", "where_unpicklable"]
+__all__ = ["blame", "said_of", "where_unpicklable"]
 
 # How far a search goes. Less: the fault stays unnamed more often, or is only named roughly. More: the error, which
 # tells much the same without it, comes later.
@@ -51,6 +52,7 @@ def where_unpicklable(value: object, *, clock: Callable[[], float] = monotonic) 
     try:
         return _Search(clock).part_at_fault(value)
     except Exception as error:  # user code: parts, their reductions and their names may raise anything
+        let_signals_through(error)
         debug("the search for what cannot be pickled failed: %r", error)
         return None
 
@@ -123,7 +125,8 @@ def _object_parts(value: Any) -> Iterator[tuple[str, object]]:
     own = reduce is not None or any(getattr(kind, name) is not getattr(object, name) for name in special)
     try:
         reduced = reduce(value) if reduce is not None else value.__reduce_ex__(PROTOCOL)
-    except Exception:  # the object itself refuses, which is to say that it is at fault
+    except Exception as error:  # the object itself refuses, which is to say that it is at fault
+        let_signals_through(error)
         return
     if not isinstance(reduced, tuple):
         return
@@ -194,7 +197,8 @@ def _attributes(attributes: dict[str, object]) -> Iterator[tuple[str, object]]:
 def _fails(value: object) -> bool:
     try:
         dump(value)
-    except Exception:  # user code: anything
+    except Exception as error:  # user code: anything
+        let_signals_through(error)
         return True
     return False
 
@@ -221,3 +225,14 @@ def blame(value: object) -> str:
     """Return `where_unpicklable` as the end of an error's text: in brackets, or nothing where it does not know more."""
     where = where_unpicklable(value)
     return f" ({where})" if where else ""
+
+
+def said_of(error: BaseException, value: object) -> str:
+    """Return the text of the error that pickling `value` gave, with the part at fault where it can be told."""
+    if not isinstance(error, Exception):
+        return repr(error)  # looking for the part at fault would meet such as SystemExit again
+    try:
+        return f"{error}{blame(value)}"
+    except Exception as broken:  # the error's own __str__
+        let_signals_through(broken)
+        return type(error).__name__

@@ -17,14 +17,14 @@ from collections import deque
 from itertools import count
 from time import perf_counter
 
-from ..errors import AmorsizeError, InitializerError, SerializationError
+from ..errors import AmorsizeError, InitializerError, SerializationError, from_signal_handler, let_signals_through
 from ..log import debug
 from ..measure import machine
 from . import warm, wire
-from .backend import Chunk, Done, Lost, Refused, Unsendable
+from .backend import Broken, Chunk, Done, Lost, Refused, Unsendable
 from .process import LOADING_SECONDS
 from .remote import failures_of, unpack_error
-from .serialize import Outgoing, culprit, dump_values, is_scalars, load_values
+from .serialize import Outgoing, Undumpable, dump_values, is_scalars, load_values
 from .warm import shutdown, warm_count
 from .world import Outdated, Uncarriable, payload_of, users_classes
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..seeding import Seeded
+    from .backend import Event
     from .process import Flight, Worker
     from .warm import Kind
     from .world import Payload
@@ -88,7 +89,9 @@ def lease(
     kind = warm.kind_for(
         function, n_jobs=n_jobs, start_method=start_method, initializer=initializer, initargs=initargs
     )
-    return Lease(kind, warm.take(kind, n_jobs), n_jobs, payload, stop_at_error, timeout, waive_data=waive_data)
+    held = Lease(kind, n_jobs, payload, stop_at_error, timeout, waive_data=waive_data)
+    held.take()
+    return held
 
 
 class Lease:
@@ -97,7 +100,6 @@ class Lease:
     def __init__(
         self,
         kind: Kind,
-        workers: list[Worker],
         n_jobs: int,
         payload: Payload,
         stop_at_error: bool,
@@ -106,7 +108,7 @@ class Lease:
         waive_data: bool = True,
     ) -> None:
         self._kind = kind
-        self._workers = workers
+        self._workers: list[Worker] = []
         self._n_jobs = n_jobs
         self._payload = payload
         self._waive_data = waive_data
@@ -116,7 +118,7 @@ class Lease:
         self._timeout = timeout
         self._call = next(_calls)
         self._selector = selectors.DefaultSelector()
-        self._events: list[Done | Lost | Refused] = []
+        self._events: list[Event] = []
         # Chunks for the next worker that is ready, as they will be sent: not yet any worker's.
         self._queue: deque[tuple[Chunk, bytes, list[bytes], Payload]] = deque()
         self._unsent: set[Worker] = set()
@@ -129,8 +131,21 @@ class Lease:
         self._in_hand: Worker | None = None
         self._closed = False
         self._pid = os.getpid()
-        for worker in workers:
-            self._selector.register(worker.sock, selectors.EVENT_READ, worker)
+
+    def __del__(self) -> None:
+        # Some are left only where a signal handler's exception came between: before anybody had this, or while closing.
+        if self.__dict__.get("_workers") and self._holds_workers():
+            self._release([])
+
+    def take(self) -> None:
+        """Take the workers; if that fails, none is held and nothing is left over."""
+        try:
+            warm.take(self._kind, self._n_jobs, self._workers)
+            for worker in self._workers:
+                self._selector.register(worker.sock, selectors.EVENT_READ, worker)
+        except BaseException:
+            self._release([])
+            raise
 
     def widen(self, n_jobs: int) -> None:
         """Allow `n_jobs` workers from now on; further ones start when there is a chunk for them."""
@@ -165,8 +180,8 @@ class Lease:
     def submit(self, chunk: Chunk, slice_seconds: float) -> None:
         try:
             payload = dump_values(chunk.items, self._outgoing)
-        except Exception:  # user code: anything
-            position, error = culprit(chunk.items)
+        except Undumpable as found:
+            position, error = found.position, found.error
             raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
         if not is_scalars(payload[0]) and (kinds := users_classes(chunk.items, self._kinds)):
             self._payload = self._payload.with_items_of(kinds)
@@ -190,7 +205,7 @@ class Lease:
             if worker is None or worker.flights:
                 if len(self._workers) < self._n_jobs:
                     self._start_another()
-                    continue
+                    continue  # with another worker, or with a width that allows none
                 starting = not all(worker.takes_chunks for worker in self._workers)
                 if worker is None or (starting and len(worker.flights) > 1):
                     return
@@ -218,7 +233,7 @@ class Lease:
             if not self._flush(worker):
                 self._bury(worker)
 
-    def wait(self, timeout: float | None = None) -> list[Done | Lost | Refused]:
+    def wait(self, timeout: float | None = None) -> list[Event]:
         self._check_process()
         self._entered = perf_counter()
         deadline = None if timeout is None else self._entered + timeout
@@ -263,14 +278,24 @@ class Lease:
                     for worker in self._workers:
                         worker.take_back()
         finally:
-            self._selector.close()
             # Half a message would be the next call's trouble.
-            unfit = [worker for worker in self._workers if worker.busy() or worker.outbox]
-            fit = [worker for worker in self._workers if worker not in unfit]
-            self._workers = []
-            for worker in unfit:
-                worker.end(kill=True)
+            self._release([worker for worker in self._workers if not (worker.busy() or worker.outbox)])
+
+    def _release(self, fit: list[Worker]) -> None:
+        """Let go of the workers: those that are fit wait for the next call, the others end."""
+        self._closed = True
+        try:
+            self._selector.close()
+            for worker in self._workers:
+                if worker not in fit:
+                    worker.end(kill=True)
             warm.give_back(self._kind, fit)
+        except BaseException:  # a signal handler's: what is half done is undone
+            for worker in self._workers:
+                worker.end(kill=True)
+            raise
+        finally:
+            self._workers = []
 
     def _under_way(self) -> bool:
         return any(worker.busy() for worker in self._workers)
@@ -297,7 +322,8 @@ class Lease:
         self._in_hand = worker
         try:
             worker.outbox.flush()
-        except OSError:
+        except OSError as error:
+            let_signals_through(error)
             return False
         self._in_hand = None
         if worker.outbox:
@@ -313,7 +339,8 @@ class Lease:
                     self._selector.modify(worker.sock, selectors.EVENT_READ, worker)
             if mask & selectors.EVENT_READ and worker.inbox.read():
                 self._hear(worker)
-        except (EOFError, OSError):
+        except (EOFError, OSError) as error:
+            let_signals_through(error)
             self._bury(worker)
             return
         self._in_hand = None
@@ -363,9 +390,7 @@ class Lease:
             worker.flights.clear()
             worker.end(kill=True)
         else:
-            for chunk, *_ in self._queue:
-                self._hand_back(chunk)
-            self._queue.clear()
+            self._hand_back_queue()
         return True
 
     def _bad_initializer(self, text: str, cause: BaseException | None = None) -> Refused:
@@ -481,9 +506,32 @@ class Lease:
         self._waiting.pop(worker, None)
 
     def _start_another(self) -> None:
-        worker = warm.take(self._kind, 1)[0]
-        self._workers.append(worker)
-        self._selector.register(worker.sock, selectors.EVENT_READ, worker)
+        """Start one more worker; where none can be had, those that are there have to do."""
+        taken: list[Worker] = []
+        try:
+            warm.take(self._kind, 1, taken)
+            self._selector.register(taken[0].sock, selectors.EVENT_READ, taken[0])
+            self._workers += taken
+        except BaseException as error:
+            for worker in taken:
+                if worker not in self._workers:
+                    worker.end(kill=True)
+            if not isinstance(error, Exception) or from_signal_handler(error):
+                raise
+            debug("no worker to be had beside %d others: %r", len(self._workers), error)
+            self._n_jobs = len(self._workers)
+            if not self._workers:
+                self._hand_back_queue()
+                self._events.append(Broken(error))
+
+    def ask_back(self) -> None:
+        self._hand_back_queue()
+        for worker in self._workers:
+            worker.ask_back()
+
+    def _hand_back_queue(self) -> None:
+        while self._queue:
+            self._hand_back(self._queue.popleft()[0])
 
 
 def _what_is_left(worker: Worker, flight: Flight) -> tuple[Chunk | None, Chunk | None, Chunk | None]:

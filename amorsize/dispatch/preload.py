@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from ..log import debug
+
 __all__ = ["preload"]
 
 
 def preload() -> None:
     """Import what a call on workers imports, tens of milliseconds in a fresh process. For any thread."""
-    from . import pool, run  # noqa: F401
+    try:
+        from . import pool, run  # noqa: F401
+    except Exception as error:
+        debug("what workers need was not imported: %r", error)

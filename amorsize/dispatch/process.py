@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from time import monotonic, monotonic_ns, sleep
 from types import ModuleType
 
+from ..errors import let_signals_through
 from . import wire
 from .slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, STARTED, TAKEN_BACK, create_inherited_slots, create_slots
 from .worker import Setup, main
@@ -175,7 +176,8 @@ class Worker:
         try:
             self.outbox.put(wire.EXIT, [])
             self.outbox.flush()
-        except OSError:
+        except OSError as error:
+            let_signals_through(error)
             return  # it has left already
 
     def end(self, *, kill: bool, until: float = 0.0) -> int | None:

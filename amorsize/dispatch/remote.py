@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import builtins
 import pickle
+from types import MemberDescriptorType
 
-from ..errors import SerializationError, add_index
-from .backend import Failure
+from ..errors import add_index, let_signals_through
+from ..lean import NamedTuple
+from .backend import Failure, UnsentResult
 from .serialize import Unpicklable, dump
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
     from .backend import Chunk
@@ -30,7 +33,7 @@ class RemoteTraceback(Exception):
 
 
 class RemoteError(Exception):
-    """Stands for an error that could not be pickled in the worker, or not be rebuilt here.
+    """Stands for an error whose class could not be sent by the worker, or not be had here.
 
     Args:
         type_name: module and qualified name of the original's class.
@@ -47,40 +50,162 @@ class RemoteError(Exception):
 
 
 def pack_error(error: BaseException) -> bytes:
-    """Pickle an error with its traceback; never raises."""
+    """Pickle an error with its traceback, whole and in parts; never raises. For workers."""
     import traceback  # takes 3 ms, which most workers never need
 
     kind = type(error)
     type_name = f"{kind.__module__}.{kind.__qualname__}"
-    try:
-        text = str(error)
-    except Exception as broken:  # the error's own __str__
-        text = f"<its text cannot be made: {type(broken).__name__}>"
+    text = _said(str, error)
     try:
         trace = "".join(traceback.format_exception(kind, error, error.__traceback__))
-    except Exception:  # the error's own __str__ again
+    except BaseException:  # the error's own __str__
         trace = "".join(traceback.format_tb(error.__traceback__)) + type_name
-    try:
-        data: bytes | None = dump(error)
-        # An error that only fails when rebuilt must be known here, where its text is.
-        pickle.loads(data)  # type: ignore[arg-type]
-    except Exception:  # user code: anything
-        data = None
-    return pickle.dumps((data, type_name, text, trace))
+    return pickle.dumps((_whole(error, text), _parts_of(error), type_name, text, trace))
 
 
 def unpack_error(packed: bytes | memoryview) -> BaseException:
-    """Rebuild an error, the worker's traceback as its cause; a `RemoteError` where it cannot be rebuilt."""
-    data, type_name, text, trace = pickle.loads(packed)
-    rebuilt: object = None
-    if data is not None:
-        try:
-            rebuilt = pickle.loads(data)
-        except Exception:  # user code: anything
-            rebuilt = None
-    error = rebuilt if isinstance(rebuilt, BaseException) else RemoteError(type_name, text)
-    error.__cause__ = RemoteTraceback(trace)
+    """Rebuild an error, the worker's traceback as its cause.
+
+    It is what pickle makes of it; else an instance of its class with what could travel; else a `RemoteError`.
+    """
+    whole, parts, type_name, text, trace = pickle.loads(packed)
+    error = _rebuilt(whole) or _assembled(parts) or RemoteError(type_name, text)
+    if trace:
+        object.__setattr__(error, "__cause__", RemoteTraceback(trace))  # as in `_assembled`
     return error
+
+
+class _Parts(NamedTuple):
+    """An error taken apart, so that what cannot travel does not keep back the rest.
+
+    Attributes:
+        kind: its class, pickled.
+        args: its arguments, each pickled, or None, and as text.
+        members: those of a group, each packed as an error; None for errors that are no groups.
+        attributes: what of its attributes could be pickled, by name.
+    """
+
+    kind: bytes
+    args: list[tuple[bytes | None, str]]
+    members: list[bytes] | None
+    attributes: dict[str, bytes]
+
+
+# Python 3.10 has no groups.
+_GROUPS: tuple[type[BaseException], ...] = tuple(
+    kind for kind in (getattr(builtins, "BaseExceptionGroup", None),) if kind is not None
+)
+# A type made by a `class` statement has this flag; one that is part of the interpreter has not.
+_HEAP_TYPE = 1 << 9
+
+
+def _whole(error: BaseException, text: str) -> bytes | None:
+    """Pickle an error, or return None if it cannot be rebuilt as it was: known here, where its text is."""
+    if isinstance(error, _GROUPS):
+        return None  # so that one member's trouble does not become that of all
+    try:
+        data = dump(error)
+        rebuilt = pickle.loads(data)
+        same = type(rebuilt).__qualname__ == type(error).__qualname__ and str(rebuilt) == text
+    except BaseException:  # user code: anything, SystemExit too
+        return None
+    return data if same else None
+
+
+def _parts_of(error: BaseException) -> _Parts | None:
+    """Take an error apart; None if its class cannot travel."""
+    try:
+        members, args = None, error.args
+        if isinstance(error, _GROUPS):
+            args = (args[0], None, *args[2:])  # the second of a group is its members
+            members = [_pack_member(member) for member in error.exceptions]  # type: ignore[attr-defined]
+        return _Parts(
+            dump(type(error)),
+            [_packed(part) for part in args],
+            members,
+            {name: data for name, part in _attributes(error) if (data := _packed(part)[0]) is not None},
+        )
+    except BaseException:  # user code: anything, SystemExit too
+        return None
+
+
+def _pack_member(error: BaseException) -> bytes:
+    """Pack an error of a group, whose traceback tells of it, too."""
+    text = _said(str, error)
+    return pickle.dumps((_whole(error, text), _parts_of(error), type(error).__qualname__, text, ""))
+
+
+def _packed(part: object) -> tuple[bytes | None, str]:
+    """Pickle a part of an error, or return None, and its text."""
+    try:
+        data = dump(part)
+        pickle.loads(data)
+    except BaseException:  # user code: anything, SystemExit too
+        return None, _said(repr, part)
+    return data, _said(repr, part)
+
+
+def _said(say: Callable[[Any], str], value: object) -> str:
+    try:
+        return say(value)
+    except BaseException as broken:  # the user's own __str__ or __repr__
+        return f"<its text cannot be made: {type(broken).__name__}>"
+
+
+def _attributes(error: BaseException) -> Iterator[tuple[str, object]]:
+    """Yield the attributes that are an error's own: those in its `__dict__`, in slots, and its builtin class's."""
+    yield from error.__dict__.items()
+    for base in type(error).__mro__:
+        for name, member in vars(base).items():
+            if type(member) is MemberDescriptorType and not name.startswith("__"):
+                value = getattr(error, name, None)
+                if value is not None:  # or it may not be set at all, which shows in the text of an OSError
+                    yield name, value
+
+
+def _rebuilt(data: bytes | None) -> BaseException | None:
+    """Return what pickle makes of an error, or of anything else that is one; None if that fails."""
+    try:
+        value = None if data is None else pickle.loads(data)
+    except Exception as error:  # user code: anything
+        let_signals_through(error)
+        return None
+    return value if issubclass(type(value), BaseException) else None
+
+
+def _assembled(parts: _Parts | None) -> BaseException | None:
+    """Make an error of its parts, without the `__new__` and `__init__` of its own class; None if that fails."""
+    if parts is None:
+        return None
+    try:
+        kind = pickle.loads(parts.kind)
+        builtin = next(base for base in kind.__mro__ if not base.__flags__ & _HEAP_TYPE)
+        args = [_loaded(*part) for part in parts.args]
+        if parts.members is not None:
+            args[1:2] = [[unpack_error(member) for member in parts.members]]
+        error: BaseException = builtin.__new__(kind, *(args if parts.members is None else args[:2]))
+        object.__setattr__(error, "args", tuple(args))  # past a `__setattr__` of its class, which may forbid it
+        for name, data in parts.attributes.items():
+            _set(error, name, data)
+    except Exception as failure:  # user code: anything
+        let_signals_through(failure)
+        return None
+    return error
+
+
+def _loaded(data: bytes | None, text: str) -> Any:
+    try:
+        return text if data is None else pickle.loads(data)
+    except Exception as error:  # user code: anything
+        let_signals_through(error)
+        return text
+
+
+def _set(error: BaseException, name: str, data: bytes) -> None:
+    try:
+        object.__setattr__(error, name, pickle.loads(data))
+    except Exception as failure:  # user code: anything; a group's members are set already, and cannot be again
+        let_signals_through(failure)
 
 
 def failures_of(
@@ -102,7 +227,7 @@ def failures_of(
     for position, value in enumerate(() if scalars else values):
         if type(value) is Unpicklable:
             index = first + position
-            error = SerializationError(f"the result of item {index} could not be rebuilt: {value.error!r}")
+            error = UnsentResult(f"the result of item {index} could not be rebuilt: {value.error!r}")
             error.__cause__ = value.error
             failures[index] = Failure(error, chunk.items[index - chunk.first])
             values[position] = None

@@ -16,15 +16,15 @@ from collections import deque
 from heapq import heappop, heappush
 from time import perf_counter, sleep, thread_time
 
-from ..errors import InitializerError, ItemTimeoutError, WorkerCrashError, add_index
+from ..errors import InitializerError, ItemTimeoutError, WorkerCrashError, add_index, raised_by, signal_handlers
 from ..lean import NamedTuple
 from ..log import debug
 from ..measure import machine
-from ..plan.retry import backoff_seconds
+from ..plan.retry import NOT_OF_ITEMS, Failed, backoff_seconds
 from ..plan.schedule import CHUNK_SECONDS, SLICE_SECONDS, UNKNOWN_CHUNK_SECONDS, chunk_length, smoothed
 from ..rng import runs_items
 from ..seeding import Seeded
-from .backend import Chunk, Done, Failure, Lost, Refused, Unsendable
+from .backend import Broken, Chunk, Done, Failure, Lost, UnrebuiltItem, Unsendable, UnsentResult
 from .world import Outdated
 
 TYPE_CHECKING = False
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from ..options import Options
     from ..rng import Streams
     from ..source import Source
-    from .backend import Backend
+    from .backend import Backend, Event
 
-__all__ = ["Failed", "Pace", "Run"]
+__all__ = ["Pace", "Run"]
 
 # Smaller: a long item at the head leaves workers idle. Larger: more memory, more work lost with an abandoned iterator.
 WINDOW_ITEMS = 4096
@@ -58,18 +58,8 @@ _SMALL_CHUNK_ITEMS = 8
 _SMALL_CHUNK_BYTES = 10_000
 
 
-class Failed(NamedTuple):
-    """An item that failed for good.
-
-    Attributes:
-        index: its position in the input.
-        error: its last error.
-        tries: how often it was started.
-    """
-
-    index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody needs here
-    error: BaseException
-    tries: int
+# Failures that are none of the item's own.
+_OF_THE_WAY = (UnrebuiltItem, UnsentResult)
 
 
 class Pace:
@@ -116,6 +106,8 @@ class Run:
 
     Attributes:
         withdrawn: why the workers got no more items, in words; None while they do. The input may then have more.
+        unfit: whether workers cannot have the function, or not give back its results.
+        broken: whether no worker was left, and none could be had.
     """
 
     def __init__(
@@ -131,6 +123,7 @@ class Run:
     ) -> None:
         self.failures = failures
         self.withdrawn: str | None = None
+        self.unfit = self.broken = False
         self._backend = backend
         self._source = source
         self._options = options
@@ -150,6 +143,9 @@ class Run:
         self._judged_seconds = 0.0
         self._held = False
         self._warned = False
+        self._warning: str | None = None
+        self._limits = signal_handlers() if function is not None else frozenset()
+        self._mine: deque[tuple[int, Any]] = deque()  # items that only the caller can run
         self._backlog: deque[Chunk] = deque()
         self._pieces: dict[int, _Piece] = {}
         self._next = source.index
@@ -171,6 +167,7 @@ class Run:
             while True:
                 self._began = perf_counter()
                 self._fill()
+                self._say()
                 if not self._ready():
                     if not self._work_here():
                         if backend.busy() or self._later:
@@ -267,6 +264,9 @@ class Run:
         function = self._function
         if function is None:
             return False
+        if self._mine:
+            self._run_here(function, *self._mine.popleft())
+            return True
         if self.withdrawn is not None:
             if not self._has_backlog():
                 return False
@@ -293,7 +293,11 @@ class Run:
             self.streams.restart()  # it may be tried again
         try:
             value = function(item)
-        except Exception as error:  # the user's function
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # the user's function
+            if raised_by(self._limits, error):
+                raise  # a limit on the whole, which happened to strike here
             self._take_failure(index, Failure(error, item))
         else:
             self._put(index, _Piece([value], None, 0))
@@ -372,23 +376,37 @@ class Run:
                 warnings.warn(f"amorsize runs it in the caller: {refusal}", RuntimeWarning, stacklevel=2)
             self._run_here(self._function, refusal.index, chunk.items[at])
 
-    def _take(self, event: Done | Lost | Refused) -> None:
+    def _take(self, event: Event) -> None:
         if isinstance(event, Done):
             if event.items:
                 self._fruitless_deaths = 0
             self._take_done(event)
         elif isinstance(event, Lost):
             self._take_lost(event)
-        elif event.chunk is None or isinstance(event.error, InitializerError) or self._function is None:
+        elif self._function is None or isinstance(event.error, InitializerError):
             raise event.error
+        elif isinstance(event, Broken):
+            self._go_without(event.error)
         else:
             if isinstance(event.error, Outdated):
                 self.withdrawn = str(event.error)
                 debug("stays in one process: %s", event.error)
-            elif self.withdrawn is None:
-                self.withdrawn = str(event.error)
-                warnings.warn(f"amorsize stays in one process: {event.error}", RuntimeWarning, stacklevel=2)
+            else:
+                if self.withdrawn is None:
+                    self._warning = f"amorsize stays in one process: {event.error}"
+                self.withdrawn, self.unfit = str(event.error), True
             self._requeue(event.chunk)
+
+    def _go_without(self, error: BaseException) -> None:
+        """Leave the rest to the caller: there are no workers to be had."""
+        debug("the rest stays in the caller: %r", error)
+        self.withdrawn, self.broken = f"no worker to be had: {error!r}", True
+
+    def _say(self) -> None:
+        """Warn of what came up. Not where it came up: that may be in a thread, and a warning may be made an error."""
+        if self._warning is not None:
+            text, self._warning = self._warning, None
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
 
     def _take_done(self, done: Done) -> None:
         self._pace.add(done)
@@ -410,15 +428,26 @@ class Run:
             if at > start:
                 self._put(done.first + start, _Piece(done.values[start:at], None, bytes_out))
                 bytes_out = 0
-            self._take_failure(index, done.failures[index])
+            self._take_workers_failure(index, done.failures[index])
             start = at + 1
         if start < len(done.values):
             self._put(done.first + start, _Piece(done.values[start:], None, bytes_out))
 
+    def _take_workers_failure(self, index: int, failure: Failure) -> None:
+        """Take in what a worker says of an item; what only the way there or back made fail, the caller can do."""
+        if self._function is None or type(failure.error) not in _OF_THE_WAY:
+            self._take_failure(index, failure)
+            return
+        self._mine.append((index, failure.item))
+        if type(failure.error) is UnsentResult and not self.unfit:
+            self.withdrawn, self.unfit = str(failure.error), True
+            self._warning = f"amorsize stays in one process, and runs such items again: {failure.error}"
+            self._backend.ask_back()
+
     def _take_failure(self, index: int, failure: Failure) -> None:
         tries = self._tries.get(index, 0) + 1
         error = failure.error
-        if tries <= self._options.retries and isinstance(error, Exception) and not isinstance(error, StopIteration):
+        if tries <= self._options.retries and not isinstance(error, NOT_OF_ITEMS):
             self._tries[index] = tries
             heappush(self._later, (perf_counter() + backoff_seconds(tries), Chunk(index, [failure.item])))
         else:
@@ -428,6 +457,10 @@ class Run:
         if lost.running is None and lost.finished is None:
             self._fruitless_deaths += 1
             if self._fruitless_deaths > _FRUITLESS_DEATHS and lost.rest is not None:
+                if self._function is not None:
+                    self._requeue(lost.rest)
+                    self._go_without(WorkerCrashError(lost.rest.first, lost.exitcode))
+                    return
                 raise WorkerCrashError(lost.rest.first, lost.exitcode, free_memory=machine.available_memory())
         else:
             self._fruitless_deaths = 0
@@ -475,7 +508,7 @@ class Run:
             self._fail_at(index, error)
             return
         self.failures.append(Failed(index, add_index(error, index), tries))
-        if isinstance(error, Exception) and self._options.on_error == "return":
+        if self._options.on_error == "return" and not isinstance(error, GeneratorExit):
             self._put(index, _Piece([error], None, 0))
         else:
             self._fail_at(index, error)

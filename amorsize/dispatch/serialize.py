@@ -11,9 +11,10 @@ pickle. Anything else is one pickle a value: a value that cannot be rebuilt then
 from __future__ import annotations
 
 import pickle
-from itertools import chain
+from itertools import chain, repeat
 from struct import Struct
 
+from ..errors import let_signals_through
 from ..lean import NamedTuple
 from . import by_value
 from .by_value import PROTOCOL, Outgoing
@@ -23,13 +24,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-__all__ = ["PROTOCOL", "Outgoing", "Unpicklable", "culprit", "dump", "dump_function", "dump_values", "is_scalars"]
+__all__ = ["PROTOCOL", "Outgoing", "Undumpable", "Unpicklable", "dump", "dump_function", "dump_values", "is_scalars"]
 __all__ += ["load", "load_values"]
 
 _SCALARS = frozenset({int, float, complex, str, bytes, bool, type(None)})
 _LENGTH = Struct("<Q")
 _WHOLE = b"W"
 _PARTS = b"P"
+
+
+class Undumpable(Exception):
+    """A value of a batch cannot be pickled.
+
+    Args:
+        position: which one it is, the first of its kind.
+        error: what it raised. It is not asked again: whether pickling fails may depend on how deep the stack is.
+    """
+
+    def __init__(self, position: int, error: BaseException) -> None:
+        super().__init__(position, error)
+        self.position = position
+        self.error = error
 
 
 class Unpicklable(NamedTuple):
@@ -51,7 +66,8 @@ def dump(value: object, outgoing: Outgoing | None = None) -> bytes:
     if outgoing is None or not outgoing.knows(type(value)):
         try:
             data = pickle.dumps(value, PROTOCOL)
-        except Exception:  # any class may raise anything here; cloudpickle has the last word
+        except Exception as error:  # any class may raise anything here; cloudpickle has the last word
+            let_signals_through(error)
             data = b"__main__"
         # A class of the main module is found by name only in a process with the same main module.
         if b"__main__" not in data:
@@ -65,7 +81,8 @@ def dump_function(function: object) -> bytes:
     """Pickle a function for workers; raises as `dump` does."""
     try:
         data = pickle.dumps(function, PROTOCOL)
-    except Exception:  # as above
+    except Exception as error:  # as above
+        let_signals_through(error)
         data = b"__main__"
     return by_value.Outgoing().function(function) if b"__main__" in data else data
 
@@ -78,23 +95,22 @@ def load(data: bytes | memoryview) -> Any:
 def dump_values(values: Sequence[object], outgoing: Outgoing | None = None) -> list[bytes]:
     """Pickle a batch; the buffers returned are one message's payload, in order.
 
+    Args:
+        values: the batch.
+        outgoing: as for `dump`.
+
     Raises:
-        Exception: some value could not be pickled; `culprit` tells which.
+        Undumpable: a value could not be pickled.
     """
     if type(values) is range or _all_scalars(values):
         return [_WHOLE, pickle.dumps(values, PROTOCOL)]
-    parts = [dump(value, outgoing) for value in values]
+    parts: list[bytes] = []
+    try:
+        parts.extend(map(dump, values, repeat(outgoing)))  # keeps what came before an error, and so tells whose it is
+    except BaseException as error:  # user code: anything, SystemExit too
+        let_signals_through(error)
+        raise Undumpable(len(parts), error) from error
     return [_PARTS, _LENGTH.pack(len(parts)), b"".join(_LENGTH.pack(len(part)) for part in parts), *parts]
-
-
-def culprit(values: Sequence[object], errors: type[BaseException] = Exception) -> tuple[int, BaseException]:
-    """Return the position of the first value of a batch that cannot be pickled, and the error it gives."""
-    for position, value in enumerate(values):
-        try:
-            dump(value)
-        except errors as error:  # user code: anything
-            return position, error
-    raise AssertionError("every value of the batch can be pickled now")
 
 
 def is_scalars(data: bytes | memoryview) -> bool:
@@ -115,7 +131,8 @@ def load_values(data: memoryview) -> Sequence[Any]:
         (length,) = _LENGTH.unpack_from(data, start + position * _LENGTH.size)
         try:
             rebuilt.append(pickle.loads(data[at : at + length]))
-        except Exception as error:  # user code: anything
+        except BaseException as error:  # user code: anything, SystemExit too
+            let_signals_through(error)
             rebuilt.append(Unpicklable(error))
         at += length
     return rebuilt

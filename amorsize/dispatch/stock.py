@@ -14,16 +14,17 @@ from itertools import count
 from time import perf_counter, process_time
 
 from .. import context
-from ..errors import SerializationError
+from ..errors import let_signals_through
 from ..log import debug
+from ..plan.retry import NOT_OF_ITEMS
 from ..rng import runs_items
 from ..seeding import Seeded
-from .backend import Chunk, Done, Lost, Refused, Unsendable
-from .blame import blame
+from .backend import Chunk, Done, Lost, Refused, UnrebuiltItem, Unsendable, UnsentResult
+from .blame import said_of
 from .initialize import ByValue
 from .process import main_hidden
 from .remote import failures_of, pack_error
-from .serialize import Outgoing, Unpicklable, culprit, dump_values, is_scalars, load_values
+from .serialize import Outgoing, Undumpable, Unpicklable, dump_values, is_scalars, load_values
 from .world import Outdated, Rebuilt, Uncarriable, leave, payload_of, rebuild, users_classes
 
 TYPE_CHECKING = False
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.pool import Pool
     from typing import Any
+
+    from .backend import Event
 
 __all__ = ["StockPool"]
 
@@ -96,6 +99,9 @@ class StockPool:
     def widen(self, n_jobs: int) -> None:
         self._n_jobs = n_jobs  # a standard Pool keeps its width; only the chunks under way may be more
 
+    def ask_back(self) -> None:
+        return  # what a standard Pool was given it runs
+
     def any_ready(self) -> bool:
         return True  # a standard Pool does not tell
 
@@ -108,8 +114,8 @@ class StockPool:
     def submit(self, chunk: Chunk, slice_seconds: float) -> None:
         try:
             buffers = dump_values(chunk.items, self._outgoing)
-        except Exception:  # user code: anything
-            position, error = culprit(chunk.items)
+        except Undumpable as found:
+            position, error = found.position, found.error
             raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
         if not is_scalars(buffers[0]) and (kinds := users_classes(chunk.items, self._kinds)):
             self._payload = self._payload.with_items_of(kinds)
@@ -129,7 +135,7 @@ class StockPool:
     def flush(self) -> None:
         return  # what was submitted left at once
 
-    def wait(self, timeout: float | None = None) -> list[Done | Lost | Refused]:
+    def wait(self, timeout: float | None = None) -> list[Event]:
         deadline = None if timeout is None else perf_counter() + timeout
         while True:
             left = _LIVENESS_SECONDS if deadline is None else deadline - perf_counter()
@@ -189,7 +195,7 @@ class StockPool:
         self._pool.terminate()
         self._pool.join()
 
-    def _lost(self) -> list[Done | Lost | Refused]:
+    def _lost(self) -> list[Event]:
         current = list(getattr(self._pool, "_pool", ()))
         dead = [process for process in self._processes if process not in current or not process.is_alive()]
         codes = [code for process in dead if (code := _exitcode(process))]
@@ -282,12 +288,12 @@ def _run_items(
     for offset, item in enumerate(items):
         try:
             if type(item) is Unpicklable:
-                raise SerializationError(f"the item could not be rebuilt in a worker: {item.error!r}") from item.error
+                raise UnrebuiltItem(f"the item could not be rebuilt in a worker: {item.error!r}") from item.error
             results.append(function(item))
-        except BaseException as error:  # the caller decides what SystemExit and the like mean
+        except BaseException as error:  # SystemExit of an item is its error like any other
             errors.append((offset, pack_error(error)))
             results.append(None)
-            if stop_at_error or not isinstance(error, Exception):
+            if stop_at_error or isinstance(error, NOT_OF_ITEMS):
                 break
         if slice_seconds and perf_counter() - began > slice_seconds:
             break
@@ -295,9 +301,10 @@ def _run_items(
     while True:
         try:
             return b"".join(dump_values(results)), errors, seconds, cpu_seconds
-        except Exception:  # user code: anything
-            offset, cause = culprit(results)
-            refusal = SerializationError(f"the result cannot be pickled: {cause}{blame(results[offset])}")
+        except Undumpable as found:  # user code: anything, SystemExit too
+            offset, cause = found.position, found.error
+            said = said_of(cause, results[offset])
+            refusal = UnsentResult(f"the result of item {first + offset} cannot be pickled: {said}")
             refusal.__cause__ = cause
             errors.append((offset, pack_error(refusal)))
             results[offset] = None

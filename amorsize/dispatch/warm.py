@@ -15,6 +15,7 @@ from functools import partial
 from time import monotonic
 from types import MethodType
 
+from ..errors import let_signals_through
 from ..lean import NamedTuple
 from ..measure import machine
 from . import wire
@@ -102,7 +103,8 @@ def kind_for(
     """Return what workers for a call must be like now."""
     try:
         folder = os.getcwd()
-    except OSError:  # it was removed
+    except OSError as error:  # it was removed
+        let_signals_through(error)
         folder = ""
     return Kind(
         start_method,
@@ -143,17 +145,19 @@ def dismiss(workers: list[Worker]) -> None:
         worker.end(kill=False, until=until)
 
 
-def take(kind: Kind, n_jobs: int) -> list[Worker]:
-    """Return `n_jobs` workers, warm ones first; the others are starting."""
-    taken: list[Worker] = []
+def take(kind: Kind, n_jobs: int, taken: list[Worker]) -> None:
+    """Put `n_jobs` workers into `taken`, warm ones first; the others are starting. All, or after an error none.
+
+    Into a list of the caller's, so that it has them whatever interrupts it.
+    """
     gone: list[Worker] = []
     stale: list[Worker] = []
     now = monotonic()
     try:
         with _lock:
             kept = []
-            while _idle:
-                other, worker, until = idle = _idle.pop()
+            for idle in reversed(_idle):
+                other, worker, until = idle
                 if not _alive(worker):
                     gone.append(worker)
                 elif now > until or other[2:5] != kind[2:5] or other.generation != kind.generation:
@@ -162,17 +166,17 @@ def take(kind: Kind, n_jobs: int) -> list[Worker]:
                     taken.append(worker)
                 else:
                     kept.append(idle)
-            _idle.extend(reversed(kept))
+            _idle[:] = reversed(kept)  # at once: an interrupt before leaves each where it was, or ended
         for worker in gone:
             worker.end(kill=True)
         dismiss(stale)
         if len(taken) < n_jobs:
             taken += _start(kind, n_jobs - len(taken))
     except BaseException:
-        for worker in taken:
+        for worker in (*taken, *gone, *stale):
             worker.end(kill=True)
+        taken.clear()
         raise
-    return taken
 
 
 def give_back(kind: Kind, workers: list[Worker]) -> None:
@@ -245,7 +249,7 @@ def _modules_of(function: Any) -> Iterator[str]:
     name = getattr(function, "__module__", None)
     if isinstance(name, str):
         yield name
-    if isinstance(function, partial):
+    if issubclass(type(function), partial):
         for part in (function.func, *function.args):
             yield from _modules_of(part)
 

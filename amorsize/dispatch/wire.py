@@ -12,6 +12,7 @@ from collections import deque
 from struct import Struct
 from time import perf_counter
 
+from ..errors import let_signals_through
 from ..lean import NamedTuple
 
 TYPE_CHECKING = False
@@ -181,6 +182,7 @@ class Inbox:
         except BlockingIOError:
             return False
         except OSError as error:
+            let_signals_through(error)
             raise EOFError("the other end is gone") from error
         if not got:
             raise EOFError("the other end is closed")

@@ -20,12 +20,14 @@ from time import monotonic, monotonic_ns, perf_counter, process_time
 from .. import context
 from ..errors import SerializationError
 from ..lean import NamedTuple
+from ..plan.retry import NOT_OF_ITEMS
 from ..rng import runs_items
 from ..seeding import Seeded
 from . import wire
-from .blame import blame
+from .backend import UnrebuiltItem, UnsentResult
+from .blame import said_of
 from .remote import pack_error
-from .serialize import Unpicklable, culprit, dump_values, is_scalars, load_values
+from .serialize import Undumpable, Unpicklable, dump_values, is_scalars, load_values
 from .slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, STARTED, TAKEN_BACK, open_slots
 from .world import Outdated, Rebuilt, rebuild
 
@@ -259,10 +261,10 @@ class _Worker:
                 slots[STARTED] = monotonic_ns()
             try:
                 append(function(item))
-            except BaseException as error:  # the caller decides what SystemExit and the like mean
+            except BaseException as error:  # SystemExit of an item is its error like any other
                 report.errors.append((index - chunk.first, pack_error(error)))
                 append(None)
-                if chunk.stop_at_error or not isinstance(error, Exception):
+                if chunk.stop_at_error or isinstance(error, NOT_OF_ITEMS):
                     break
             now = perf_counter()
             if now >= look_at:
@@ -272,6 +274,8 @@ class _Worker:
                     slots[CURSOR] = -2 - index  # not the item's fault if the results are the end of us
                     self._send(report, results, last=False)
                     results.clear()
+                    if report.unsent:
+                        break  # they may all be like it, and what runs here would have to run again
                     now = report.begin()
                     look_at = 0.0 if timed else min(now + FLUSH_SECONDS, stop_at)
         slots[CURSOR] = -2 - index
@@ -279,10 +283,7 @@ class _Worker:
 
     def _send(self, report: _Report, results: list[Any], *, last: bool) -> None:
         seconds, cpu_seconds = report.elapsed() if results else (0.0, 0.0)
-        try:
-            payload = dump_values(results)
-        except BaseException:  # user code: anything, SystemExit too; the culprit is looked for one by one
-            payload = self._dump_around_culprits(report, results)
+        payload = _dump_around_culprits(report, results)
         errors = pickle.dumps(report.errors) if report.errors else b""
         self._slots[STARTED] = 0  # the caller may take its time to read
         chunk, count = report.chunk, len(results)
@@ -301,21 +302,6 @@ class _Worker:
         report.sent += count
         report.errors.clear()
 
-    def _dump_around_culprits(self, report: _Report, results: list[Any]) -> list[bytes]:
-        while True:
-            try:
-                return dump_values(results)
-            except BaseException:  # user code: anything
-                position, error = culprit(results, BaseException)
-                offset = report.sent + position
-                # Looking for the part at fault would meet such as SystemExit again.
-                said = f"{error}{blame(results[position])}" if isinstance(error, Exception) else repr(error)
-                text = f"the result of item {report.chunk.first + offset} cannot be pickled: {said}"
-                refusal = SerializationError(text)
-                refusal.__cause__ = error
-                report.errors.append((offset, pack_error(refusal)))
-                results[position] = None
-
     def _memory(self) -> int:
         now = perf_counter()
         if now - self._memory_read_at < _MEMORY_SECONDS:
@@ -330,6 +316,7 @@ class _Report:
     def __init__(self, chunk: wire.ChunkHead) -> None:
         self.chunk = chunk
         self.sent = 0
+        self.unsent = False  # whether a result could not be pickled
         self.errors: list[tuple[int, bytes]] = []
         self._cpu = self._wall = 0.0
 
@@ -343,6 +330,23 @@ class _Report:
         """Return wall and CPU seconds since `begin`."""
         seconds = perf_counter() - self._wall
         return seconds, process_time() - self._cpu if seconds > _CPU_CLOCK_SECONDS else seconds
+
+
+def _dump_around_culprits(report: _Report, results: list[Any]) -> list[bytes]:
+    """Pickle results; of those that cannot be, the errors go into the report."""
+    while True:
+        try:
+            return dump_values(results)
+        except Undumpable as found:  # user code: anything, SystemExit too
+            offset = report.sent + found.position
+            refusal = UnsentResult(
+                f"the result of item {report.chunk.first + offset} cannot be pickled: "
+                f"{said_of(found.error, results[found.position])}"
+            )
+            refusal.__cause__ = found.error
+            report.errors.append((offset, pack_error(refusal)))
+            report.unsent = True
+            results[found.position] = None
 
 
 def _waiter(sock: socket.socket, seconds: float) -> Callable[[], object]:
@@ -367,7 +371,7 @@ def _flush_output() -> None:
 def _refusing_unpicklable(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def run(item: Any) -> Any:
         if type(item) is Unpicklable:
-            raise SerializationError(f"the item could not be rebuilt in a worker: {item.error!r}") from item.error
+            raise UnrebuiltItem(f"the item could not be rebuilt in a worker: {item.error!r}") from item.error
         return function(item)
 
     return run

@@ -18,11 +18,11 @@ from struct import Struct
 
 from ..code.reach import Entry, different, find_place, surroundings
 from ..code.strict import ABSENT, is_foreign
-from ..errors import SerializationError
+from ..errors import SerializationError, let_signals_through
 from ..lean import NamedTuple, sha256
 from ..seeding import Seeded
 from . import by_value
-from .blame import blame
+from .blame import said_of
 from .initialize import load_function, new_space
 from .serialize import dump_function
 
@@ -147,6 +147,7 @@ class Payload:
                 try:
                     known[place] = _carry(place, outdated)
                 except Exception as error:  # pickling runs the user's code
+                    let_signals_through(error)
                     problem = f"{place[0]}.{place[1]} cannot be sent to a worker: {error}"
             if problem and waive_data and place in data:
                 waived.add(place)
@@ -175,8 +176,9 @@ def payload_of(function: Any, *, initialized: bool = False, gain_seconds: float 
     """
     try:
         pickled = dump_function(function)
-    except Exception as error:  # user code: anything
-        raise SerializationError(f"{function!r} cannot be sent to a worker: {error}{blame(function)}") from error
+    except BaseException as error:  # user code: anything, SystemExit too
+        let_signals_through(error)
+        raise SerializationError(f"{function!r} cannot be sent to a worker: {said_of(error, function)}") from error
     plain = function.function if isinstance(function, Seeded) else function
     most_parts = max(_ALWAYS_PARTS, gain_seconds * _SHARE_OF_GAIN / _SECONDS_PER_PART)
     return Payload(pickled, partial(surroundings, plain, most_parts), initialized=initialized)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from ..errors import let_signals_through
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,11 +121,13 @@ def _lines(path: str) -> list[str]:
     try:
         # Half the price of open(): these files are read every second, and most of them do not exist.
         descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
+    except OSError as error:
+        let_signals_through(error)
         return []
     try:
         return os.read(descriptor, _READ_BYTES).decode(errors="replace").splitlines()
-    except OSError:
+    except OSError as error:
+        let_signals_through(error)
         return []
     finally:
         os.close(descriptor)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
+from ..errors import let_signals_through
+
 __all__ = [
     "free_memory",
     "global_start_method",
@@ -86,7 +88,8 @@ def native_threads(root: str = "/") -> int | None:
         try:
             # The kernel counts a thread as a link of this folder: one call, where listing it would open and read.
             threads = os.stat(f"{root}/proc/self/task").st_nlink - 2
-        except OSError:
+        except OSError as error:
+            let_signals_through(error)
             return None
         return threads if threads > 0 else None
     import psutil
@@ -126,7 +129,8 @@ def _cores_in_topology(root: str) -> int | None:
     folder = f"{root}/sys/devices/system/cpu"
     try:
         names = [name for name in os.listdir(folder) if name.startswith("cpu") and name[3:].isdigit()]
-    except OSError:
+    except OSError as error:
+        let_signals_through(error)
         return None
     cores = set()
     for name in names:
@@ -163,5 +167,6 @@ def _text(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
-    except OSError:
+    except OSError as error:
+        let_signals_through(error)
         return ""

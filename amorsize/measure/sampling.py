@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from itertools import pairwise
 
+from ..errors import let_signals_through
 from ..lean import NamedTuple
 from ..log import debug
 
@@ -165,6 +166,7 @@ def sample(
         try:
             result = func(item)
         except Exception as error:  # noqa: BLE001 - the user's own; meets them again where they run the item
+            let_signals_through(error)
             ended = clock()
             failures.append((len(taken) - 1, error))
         else:
@@ -231,7 +233,8 @@ def _crossing(values: list[Any], clock: Callable[[], float], *, load: bool) -> t
         repeats = max(1, min(_MOST_REPEATS, int(_REPEATS_SECONDS / all_seconds) if all_seconds > 0 else 1))
         one_seconds = min(cross(1)[1] for _ in range(repeats))
         length, seconds = min(cross(n)[:2] for _ in range(repeats))
-    except Exception as error:  # noqa: BLE001 - an item's own pickling code may raise anything: it cannot cross
+    except BaseException as error:  # noqa: BLE001 - an item's own pickling code may raise anything: it cannot cross
+        let_signals_through(error)
         debug("not picklable, so taken for impossible to send: %s: %s", type(error).__name__, error)
         return None, 0.0
     return (length - one_length) / (n - 1), max(0.0, (seconds - one_seconds) / (n - 1))
