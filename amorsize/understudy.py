@@ -94,7 +94,7 @@ class Understudy:
             import threading  # noqa: F401
 
             start_new_thread(self._glance, ())
-        except Exception as error:  # noqa: BLE001 - no thread or no file to be had: the first item then runs alone
+        except Exception as error:
             if from_signal_handler(error):
                 self._over.release()  # there may be a thread by now, and nobody else who will end it
                 raise

@@ -14,7 +14,6 @@ from itertools import count
 from time import perf_counter, process_time
 
 from .. import context
-from ..errors import let_signals_through
 from ..log import debug
 from ..plan.retry import NOT_OF_ITEMS
 from ..rng import runs_items
