@@ -9,12 +9,12 @@ import sys
 
 from .errors import UnsupportedError
 from .lean import TypeVar, overload
-from .options import check, resolve
+from .options import check, resolve, undecorated
 from .stream import start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
     from typing import Any
 
     from typing_extensions import Unpack
@@ -174,7 +174,7 @@ def map(
     >>> list(amorsize.map(pow, [2, 3, 4], [5, 2, 3]))
     [32, 9, 64]
     """
-    plain, decorated = _undecorated(func)
+    plain, decorated = undecorated(func)
     given = resolve(check(options, "map"), decorated)
     return start(plain, (iterable, *iterables), given, strict=strict)
 
@@ -203,7 +203,7 @@ def starmap(
     >>> list(amorsize.starmap(pow, [(2, 5), (3, 2)]))
     [32, 9]
     """
-    plain, decorated = _undecorated(func)
+    plain, decorated = undecorated(func)
     return start(plain, (iterable,), resolve(check(options, "starmap"), decorated), star=True)
 
 
@@ -256,13 +256,3 @@ def shutdown() -> None:
         from .dispatch.pool import shutdown as release
 
         release()
-
-
-def _undecorated(func: Callable[..., _R]) -> tuple[Callable[..., _R], Mapping[str, Any]]:
-    """Return the function that workers run, and the options it was decorated with."""
-    # The type is asked: a mock has every attribute.
-    ask = getattr(type(func), "_amorsize_undecorated", None)
-    return (func, _NO_OPTIONS) if ask is None else ask(func)
-
-
-_NO_OPTIONS: Mapping[str, Any] = {}

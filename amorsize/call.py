@@ -319,7 +319,7 @@ class Call:
         """Run on workers until the input is over or, under "auto", they cannot be had or turn out not to help."""
         backend: Backend | None = None
         try:
-            n_jobs = self.decision.width()
+            n_jobs = self._width()
             self.decision.take_named(name, n_jobs)
             backend = self._open(name, n_jobs)
             run = self._run_on(backend, n_jobs)
@@ -336,6 +336,11 @@ class Call:
                 warnings.warn(f"amorsize stays in one process: {error}", RuntimeWarning, stacklevel=2)
             return
         yield from self._finish(run)
+
+    def _width(self) -> int:
+        """Return the number of workers: a Pool of the user's has its own."""
+        pool = None if isinstance(self._options.backend, str) else self._options.backend
+        return getattr(pool, "_processes", None) or self.decision.width()
 
     def _run_on(self, backend: Backend, n_jobs: int) -> Run:
         from .dispatch.run import Pace, Run
@@ -366,7 +371,7 @@ class Call:
             pool = None if isinstance(options.backend, str) else options.backend
             return StockPool(
                 self._to_send(),
-                n_jobs=n_jobs if pool is None else getattr(pool, "_processes", n_jobs),
+                n_jobs=n_jobs,
                 stop_at_error=stop_at_error,
                 pool=pool,
                 start_method=method,

@@ -18,7 +18,7 @@ from .lean import NamedTuple, TypeVar
 from .measure import machine, platforms
 from .measure.inputs import Input
 from .measure.sampling import measure_transfer, sample
-from .options import check, resolve
+from .options import check, resolve, undecorated
 from .plan.planner import Plan, choose
 from .plan.profile import Limits, MachineProfile, WorkProfile
 
@@ -88,7 +88,8 @@ def optimize(
         data: any iterable. An iterator is advanced; use `plan.data` in its place.
         use_cache: False neither reads nor writes the cache. An input of unknown length never uses it.
         profile: True measures afresh, whatever the cache holds, and sets `plan.profile`.
-        **options: as for `amorsize.map`; `n_jobs`, `chunksize`, `backend` and `start_method` bound the plan.
+        **options: as for `amorsize.map`; `n_jobs`, `chunksize`, `backend` and `start_method` bound the plan, and an
+            `initializer` runs here before the first sampled item. They win over those of a decorated function.
 
     Returns:
         The plan. An item that raised while it was sampled is named in `plan.warnings`.
@@ -106,7 +107,8 @@ def optimize(
     if not isinstance(profile, bool):
         raise TypeError(f"profile must be True or False, not {type(profile).__name__} {profile!r}")
     # True is the default, and leaves the word to `config`.
-    resolved = resolve(options if use_cache else {**options, "use_cache": False})
+    _, decorated = undecorated(func)
+    resolved = resolve(options if use_cache else {**options, "use_cache": False}, decorated)
     question = _Question(func, Input(data), _bounds(func, resolved), resolved)
     because = "there are no items" if question.input.n_items == 0 else question.bounds.not_sampled_because
     if because:
@@ -121,7 +123,7 @@ def _surroundings(configured: str, requested: str | None) -> machine.Remembered[
     """Return a reader of the machine's state that keeps its answer for a moment, as advice may."""
 
     def read() -> tuple[MachineProfile, lookup.System]:
-        here = machine.machine_profile(machine.start_method(requested))
+        here = machine.machine_profile(machine.start_method(requested), route="pool")
         return here, lookup.System(here.physical_cores, configured, here.available_memory, sys.platform, _PYTHON)
 
     return machine.Remembered(read, KEPT_SECONDS)
@@ -169,6 +171,8 @@ def _from_sample(
 ) -> OptimizedPlan:
     source, bounds = question.input, question.bounds
     expected = source.expected_items()
+    if question.options.initializer is not None:
+        question.options.initializer(*question.options.initargs)
     resident = platforms.process_memory()
     sampled = sample(question.plain, source.items(), SAMPLE_SECONDS, time.perf_counter, time.process_time)
     if not sampled.items:

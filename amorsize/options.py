@@ -114,6 +114,13 @@ def resolve(given: Mapping[str, Any] = _EMPTY, decorated: Mapping[str, Any] = _E
     return options
 
 
+def undecorated(function: Any) -> tuple[Any, Mapping[str, Any]]:
+    """Return the function that workers run, and the options it was decorated with."""
+    # The type is asked: a mock has every attribute.
+    ask = getattr(type(function), "_amorsize_undecorated", None)
+    return (function, _EMPTY) if ask is None else ask(function)
+
+
 class config:  # noqa: N801 - used as a verb: `with amorsize.config(n_jobs=2):`
     """Defaults for every call inside a `with` block; options of a call or a decorator still win.
 

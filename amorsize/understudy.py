@@ -47,9 +47,20 @@ class _QuickTurns:
         self._lock = allocate_lock()
         self._users = 0
         self._usual = 0.0
+        self._watches_forks = False
+
+    def _forget(self) -> None:
+        """In a forked child, where the users of it are the parent's threads."""
+        self._lock = allocate_lock()
+        if self._users:
+            self._users = 0
+            sys.setswitchinterval(self._usual)
 
     def __enter__(self) -> None:
         with self._lock:
+            if not self._watches_forks and hasattr(os, "register_at_fork"):
+                self._watches_forks = True
+                os.register_at_fork(after_in_child=self._forget)
             self._users += 1
             if self._users == 1:
                 self._usual = sys.getswitchinterval()

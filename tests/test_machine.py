@@ -444,7 +444,8 @@ def test_costs_begin_with_the_documented_defaults():
     """Nothing learnt, nothing changed."""
     costs = Costs()
     assert {method: costs.start(method) for method in DEFAULT_STARTS} == DEFAULT_STARTS
-    assert (costs.chunk_seconds, costs.bytes_per_second) == (DEFAULT_CHUNK_SECONDS, DEFAULT_BYTES_PER_SECOND)
+    assert costs.chunk_seconds("processes") == DEFAULT_CHUNK_SECONDS
+    assert costs.bytes_per_second == DEFAULT_BYTES_PER_SECOND
 
 
 def test_start_costs_follow_observations():
@@ -482,10 +483,10 @@ def test_one_observation_moves_a_cost_by_a_bounded_factor(observations):
     """Whatever the clock says, not even nonsense makes a cost jump, vanish or become infinite."""
     costs = Costs()
     for seconds in observations:
-        before = costs.chunk_seconds
-        costs.learn_chunk(seconds)
+        before = costs.chunk_seconds("pool")
+        costs.learn_chunk("pool", seconds)
         bound = SLOW_OBSERVATION**0.5 * (1 + 1e-9)
-        assert before / bound <= costs.chunk_seconds <= before * bound
+        assert before / bound <= costs.chunk_seconds("pool") <= before * bound
 
 
 @pytest.mark.slow

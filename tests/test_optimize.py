@@ -93,7 +93,7 @@ def decorated(item):
 def fixed_world(monkeypatch):
     """Two quiet cores, and time that moves only in items."""
     monkeypatch.setattr(advisor, "time", SimpleNamespace(perf_counter=clock, process_time=clock))
-    monkeypatch.setattr(machine, "machine_profile", lambda start_method: TWO_CORES._replace(start_method=start_method))
+    monkeypatch.setattr(machine, "machine_profile", lambda method, **_: TWO_CORES._replace(start_method=method))
     monkeypatch.setattr(machine, "cores", lambda: TWO_CORES.cores)
     advisor._surroundings.cache_clear()
     calls.clear()
@@ -301,7 +301,7 @@ def test_containers_methods_are_not_sampled():
 def test_number_of_workers(monkeypatch, n_jobs, workers, cores):
     """None and -1 are all cores, -2 is all but one, a number is exact."""
     here = TWO_CORES._replace(cores=cores, physical_cores=cores)
-    monkeypatch.setattr(machine, "machine_profile", lambda _start_method: here)
+    monkeypatch.setattr(machine, "machine_profile", lambda _start_method, **_: here)
     monkeypatch.setattr(machine, "cores", lambda: cores)
     assert optimize(dear, range(1000), n_jobs=n_jobs, backend="processes").n_jobs == workers
 

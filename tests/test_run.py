@@ -35,6 +35,7 @@ class Backend:
     A line is called with this backend and returns an event, or a list of them.
     """
 
+    route = "processes"
     bytes_in = 0
 
     def __init__(self, *script, room=4):
@@ -122,7 +123,7 @@ def clock(monkeypatch):
     monkeypatch.setattr(run_module, "thread_time", clock)
     monkeypatch.setattr(run_module, "sleep", clock.sleep)
     # What one run learns would change the chunks of the next.
-    monkeypatch.setattr(run_module.machine, "learn_chunk", lambda _: None)
+    monkeypatch.setattr(run_module.machine, "learn_chunk", lambda *_: None)
     return clock
 
 
@@ -928,7 +929,7 @@ class TestLearning:
     @pytest.fixture
     def learnt(self, monkeypatch):
         learnt = []
-        monkeypatch.setattr(run_module.machine, "learn_chunk", learnt.append)
+        monkeypatch.setattr(run_module.machine, "learn_chunk", lambda _, seconds: learnt.append(seconds))
         return learnt
 
     def at_a_millisecond(self, clock, **given):

@@ -111,9 +111,11 @@ class Backend(Protocol):
     """Runs chunks for one call, and for one thread at a time.
 
     Attributes:
+        route: what costs are learnt for, "processes" or "pool".
         bytes_in: bytes of the chunks that were submitted.
     """
 
+    route: str
     bytes_in: int
 
     def room(self, chunk_seconds: float | None) -> int:

@@ -97,6 +97,8 @@ def lease(
 class Lease:
     """Some workers, held by one call; a `Backend`."""
 
+    route = "processes"
+
     def __init__(
         self,
         kind: Kind,

@@ -138,7 +138,7 @@ class Run:
             self._function = function
         self._ready_at = perf_counter() + start_seconds
         self._began = 0.0
-        self._heard = False
+        self._heard = self._over = False
         self._working_seconds = 0.0
         self._judged_seconds = 0.0
         self._held = False
@@ -196,6 +196,7 @@ class Run:
             backend.kill()
             raise
         finally:
+            self._over = True
             backend.close()
             self._learn()
 
@@ -204,7 +205,7 @@ class Run:
         chunks, nbytes = self._chunks, self._backend.bytes_in + self._bytes_out
         small = self._items_back <= chunks * _SMALL_CHUNK_ITEMS and nbytes <= chunks * _SMALL_CHUNK_BYTES
         if chunks >= _CHUNKS_LEARNT_FROM and small:
-            machine.learn_chunk((self._busy_seconds - self._here_seconds) / chunks)
+            machine.learn_chunk(self._backend.route, (self._busy_seconds - self._here_seconds) / chunks)
 
     def _wait(self) -> None:
         """Wait for the workers, or for the time of the next retry."""
@@ -217,8 +218,8 @@ class Run:
 
     @property
     def ahead(self) -> int:
-        """Number of items that were read and whose results have not been handed out."""
-        return self._source.index - self._next
+        """Number of items that were read and whose results are still to be handed out."""
+        return 0 if self._over else self._source.index - self._next
 
     def step(self, timeout: float) -> None:
         """Keep the workers fed, and take in what they say within `timeout` seconds; no item runs in the caller."""
@@ -327,7 +328,7 @@ class Run:
             max(1, remaining),
             self._n_jobs,
             seconds_per_item,
-            seconds_per_chunk=machine.seconds_per_chunk(),
+            seconds_per_chunk=machine.seconds_per_chunk(self._backend.route),
             most_seconds=most_seconds,
         )
 

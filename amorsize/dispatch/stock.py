@@ -62,6 +62,8 @@ class StockPool:
         SerializationError: the function cannot be pickled.
     """
 
+    route = "pool"
+
     def __init__(
         self,
         function: Callable[[Any], Any] | Seeded,

@@ -49,6 +49,7 @@ class Kind(NamedTuple):
     path: tuple[str, ...]
     initializer: Initializer | None
     generation: int
+    tracked: bool
 
 
 class Initializer:
@@ -106,6 +107,10 @@ def kind_for(
     except OSError as error:  # it was removed
         let_signals_through(error)
         folder = ""
+    if start_method == "fork" and "multiprocessing.shared_memory" in sys.modules:
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()
     return Kind(
         start_method,
         max(1, machine.cores() // n_jobs),
@@ -114,7 +119,18 @@ def kind_for(
         tuple(sys.path),
         None if initializer is None else Initializer(initializer, initargs),
         _current_generation(function),
+        start_method != "fork" or tracker_runs(),
     )
+
+
+def tracker_runs() -> bool:
+    """Say whether this process has the standard library's tracker of shared memory.
+
+    A worker that was forked before would start one of its own when it attaches to a segment, and that one unlinks the
+    segment when the worker leaves, whoever it belongs to. There is no public way to ask.
+    """
+    tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
+    return getattr(tracker, "_fd", None) is not None
 
 
 def warm_count() -> int:
@@ -160,7 +176,7 @@ def take(kind: Kind, n_jobs: int, taken: list[Worker]) -> None:
                 other, worker, until = idle
                 if not _alive(worker):
                     gone.append(worker)
-                elif now > until or other[2:5] != kind[2:5] or other.generation != kind.generation:
+                elif now > until or _is_stale(other, kind):
                     stale.append(worker)
                 elif len(taken) < n_jobs and other == kind:
                     taken.append(worker)
@@ -177,6 +193,12 @@ def take(kind: Kind, n_jobs: int, taken: list[Worker]) -> None:
             worker.end(kill=True)
         taken.clear()
         raise
+
+
+def _is_stale(idle: Kind, wanted: Kind) -> bool:
+    """Say whether no call to come will want such workers any more."""
+    untracked = wanted.start_method == "fork" and wanted.tracked and not idle.tracked
+    return idle[2:5] != wanted[2:5] or idle.generation != wanted.generation or untracked
 
 
 def give_back(kind: Kind, workers: list[Worker]) -> None:

@@ -127,9 +127,9 @@ def threaded_start_method() -> str:
     return "forkserver" if _has_forkserver() else "spawn"
 
 
-def seconds_per_chunk() -> float:
-    """Return the fixed cost in seconds of one chunk's way to a warm worker and back, as learnt so far."""
-    return _costs.chunk_seconds
+def seconds_per_chunk(route: str = "processes") -> float:
+    """Return the fixed cost in seconds of one chunk's way to a warm worker and back, as learnt so far on a route."""
+    return _costs.chunk_seconds(route)
 
 
 def seconds_first_start(start_method: str) -> float:
@@ -137,12 +137,13 @@ def seconds_first_start(start_method: str) -> float:
     return _costs.start(start_method).first
 
 
-def machine_profile(start_method: str, *, warm_workers: int = 0) -> MachineProfile:
+def machine_profile(start_method: str, *, warm_workers: int = 0, route: str = "processes") -> MachineProfile:
     """Return what is known of this machine now, for workers started by `start_method`.
 
     Args:
         start_method: "fork", "spawn" or "forkserver".
         warm_workers: workers already running and idle.
+        route: "processes" for workers of ours, "pool" for those of a standard Pool.
     """
     start = _costs.start(start_method)
     return MachineProfile(
@@ -152,7 +153,7 @@ def machine_profile(start_method: str, *, warm_workers: int = 0) -> MachineProfi
         start_method=start_method,
         seconds_first_start=start.first,
         seconds_next_start=start.following,
-        seconds_per_chunk=_costs.chunk_seconds,
+        seconds_per_chunk=_costs.chunk_seconds(route),
         bytes_per_second=_costs.bytes_per_second,
         warm_workers=warm_workers,
     )

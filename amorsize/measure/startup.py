@@ -55,7 +55,7 @@ class Costs:
     """
 
     def __init__(self) -> None:
-        self.chunk_seconds = DEFAULT_CHUNK_SECONDS
+        self._chunk_seconds: dict[str, float] = {}
         self.bytes_per_second = DEFAULT_BYTES_PER_SECOND
         self._starts = dict(DEFAULT_STARTS)
         self._missed_seconds = 0.0
@@ -93,9 +93,13 @@ class Costs:
         first = _nearer(known.first, first_seconds)
         self._starts[start_method] = StartCost(first, known.following * first / known.first)
 
-    def learn_chunk(self, seconds: float) -> None:
+    def chunk_seconds(self, route: str) -> float:
+        """Return what one chunk's way to a warm worker and back costs on a route, "processes" or "pool"."""
+        return self._chunk_seconds.get(route, DEFAULT_CHUNK_SECONDS)
+
+    def learn_chunk(self, route: str, seconds: float) -> None:
         """Take in that one chunk's way to a warm worker and back, without its items' time, took `seconds`."""
-        self.chunk_seconds = _nearer(self.chunk_seconds, seconds)
+        self._chunk_seconds[route] = _nearer(self.chunk_seconds(route), seconds)
 
     def learn_bandwidth(self, nbytes: int, seconds: float) -> None:
         """Take in that `nbytes` crossed a pipe in `seconds`. Small transfers are ignored."""
