@@ -8,7 +8,7 @@ from operator import length_hint
 
 from .cache import fingerprint
 from .cache.functions import FunctionSet, unfit
-from .context import in_daemon, works_in_place
+from .context import in_daemon, in_import, works_in_place
 from .decision import Decision
 from .errors import SerializationError, let_signals_through, signal_handlers
 from .log import debug
@@ -270,7 +270,7 @@ class Call:
             return None
 
     def _understudy_wanted(self) -> Understudy | None:
-        if self._source.index or self.decision.looked_up or self._function in _short:
+        if self._source.index or self.decision.looked_up or self._function in _short or in_import():
             return None
         self.decision.start_method()  # before a thread of ours is counted
         if self._seeded is not None:

@@ -9,9 +9,10 @@ from types import BuiltinMethodType, ModuleType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import FrameType
     from typing import Any
 
-__all__ = ["in_daemon", "in_worker", "works_in_place"]
+__all__ = ["in_daemon", "in_import", "in_worker", "works_in_place"]
 
 # What the bound methods of these do is told by their results.
 _UNCHANGING: tuple[type, ...] = (ModuleType, type, str, bytes, int, float, complex, tuple)
@@ -28,6 +29,19 @@ def in_daemon() -> bool:
         return bool(process.current_process().daemon)
     except (AttributeError, NameError):
         return False  # it is not imported, or another thread is just doing so: this is the first process
+
+
+def in_import() -> bool:
+    """Say whether the calling thread is in the middle of an import.
+
+    It then holds locks that another thread would wait for, which imports the same or names it in a pickle.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def works_in_place(function: Any) -> bool:

@@ -13,6 +13,7 @@ from time import monotonic, perf_counter, sleep
 from .cache import lookup
 from .cache.functions import unfit
 from .errors import let_signals_through
+from .lean import map
 from .log import debug
 from .measure import machine
 from .measure.sampling import Transfer, measure_transfer

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import amorsize
 
+from .lean import map
 from .measure.machine import cores
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from types import BuiltinFunctionType, CodeType, FrameType, FunctionType, MethodType
 
 from . import context
+from .lean import map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

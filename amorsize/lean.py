@@ -1,18 +1,27 @@
 """What of `typing` and `hashlib` is needed, without their 14 ms: type checkers see the real names, programs these.
 
+And the builtin `map`, for the rest of the package: a program may have put ours, or anything else, in its place. This
+is the first module of ours that is imported, and even then the name may stand for something else.
+
 `benchmarks/import_time.py` shows what `import amorsize` costs; every worker that starts pays it too.
 """
 
 from __future__ import annotations
 
+import builtins
 from operator import itemgetter
 from types import GenericAlias
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from builtins import map  # noqa: UP029 - for those that import it from here
     from hashlib import sha256
     from typing import Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload
 else:
+    map = builtins.map
+    if not isinstance(map, type) or map.__module__ != "builtins":
+        map = next(cls for cls in object.__subclasses__() if (cls.__module__, cls.__qualname__) == ("builtins", "map"))
+
     # As the standard library's own `random` does: hashlib would load OpenSSL.
     try:
         from _sha2 import sha256
@@ -88,4 +97,4 @@ else:
         return function
 
 
-__all__ = ["Generic", "NamedTuple", "ParamSpec", "Protocol", "TypeVar", "overload", "sha256"]
+__all__ = ["Generic", "NamedTuple", "ParamSpec", "Protocol", "TypeVar", "map", "overload", "sha256"]

@@ -11,7 +11,7 @@ import os
 from contextvars import ContextVar
 from types import MappingProxyType
 
-from .lean import NamedTuple
+from .lean import NamedTuple, map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

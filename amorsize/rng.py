@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     import numpy.random
 
-__all__ = ["Streams", "digest", "item_rng", "numbered", "runs_items"]
+__all__ = ["Streams", "digest", "is_runner", "item_rng", "numbered", "runs_items"]
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 _LIST_ITERATOR: type = type(iter([]))
@@ -95,6 +95,11 @@ def runs_items(holder: str) -> Callable[[_F], _F]:
         return function
 
     return mark
+
+
+def is_runner(code: CodeType) -> bool:
+    """Say whether code is of a loop that runs items: what it calls is the user's."""
+    return code in _runners
 
 
 class Streams:

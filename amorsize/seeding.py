@@ -15,7 +15,7 @@ from struct import Struct
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodDescriptorType, MethodType, ModuleType
 
 from .code.bytecode import outer_names
-from .lean import NamedTuple
+from .lean import NamedTuple, map
 from .rng import Streams, digest, item_rng
 
 TYPE_CHECKING = False

@@ -17,6 +17,7 @@ from functools import partial
 from itertools import islice
 from time import perf_counter, sleep
 
+from .context import in_import
 from .dispatch.preload import preload
 from .errors import add_index, let_signals_through, raised_by
 from .lean import NamedTuple
@@ -267,7 +268,7 @@ class Serial:
                     return
             if self._before_thread is not None:
                 self._before_thread()
-            with _Watch() as watch:
+            with _Watch(preloads=not in_import()) as watch:
                 while not self._looks_long:
                     source, attempt = self._source, self._attempt
                     numbers = source.numbers if attempt is None else None
@@ -450,9 +451,14 @@ class Serial:
 
 
 class _Watch:
-    """Raises a flag every `_STRETCH_SECONDS`, from a thread, until nobody lowers it any more."""
+    """Raises a flag every `_STRETCH_SECONDS`, from a thread, until nobody lowers it any more.
 
-    def __init__(self) -> None:
+    Args:
+        preloads: whether the thread may import, when it has nothing else to do.
+    """
+
+    def __init__(self, *, preloads: bool) -> None:
+        self._preloads = preloads
         self.flag: list[bool] = []
         self._over = allocate_lock()
         self._turn = allocate_lock()  # held to lower the flag and see who watches, or to raise it or stop watching
@@ -500,4 +506,5 @@ class _Watch:
         else:
             self._over.release()
             return
-        preload()  # if with an item, that was a long one: workers may be next
+        if self._preloads:
+            preload()  # if with an item, that was a long one: workers may be next

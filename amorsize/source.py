@@ -7,6 +7,7 @@ from itertools import compress, islice, repeat
 from operator import length_hint
 
 from .errors import let_signals_through
+from .lean import map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -168,14 +168,9 @@ class Stream(chain[R]):
     def __length_hint__(self) -> int:
         return self._call.length_hint()
 
+    # And no `__copy__`, which `itertools.tee` would call.
     def __reduce__(self) -> Any:
         raise TypeError("a running map cannot be pickled or copied; make a list of it first")
-
-    def __copy__(self) -> Any:
-        self.__reduce__()
-
-    def __deepcopy__(self, memo: object) -> Any:
-        self.__reduce__()
 
     def warn_if_never_iterated(self, name: str) -> None:
         """Warn when this is dropped without ever having been iterated: nothing of `name` ran then."""

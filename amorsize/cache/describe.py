@@ -15,7 +15,7 @@ from types import CodeType, FunctionType, MethodType, ModuleType
 from weakref import ref
 
 from amorsize.code.bytecode import outer_names
-from amorsize.lean import NamedTuple
+from amorsize.lean import NamedTuple, map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from zlib import crc32
 
-from ..lean import sha256
+from ..lean import map, sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

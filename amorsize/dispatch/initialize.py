@@ -17,6 +17,7 @@ from itertools import chain, islice
 from operator import is_
 from types import ModuleType
 
+from ..lean import map
 from . import by_value
 
 TYPE_CHECKING = False

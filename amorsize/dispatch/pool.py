@@ -18,6 +18,7 @@ from itertools import count
 from time import perf_counter
 
 from ..errors import AmorsizeError, InitializerError, SerializationError, from_signal_handler, let_signals_through
+from ..lean import map
 from ..log import debug
 from ..measure import machine
 from . import warm, wire

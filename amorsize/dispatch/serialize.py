@@ -15,7 +15,7 @@ from itertools import chain, repeat
 from struct import Struct
 
 from ..errors import let_signals_through
-from ..lean import NamedTuple
+from ..lean import NamedTuple, map
 from . import by_value
 from .by_value import PROTOCOL, Outgoing
 

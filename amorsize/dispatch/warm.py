@@ -16,7 +16,7 @@ from time import monotonic
 from types import MethodType
 
 from ..errors import let_signals_through
-from ..lean import NamedTuple
+from ..lean import NamedTuple, map
 from ..measure import machine
 from . import wire
 from .initialize import ByValue

@@ -13,7 +13,7 @@ from struct import Struct
 from time import perf_counter
 
 from ..errors import let_signals_through
-from ..lean import NamedTuple
+from ..lean import NamedTuple, map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from struct import Struct
 from ..code.reach import Entry, different, find_place, surroundings
 from ..code.strict import ABSENT, is_foreign
 from ..errors import SerializationError, let_signals_through
-from ..lean import NamedTuple, sha256
+from ..lean import NamedTuple, map, sha256
 from ..seeding import Seeded
 from . import by_value
 from .blame import said_of

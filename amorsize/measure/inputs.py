@@ -12,6 +12,7 @@ from collections.abc import Set as AbstractSet
 from itertools import chain
 from operator import length_hint
 
+from ..lean import map
 from .sampling import spread
 
 TYPE_CHECKING = False

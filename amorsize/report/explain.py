@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from amorsize.plan.planner import seconds_in_words
 
+from ..lean import map
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from amorsize.plan.planner import Alternative, Plan
