@@ -16,6 +16,7 @@ from _thread import allocate_lock, get_ident
 from functools import partial
 from itertools import islice
 from time import perf_counter, sleep
+from weakref import ref
 
 from .context import in_import
 from .dispatch.preload import preload
@@ -198,7 +199,6 @@ class Serial:
     Attributes:
         running: times of the items so far.
         ended: whether nothing is left to do: the input is over, or the function raised.
-        recent: the newest few items that were timed alone, with their results.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class Serial:
         self.running = Running()
         self.seconds = 0.0
         self.ended = False
-        self.recent: list[tuple[Any, Any]] = []
+        self._recent: list[tuple[Callable[[], Any], Callable[[], Any]]] = []
         self._items_per_second = 0.0
         self._looks_long = False
         self._short_in_a_row = _SHORT_IN_A_ROW
@@ -229,6 +229,18 @@ class Serial:
     def seconds_per_item(self) -> float:
         """The newest items' mean seconds: what ran in about the last half of the time counts, the rest fades."""
         return 1.0 / self._items_per_second if self._items_per_second else 0.0
+
+    @property
+    def recent(self) -> list[tuple[Any, Any]]:
+        """The newest few items that were timed alone, with their results, as far as they are still there."""
+        pairs = [(item(), value()) for item, value in self._recent]
+        return [pair for pair in pairs if pair[0] is not _GONE and pair[1] is not _GONE]
+
+    def _keep(self, item: Any, value: Any) -> None:
+        """Keep an item and its result in sight, without keeping objects of the user's alive."""
+        self._recent.append((_in_sight(item), _in_sight(value)))
+        if len(self._recent) > _KEPT:
+            del self._recent[0]
 
     def is_over(self) -> bool:
         """Say whether nothing is left to do, here or elsewhere."""
@@ -252,7 +264,7 @@ class Serial:
                 _locate(error, source)
                 raise
             self._add(1, seconds)
-            self.recent.append((item, value))
+            self._keep(item, value)
             self.ended = False
             yield value
 
@@ -268,7 +280,8 @@ class Serial:
                     return
             if self._before_thread is not None:
                 self._before_thread()
-            with _Watch(preloads=not in_import()) as watch:
+            with _Watch() as watch:
+                watch.preloads = not in_import()
                 while not self._looks_long:
                     source, attempt = self._source, self._attempt
                     numbers = source.numbers if attempt is None else None
@@ -313,7 +326,7 @@ class Serial:
     @runs_items("source")
     def _long_items(self) -> Iterator[Any]:
         """Run items one by one under the clock, until they turn out short or `leave` says so."""
-        function, source, attempt, recent = self._function, self._source, self._attempt, self.recent
+        function, source, attempt = self._function, self._source, self._attempt
         look_at, short = 0.0, 0
         ended = True
         try:
@@ -329,12 +342,17 @@ class Serial:
                     raise
                 seconds = perf_counter() - began
                 self._add(1, seconds)
-                recent.append((item, value))
-                if len(recent) > _KEPT:
-                    del recent[0]
+                self._keep(item, value)
                 del item
+                if self.seconds >= look_at:
+                    # Before the result is handed out, for then it may be changed, or gone.
+                    self._left = self._leave(self)
+                    look_at = self.seconds * 1.25
                 yield value
                 del value
+                if self._left:
+                    ended = False
+                    return
                 if seconds < _LONG_ITEM_SECONDS:
                     short += 1
                 else:
@@ -344,12 +362,6 @@ class Serial:
                     self._looks_long = False
                     ended = False
                     return
-                if self.seconds >= look_at:
-                    if self._leave(self):
-                        self._left = True
-                        ended = False
-                        return
-                    look_at = self.seconds * 1.25
         finally:
             self.ended = ended
 
@@ -450,15 +462,35 @@ class Serial:
         return attempts(attempt, source, flag, at_end)
 
 
+_GONE = object()
+_PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None), list, tuple, dict, set, frozenset})
+
+
+def _in_sight(value: Any) -> Callable[[], Any]:
+    """Return a function that gives the value, or `_GONE` once nobody else has it."""
+    if type(value) in _PLAIN:
+        return lambda: value
+    try:
+        reference = ref(value)
+    except TypeError:  # it cannot be referred to weakly
+        return lambda: _GONE
+
+    def look() -> Any:
+        found = reference()
+        return _GONE if found is None else found
+
+    return look
+
+
 class _Watch:
     """Raises a flag every `_STRETCH_SECONDS`, from a thread, until nobody lowers it any more.
 
-    Args:
+    Attributes:
         preloads: whether the thread may import, when it has nothing else to do.
     """
 
-    def __init__(self, *, preloads: bool) -> None:
-        self._preloads = preloads
+    def __init__(self) -> None:
+        self.preloads = True
         self.flag: list[bool] = []
         self._over = allocate_lock()
         self._turn = allocate_lock()  # held to lower the flag and see who watches, or to raise it or stop watching
@@ -506,5 +538,5 @@ class _Watch:
         else:
             self._over.release()
             return
-        if self._preloads:
+        if self.preloads:
             preload()  # if with an item, that was a long one: workers may be next

@@ -94,7 +94,7 @@ def watches(monkeypatch):
     """Put a watch that never raises its flag in place of the thread; give the list of those that were made."""
     made = []
 
-    def make():
+    def make(**_):
         made.append(FakeWatch())
         return made[-1]
 
@@ -791,7 +791,7 @@ class TestWatching:
     def test_a_thread_that_goes_is_followed_by_another(self, monkeypatch):
         """A flag lowered late is watched again, each time."""
         monkeypatch.setattr(serial_module, "_STRETCH_SECONDS", 0.001)
-        watch = serial_module._Watch(preloads=True)
+        watch = serial_module._Watch()
         watch.flag = Telling()
         with watch:
             for _ in range(3):
@@ -806,7 +806,7 @@ class TestWatching:
 
     def test_a_lowered_flag_is_raised_by_the_same_thread(self, monkeypatch):
         """While stretches follow one another, one thread serves them all."""
-        watch = serial_module._Watch(preloads=True)
+        watch = serial_module._Watch()
         watch.flag = Telling()
         raised = []
         watch.flag.append = lambda value: (list.append(watch.flag, value), raised.append(threading.current_thread()))
@@ -836,7 +836,7 @@ class TestWatching:
 
     def test_the_watching_thread_may_be_the_one_to_clean_up(self):
         """A garbage collection in the thread itself does not make it wait for itself."""
-        watch = serial_module._Watch(preloads=True)
+        watch = serial_module._Watch()
         watch._thread = threading.current_thread()
 
         with watch:
