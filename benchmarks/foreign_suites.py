@@ -19,8 +19,8 @@ from pathlib import Path
 
 TREE = Path(__file__).resolve().parents[1]
 RESULTS = TREE / "benchmarks" / "results" / "foreign_suites.txt"
-# Name, where its tests are in its sources, and which are left out beside ours: `test_has_keywords` says that `map` takes
-# no keywords before CPython 3.14, and ours does.
+# Name, where its tests are in its sources, and which are left out beside ours: `test_has_keywords` says that `map`
+# takes no keywords before CPython 3.14, and ours does.
 PROJECTS = (("toolz", "toolz/tests", ("test_has_keywords",)), ("more-itertools", "tests", ()))
 WAYS = {
     "the builtin": {},

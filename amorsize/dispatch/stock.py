@@ -18,6 +18,7 @@ from ..log import debug
 from ..plan.retry import NOT_OF_ITEMS
 from ..rng import runs_items
 from ..seeding import Seeded
+from .ambient import set_ambient, snapshot
 from .backend import Chunk, Done, Lost, Refused, UnrebuiltItem, Unsendable, UnsentResult
 from .blame import said_of
 from .initialize import ByValue
@@ -247,7 +248,7 @@ _functions: dict[bytes, Rebuilt] = {}
 _last_call = 0
 
 
-def _function(digest: bytes, packed: bytes, call: int) -> Callable[[Any], Any] | Seeded:
+def _function(digest: bytes, packed: bytes, call: int) -> Rebuilt:
     global _last_call
     rebuilt = _functions.get(digest)
     if rebuilt is None:
@@ -258,7 +259,7 @@ def _function(digest: bytes, packed: bytes, call: int) -> Callable[[Any], Any] |
     if call != _last_call:
         _last_call = call
         rebuilt.space.begin_call()
-    return rebuilt.function
+    return rebuilt
 
 
 def _run_chunk(
@@ -266,11 +267,14 @@ def _run_chunk(
 ) -> tuple[bytes, list[tuple[int, bytes]], float, float]:
     """In a worker: run a chunk and return (results, errors by position, wall seconds, CPU seconds)."""
     context.worker_process = True
-    function = _function(digest, packed, call)
+    before = snapshot()
+    rebuilt = _function(digest, packed, call)
     try:
-        return _run_items(function, payload, slice_seconds, stop_at_error, first)
+        set_ambient(rebuilt.ambient)
+        return _run_items(rebuilt.function, payload, slice_seconds, stop_at_error, first)
     finally:
         leave()  # the pool may be the user's, who runs other things in it
+        set_ambient(before)
 
 
 @runs_items("streams")

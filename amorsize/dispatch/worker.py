@@ -24,6 +24,7 @@ from ..plan.retry import NOT_OF_ITEMS
 from ..rng import runs_items
 from ..seeding import Seeded
 from . import wire
+from .ambient import ProcessState
 from .backend import UnrebuiltItem, UnsentResult
 from .blame import said_of
 from .remote import pack_error
@@ -99,6 +100,8 @@ def main(sock: socket.socket, setup: Setup, slots: memoryview | None = None) -> 
         _Worker(sock, slots).serve(setup.idle_seconds)
     except (EOFError, ConnectionError):
         return  # the caller closed its end; nobody is left to tell
+    except Unfit:
+        return  # the caller sees that it has left, and starts another
 
 
 def _prepare_signals() -> None:
@@ -168,12 +171,17 @@ def _reseed() -> None:
         numpy.random.seed()
 
 
+class Unfit(Exception):
+    """Items have changed this process for good."""
+
+
 class _Worker:
     def __init__(self, sock: socket.socket, slots: memoryview) -> None:
         self._sock = sock
         self._slots = slots
         self._functions: dict[bytes, bytes | Rebuilt] = {}
         self._call = 0
+        self._state = ProcessState()
         self._reseed_due = False  # a seeded call has left this process's own random states set
         self.streams: Streams | None = None
         self._kept = wire.KeptFunctions()
@@ -207,6 +215,8 @@ class _Worker:
         if call != self._call:
             self._call = call
             rebuilt.space.begin_call()
+            if not self._state.put_back(rebuilt.ambient):
+                raise Unfit
         return rebuilt.function
 
     def _run(self, body: memoryview) -> None:
@@ -223,6 +233,9 @@ class _Worker:
             slots[STARTED] = -monotonic_ns()
         try:
             function = self._function(chunk.function, chunk.call)
+        except Unfit:
+            self._send(_Report(chunk), [], last=True)  # unstarted, as another worker can run it
+            raise
         except Outdated as outdated:
             wire.send(self._sock, wire.REFUSED, [pack_error(outdated)])
             return

@@ -22,6 +22,7 @@ from ..errors import SerializationError, let_signals_through
 from ..lean import NamedTuple, map, sha256
 from ..seeding import Seeded
 from . import by_value
+from .ambient import packed_snapshot
 from .blame import said_of
 from .initialize import load_function, new_space
 from .serialize import dump_function
@@ -77,6 +78,7 @@ class Payload:
         initialized: whether an initializer runs in the workers: data are then its to set, and are not compared.
         carried: what the caller has at places that workers had otherwise, pickled.
         waived: places that are not compared any more.
+        ambient: what the caller has set around it, pickled.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Payload:
         initialized: bool = False,
         carried: tuple[tuple[Place, bytes], ...] = (),
         waived: frozenset[Place] = frozenset(),
+        ambient: bytes,
     ) -> None:
         self._function = function
         self._look = look
@@ -96,8 +99,11 @@ class Payload:
         self._initialized = initialized
         self._carried = carried
         self._waived = waived
-        told = b"".join([surroundings.digest, b"i" if initialized else b"", *(data for _, data in carried)])
-        self.digest = sha256(function + told + repr(sorted(waived)).encode() if told else function).digest()[:16]
+        self._ambient = ambient
+        told = [surroundings.digest, b"i" if initialized else b"", ambient, *(data for _, data in carried)]
+        if waived:
+            told.append(repr(sorted(waived)).encode())
+        self.digest = sha256(b"".join([function, *told])).digest()[:16]
         self._around = b""
 
     def __len__(self) -> int:
@@ -105,13 +111,13 @@ class Payload:
 
     def parts(self) -> list[bytes]:
         """Return the buffers that `rebuild` takes joined."""
-        if not self._around and self._surroundings.entries:
+        if not self._around:
             entries = [
                 tuple(entry)
                 for entry in self._surroundings.entries
                 if (entry.code or not self._initialized) and (entry.module, entry.path) not in self._waived
             ]
-            self._around = pickle.dumps((entries, self._carried), by_value.PROTOCOL)
+            self._around = pickle.dumps((entries, self._carried, self._ambient), by_value.PROTOCOL)
         return [_LENGTH.pack(len(self._around)), self._around, self._function]
 
     def with_items_of(self, kinds: frozenset[type]) -> Payload:
@@ -123,6 +129,7 @@ class Payload:
             initialized=self._initialized,
             carried=self._carried,
             waived=self._waived,
+            ambient=self._ambient,
         )
 
     def brought_up_to_date(self, places: Iterable[Place], *, waive_data: bool) -> Payload:
@@ -160,6 +167,7 @@ class Payload:
             initialized=self._initialized,
             carried=tuple(known.items()),
             waived=frozenset(waived),
+            ambient=self._ambient,
         )
 
 
@@ -181,7 +189,8 @@ def payload_of(function: Any, *, initialized: bool = False, gain_seconds: float 
         raise SerializationError(f"{function!r} cannot be sent to a worker: {said_of(error, function)}") from error
     plain = function.function if isinstance(function, Seeded) else function
     most_parts = max(_ALWAYS_PARTS, gain_seconds * _SHARE_OF_GAIN / _SECONDS_PER_PART)
-    return Payload(pickled, partial(surroundings, plain, most_parts), initialized=initialized)
+    look = partial(surroundings, plain, most_parts)
+    return Payload(pickled, look, initialized=initialized, ambient=packed_snapshot())
 
 
 def users_classes(items: Iterable[object], seen: set[type]) -> frozenset[type]:
@@ -206,6 +215,7 @@ class Rebuilt(NamedTuple):
         space: where it was rebuilt.
         entries: what must be so when it runs.
         carried: what it brought: holder, name, value.
+        ambient: what the caller had set around it.
     """
 
     function: Callable[[Any], Any] | Seeded
@@ -213,6 +223,7 @@ class Rebuilt(NamedTuple):
     digest: bytes
     entries: tuple[Entry, ...]
     carried: tuple[tuple[Any, str, Any], ...]
+    ambient: tuple[Any, ...]
 
     def enter(self) -> None:
         """Make this the function that runs: all around it becomes as the caller has it, or was when it was sent."""
@@ -243,7 +254,7 @@ def rebuild(data: bytes, digest: bytes) -> Rebuilt:
     """
     (length,) = _LENGTH.unpack_from(data)
     at = _LENGTH.size
-    entries, carried = pickle.loads(data[at : at + length]) if length else ((), ())
+    entries, carried, ambient = pickle.loads(data[at : at + length])
     space = new_space()
     by_value.enter(space)
     leave()
@@ -251,7 +262,8 @@ def rebuild(data: bytes, digest: bytes) -> Rebuilt:
     for (module, path), packed in carried:
         holder, name, _ = find_place(module, path)
         values.append((holder, name, load_function(packed, space) if packed else ABSENT))
-    rebuilt = Rebuilt(None, space, digest, tuple(map(Entry._make, entries)), tuple(values))  # type: ignore[arg-type]  # yet
+    settings = load_function(ambient, space)
+    rebuilt = Rebuilt(None, space, digest, tuple(map(Entry._make, entries)), tuple(values), settings)  # type: ignore[arg-type]  # yet
     rebuilt.enter()
     return rebuilt._replace(function=load_function(data[at + length :], space))
 
