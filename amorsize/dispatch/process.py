@@ -269,6 +269,8 @@ def start_workers(start_method: str, setup: Setup, n: int) -> list[Worker]:
                     target=main, args=(theirs, setup, inherited), name="amorsize-worker"
                 )
                 pairs.append((Worker(process, ours, slots, start_method, takes_chunks=prompt), theirs))
+            with main_hidden(start_method):
+                _get_server_ready(start_method)
             with main_hidden(start_method), _interrupts_held(start_method):
                 for worker, theirs in pairs:
                     _opening.remove(theirs)
@@ -310,12 +312,14 @@ def main_hidden(start_method: str | None) -> Iterator[None]:
 def _interrupts_held(start_method: str) -> Iterator[None]:
     """Let a child begin deaf to Ctrl-C, until `main` has settled what it means there.
 
-    Not for a fork server, which would hand its deafness on to children of the user's.
+    A fork server runs by then: it would hand its deafness on to children of the user's. It ends when an order to start
+    a child breaks off, and then the next one fails: so while it is given one, no signal at all interrupts.
     """
-    if sys.platform == "win32" or start_method == "forkserver":
+    if sys.platform == "win32":
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    held = signal.valid_signals() if start_method == "forkserver" else {signal.SIGINT}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
     try:
         yield
     finally:
@@ -324,11 +328,9 @@ def _interrupts_held(start_method: str) -> Iterator[None]:
 
 def _get_ready(start_method: str) -> None:
     """See to the standard library's helpers for a start method before they are started."""
-    if start_method == "spawn":
-        from multiprocessing import resource_tracker
-
-        resource_tracker.ensure_running()  # it lets interrupts through again when it has started
-    elif start_method == "forkserver":
+    if start_method == "fork":
+        return
+    if start_method == "forkserver":
         from multiprocessing import forkserver
 
         # What every worker needs is imported once, unless the server runs already or the user chose. There is no public
@@ -336,6 +338,26 @@ def _get_ready(start_method: str) -> None:
         server = getattr(forkserver, "_forkserver", None)
         if getattr(server, "_preload_modules", None) == ["__main__"]:
             multiprocessing.set_forkserver_preload([main.__module__])
+    if sys.platform != "win32":
+        from multiprocessing import resource_tracker
+
+        # It takes any OSError for the tracker's death, and then waits for that, which may be for ever: a handler's
+        # TimeoutError must not come here. It lets interrupts through again when it has started the tracker.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            resource_tracker.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _get_server_ready(start_method: str) -> None:
+    """See that a fork server runs; it inherits which signals are held, so none is meanwhile."""
+    if start_method == "forkserver":
+        from multiprocessing import forkserver
+
+        # As above there is no public way to ask. Where it runs already, what is asked here could only be interrupted.
+        if getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None) is None:
+            forkserver.ensure_running()
 
 
 def _children() -> set[Any]:
