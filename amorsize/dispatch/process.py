@@ -15,19 +15,21 @@ import socket
 import sys
 import threading
 import weakref
+from _thread import allocate_lock, start_new_thread
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from time import monotonic, monotonic_ns, sleep
 from types import ModuleType
 
-from ..errors import let_signals_through
+from ..errors import from_signal_handler, let_signals_through
 from . import wire
 from .slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, STARTED, TAKEN_BACK, create_inherited_slots, create_slots
 from .worker import Setup, main
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from .backend import Chunk
@@ -256,7 +258,6 @@ def start_workers(start_method: str, setup: Setup, n: int) -> list[Worker]:
     prompt = start_method == "fork" and setup.initializer is None
     pairs: list[tuple[Worker, socket.socket]] = []
     with _start_lock:
-        _get_ready(start_method)
         try:
             # All is made before the first fork: after it, each page that is written to must be copied first.
             for _ in range(n):
@@ -269,13 +270,10 @@ def start_workers(start_method: str, setup: Setup, n: int) -> list[Worker]:
                     target=main, args=(theirs, setup, inherited), name="amorsize-worker"
                 )
                 pairs.append((Worker(process, ours, slots, start_method, takes_chunks=prompt), theirs))
-            with main_hidden(start_method):
-                _get_server_ready(start_method)
-            with main_hidden(start_method), _interrupts_held(start_method):
-                for worker, theirs in pairs:
-                    _opening.remove(theirs)
-                    worker.process.start()
-                    theirs.close()
+            if start_method == "fork":
+                _start_all(start_method, pairs)
+            else:
+                _uninterrupted(partial(_start_all, start_method, pairs))
         except BaseException:
             for worker, theirs in pairs:
                 theirs.close()
@@ -293,33 +291,46 @@ def start_workers(start_method: str, setup: Setup, n: int) -> list[Worker]:
     return workers
 
 
+def _start_all(start_method: str, pairs: list[tuple[Worker, socket.socket]]) -> None:
+    """Start the processes; the lock is held by whoever waits for this."""
+    _get_ready(start_method)
+    with nullcontext() if start_method == "fork" else _empty_main(), _interrupts_held(start_method):
+        for worker, theirs in pairs:
+            _opening.remove(theirs)
+            worker.process.start()
+            theirs.close()
+
+
 @contextmanager
 def main_hidden(start_method: str | None) -> Iterator[None]:
     """Show `multiprocessing` an empty main module, which it then does not run in a fresh interpreter."""
     if start_method == "fork":
         yield
         return
-    with _start_lock:
-        user_main = sys.modules["__main__"]
-        sys.modules["__main__"] = ModuleType("__main__")
-        try:
-            yield
-        finally:
-            sys.modules["__main__"] = user_main
+    with _start_lock, _empty_main():
+        yield
+
+
+@contextmanager
+def _empty_main() -> Iterator[None]:
+    user_main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = user_main
 
 
 @contextmanager
 def _interrupts_held(start_method: str) -> Iterator[None]:
     """Let a child begin deaf to Ctrl-C, until `main` has settled what it means there.
 
-    A fork server runs by then: it would hand its deafness on to children of the user's. It ends when an order to start
-    a child breaks off, and then the next one fails: so while it is given one, no signal at all interrupts.
+    Not for a fork server, which would hand its deafness on to children of the user's.
     """
-    if sys.platform == "win32":
+    if sys.platform == "win32" or start_method == "forkserver":
         yield
         return
-    held = signal.valid_signals() if start_method == "forkserver" else {signal.SIGINT}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
@@ -328,9 +339,11 @@ def _interrupts_held(start_method: str) -> Iterator[None]:
 
 def _get_ready(start_method: str) -> None:
     """See to the standard library's helpers for a start method before they are started."""
-    if start_method == "fork":
-        return
-    if start_method == "forkserver":
+    if start_method == "spawn":
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()  # it lets interrupts through again when it has started
+    elif start_method == "forkserver":
         from multiprocessing import forkserver
 
         # What every worker needs is imported once, unless the server runs already or the user chose. There is no public
@@ -338,26 +351,40 @@ def _get_ready(start_method: str) -> None:
         server = getattr(forkserver, "_forkserver", None)
         if getattr(server, "_preload_modules", None) == ["__main__"]:
             multiprocessing.set_forkserver_preload([main.__module__])
-    if sys.platform != "win32":
-        from multiprocessing import resource_tracker
 
-        # It takes any OSError for the tracker's death, and then waits for that, which may be for ever: a handler's
-        # TimeoutError must not come here. It lets interrupts through again when it has started the tracker.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+def _uninterrupted(act: Callable[[], object]) -> None:
+    """Do `act` where no signal handler can break it off: in another thread, which the main one waits for.
+
+    The standard library's helpers do not bear it. A fork server ends when an order breaks off, and fails the next one;
+    its tracker is taken for dead after any OSError, such as a handler's TimeoutError, and then is waited for.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        act()
+        return
+    over = allocate_lock()
+    over.acquire()
+    failed: list[BaseException] = []
+
+    def run() -> None:
         try:
-            resource_tracker.ensure_running()
+            act()
+        except BaseException as error:  # raised in the caller's thread
+            failed.append(error)
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            over.release()
 
-
-def _get_server_ready(start_method: str) -> None:
-    """See that a fork server runs; it inherits which signals are held, so none is meanwhile."""
-    if start_method == "forkserver":
-        from multiprocessing import forkserver
-
-        # As above there is no public way to ask. Where it runs already, what is asked here could only be interrupted.
-        if getattr(getattr(forkserver, "_forkserver", None), "_forkserver_pid", None) is None:
-            forkserver.ensure_running()
+    try:
+        start_new_thread(run, ())
+        over.acquire()
+    except BaseException as error:
+        if isinstance(error, RuntimeError) and not from_signal_handler(error):  # no thread to be had
+            run()
+        else:
+            over.acquire()  # what has begun is brought to its end; then who called us sees to what there is
+            raise
+    if failed:
+        raise failed[0]
 
 
 def _children() -> set[Any]:
