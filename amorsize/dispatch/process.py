@@ -364,15 +364,16 @@ def _uninterrupted(act: Callable[[], object]) -> None:
         return
     over = allocate_lock()
     over.acquire()
-    failed: list[BaseException] = []
+    ended: list[BaseException | None] = []
 
     def run() -> None:
         try:
             act()
         except BaseException as error:  # raised in the caller's thread
-            failed.append(error)
-        finally:
-            over.release()
+            ended.append(error)
+        else:
+            ended.append(None)
+        over.release()
 
     try:
         start_new_thread(run, ())
@@ -381,10 +382,11 @@ def _uninterrupted(act: Callable[[], object]) -> None:
         if isinstance(error, RuntimeError) and not from_signal_handler(error):  # no thread to be had
             run()
         else:
-            over.acquire()  # what has begun is brought to its end; then who called us sees to what there is
+            if not ended:  # else the lock may be taken already: the handler ran just after
+                over.acquire()  # what has begun is brought to its end; then who called us sees to what there is
             raise
-    if failed:
-        raise failed[0]
+    if ended[0] is not None:
+        raise ended[0]
 
 
 def _children() -> set[Any]:
