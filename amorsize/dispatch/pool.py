@@ -293,9 +293,11 @@ class Lease:
                 if worker not in fit:
                     worker.end(kill=True)
             warm.give_back(self._kind, fit)
-        except BaseException:  # a signal handler's: what is half done is undone
+        except BaseException:  # a signal handler's: what has not been given back by now is not fit either
+            idle = warm.idle_workers()
             for worker in self._workers:
-                worker.end(kill=True)
+                if worker not in idle:
+                    worker.end(kill=True)
             raise
         finally:
             self._workers.clear()
