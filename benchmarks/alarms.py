@@ -2,10 +2,11 @@
 
 An alarm is a soft time limit of the user's: its handler raises, and what it raises must come out of the call that was
 running, neither swallowed nor taken for anything else. 500 alarms strike at random moments (seeded) of calls of several
-kinds. Of each: did the exception come out, was it lost, did something else come out? Those that strike in a destructor,
-where Python itself can only print them, are counted apart; "too late" the call was over, and it is set again. After each alarm no worker may be held and no thread be
-left. Run `python benchmarks/alarms.py [alarms] [seed]`: it prints the table and writes it to
-benchmarks/results/alarms.txt.
+kinds. Of each: did the exception come out, was it lost, did something else come out? Those that strike in a destructor
+or a weak reference's callback, where Python itself can only print them, are counted apart; where the call was over too
+soon, another is set. After each no worker may be held and no thread be left.
+
+Run `python benchmarks/alarms.py [alarms] [seed]`: it prints the table and writes it to benchmarks/results/alarms.txt.
 """
 
 from __future__ import annotations

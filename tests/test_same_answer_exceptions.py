@@ -167,31 +167,6 @@ def test_groups_keep_their_members(options, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_item_as_deep_as_pickling_goes(tmp_path):
-    """Items of about the depth at which pickling fails, in one frame and not in the next, run in the caller."""
-    program = """
-        def nested(depth):
-            value = 0
-            for _ in range(depth):
-                value = [value]
-            return value
-        def depth_of(value):
-            busy(.002)
-            depth = 0
-            while value:
-                value, depth = value[0], depth + 1
-            return depth
-        warnings.simplefilter("ignore")
-        limit = sys.getrecursionlimit()
-        for start in range(0, limit, 40):
-            depths = [1] * 30 + list(range(start, start + 40))
-            assert list(MAP(depth_of, plain_map(nested, depths))) == depths
-        print("all of them")
-        """
-    programs.assert_same(program, "", tmp_path)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("options", programs.choices()[1:])
 def test_a_depth_that_cannot_be_sent_is_its_items_error(options, tmp_path):
     """By a named backend every item either has its result, or its own error: never an assertion of ours."""
