@@ -150,7 +150,8 @@ def _how(exitcode: int | None) -> str:
 
 def let_signals_through(error: BaseException) -> None:
     """Raise `error` again if a signal handler raised it. For whoever is about to swallow or translate."""
-    if isinstance(error, (KeyboardInterrupt, GeneratorExit)) or from_signal_handler(error):
+    interrupts = isinstance(error, (KeyboardInterrupt, GeneratorExit)) and not context.worker_process
+    if interrupts or from_signal_handler(error):
         raise error
 
 

@@ -2,16 +2,17 @@
 
 An alarm is a soft time limit of the user's: its handler raises, and what it raises must come out of the call that was
 running, neither swallowed nor taken for anything else. 500 alarms strike at random moments (seeded) of calls of several
-kinds. Of each: did the exception come out, was it lost, did something else come out? Those that strike in a destructor,
-where Python itself can only print them, are counted apart. After each alarm no worker may be held and no thread be
-left.
+kinds. Of each: did the exception come out, was it lost, did something else come out? Those that strike in a destructor
+or a weak reference's callback, where Python itself can only print them, are counted apart; where the call was over too
+soon, another is set. After each no worker may be held and no thread be left.
 
-    python benchmarks/alarms.py [alarms] [seed]
+Run `python benchmarks/alarms.py [alarms] [seed]`: it prints the table and writes it to benchmarks/results/alarms.txt.
 """
 
 from __future__ import annotations
 
 import gc
+import os
 import platform
 import random
 import signal
@@ -21,12 +22,16 @@ import threading
 import time
 from collections import Counter
 from multiprocessing import Pool
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # a checkout need not be installed
 
 import amorsize
 from amorsize.cache import lookup
 from amorsize.dispatch.process import all_workers
 from amorsize.dispatch.warm import warm_count
 
+RESULTS = Path(__file__).parent / "results" / "alarms.txt"
 LEAVE_SECONDS = 5.0  # for a thread that is on its way out
 
 
@@ -199,7 +204,7 @@ def main():
     wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 500
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     chance = random.Random(seed)  # noqa: S311 - moments, not secrets
-    print(f"{wanted} alarms, seed {seed}; Python {platform.python_version()}, {platform.platform()}")
+    lines = [f"CPython {platform.python_version()}, {os.cpu_count()} cores; {wanted} alarms, seed {seed}"]
     bad = 0
     with Pool(2) as pool:
         kinds = calls(pool)
@@ -232,16 +237,20 @@ def main():
                 bad += 1
     amorsize.shutdown()
     total = Counter()
-    for name, outcome in outcomes.items():
-        print(f"{name:30}", dict(outcome))
+    columns = ("came out", "in a destructor", "lost", "too late")
+    lines.append(f"{'kind of call':28}{''.join(f'{column:>17}' for column in columns)}")
+    for outcome in outcomes.values():
         total += outcome
-    print(f"{'in all':30}", dict(total))
+    for name, outcome in (*outcomes.items(), ("in all", total)):
+        outcome["lost"] = sum(count for what, count in outcome.items() if what.startswith("lost"))
+        lines.append(f"{name:28}{''.join(f'{outcome[column]:>17}' for column in columns)}")
+    lines.append(f"alarms that were lost, or left workers or threads: {bad}")
+    print("\n".join(lines))
+    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return bool(bad)
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        import os
-
         os.environ["AMORSIZE_CACHE_DIR"] = folder
         sys.exit(main())

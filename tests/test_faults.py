@@ -26,6 +26,7 @@ TIMEOUT_SECONDS = 0.25
 # Of the faults that cost one item its result: the error that stands in its place.
 ONE_ITEM = {
     ("run", "error"): (LookupError, "on purpose"),
+    ("run", "exit"): (SystemExit, "3"),
     ("run", "crash"): (WorkerCrashError, f"the worker running item {BAD} died .signal SIGKILL"),
     ("run", "hang"): (ItemTimeoutError, f"item {BAD} ran longer than timeout=0.25 seconds"),
     ("pickle", "error"): (SerializationError, f"the result of item {BAD} cannot be pickled: on purpose"),
@@ -33,6 +34,7 @@ ONE_ITEM = {
     ("pickle", "crash"): (WorkerCrashError, r"died .signal SIGKILL"),
     ("pickle", "hang"): (ItemTimeoutError, f"item {BAD} ran longer than timeout=0.25 seconds"),
     ("rebuild", "error"): (SerializationError, f"the result of item {BAD} could not be rebuilt.*on purpose"),
+    ("rebuild", "exit"): (SerializationError, f"the result of item {BAD} could not be rebuilt.*SystemExit.3"),
 }
 # Of the faults that end the call: the error that the caller gets.
 WHOLE_CALL = {
@@ -40,8 +42,6 @@ WHOLE_CALL = {
     ("load", "exit"): (SerializationError, "the function could not be rebuilt in a worker: SystemExit"),
     ("load", "crash"): (WorkerCrashError, "signal SIGKILL"),
     ("load", "hang"): (SerializationError, "could not be rebuilt in a worker within 0.3 seconds"),
-    ("run", "exit"): (SystemExit, "3"),  # as it would be without workers
-    ("rebuild", "exit"): (SystemExit, "3"),
 }
 
 
@@ -82,7 +82,7 @@ def test_one_item_ends_the_call(processes, stage, fault):
 
 @pytest.mark.parametrize(("stage", "fault"), WHOLE_CALL)
 def test_the_call_ends(processes, stage, fault, monkeypatch):
-    """Where no item is at fault, or the program is to end, the call ends, whatever is done about items' errors."""
+    """Where no item is at fault the call ends, whatever is done about items' errors."""
     for module in (pool, process):
         monkeypatch.setattr(module, "LOADING_SECONDS", 0.3)
     kind, text = WHOLE_CALL[stage, fault]

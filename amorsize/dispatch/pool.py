@@ -16,6 +16,7 @@ import selectors
 from collections import deque
 from itertools import count
 from time import perf_counter
+from weakref import finalize
 
 from ..errors import AmorsizeError, InitializerError, SerializationError, from_signal_handler, let_signals_through
 from ..lean import map
@@ -134,11 +135,10 @@ class Lease:
         self._in_hand: Worker | None = None
         self._closed = False
         self._pid = os.getpid()
-
-    def __del__(self) -> None:
-        # Some are left only where a signal handler's exception came between: before anybody had this, or while closing.
-        if self.__dict__.get("_workers") and self._holds_workers():
-            self._release([])
+        # Called only where a signal handler's exception came between: before anybody had this, or while closing. Not
+        # `__del__`, which would run for every lease, and what a handler raises in it is lost.
+        self._unreleased = finalize(self, _end_left, self._workers, self._pid)
+        self._unreleased.atexit = False
 
     def take(self) -> None:
         """Take the workers; if that fails, none is held and nothing is left over."""
@@ -293,12 +293,15 @@ class Lease:
                 if worker not in fit:
                     worker.end(kill=True)
             warm.give_back(self._kind, fit)
-        except BaseException:  # a signal handler's: what is half done is undone
+        except BaseException:  # a signal handler's: what has not been given back by now is not fit either
+            idle = warm.idle_workers()
             for worker in self._workers:
-                worker.end(kill=True)
+                if worker not in idle:
+                    worker.end(kill=True)
             raise
         finally:
-            self._workers = []
+            self._workers.clear()
+            self._unreleased.detach()
 
     def _under_way(self) -> bool:
         return any(worker.busy() for worker in self._workers)
@@ -535,6 +538,13 @@ class Lease:
     def _hand_back_queue(self) -> None:
         while self._queue:
             self._hand_back(self._queue.popleft()[0])
+
+
+def _end_left(workers: list[Worker], pid: int) -> None:
+    """End the workers of a lease that nobody released."""
+    if os.getpid() == pid and not warm.leaving():
+        for worker in workers:
+            worker.end(kill=True)
 
 
 def _what_is_left(worker: Worker, flight: Flight) -> tuple[Chunk | None, Chunk | None, Chunk | None]:

@@ -15,19 +15,21 @@ import socket
 import sys
 import threading
 import weakref
+from _thread import allocate_lock, start_new_thread
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from time import monotonic, monotonic_ns, sleep
 from types import ModuleType
 
-from ..errors import let_signals_through
+from ..errors import from_signal_handler, let_signals_through
 from . import wire
 from .slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, STARTED, TAKEN_BACK, create_inherited_slots, create_slots
 from .worker import Setup, main
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from .backend import Chunk
@@ -256,7 +258,6 @@ def start_workers(start_method: str, setup: Setup, n: int) -> list[Worker]:
     prompt = start_method == "fork" and setup.initializer is None
     pairs: list[tuple[Worker, socket.socket]] = []
     with _start_lock:
-        _get_ready(start_method)
         try:
             # All is made before the first fork: after it, each page that is written to must be copied first.
             for _ in range(n):
@@ -269,11 +270,10 @@ def start_workers(start_method: str, setup: Setup, n: int) -> list[Worker]:
                     target=main, args=(theirs, setup, inherited), name="amorsize-worker"
                 )
                 pairs.append((Worker(process, ours, slots, start_method, takes_chunks=prompt), theirs))
-            with main_hidden(start_method), _interrupts_held(start_method):
-                for worker, theirs in pairs:
-                    _opening.remove(theirs)
-                    worker.process.start()
-                    theirs.close()
+            if start_method == "fork":
+                _start_all(start_method, pairs)
+            else:
+                _uninterrupted(partial(_start_all, start_method, pairs))
         except BaseException:
             for worker, theirs in pairs:
                 theirs.close()
@@ -291,19 +291,34 @@ def start_workers(start_method: str, setup: Setup, n: int) -> list[Worker]:
     return workers
 
 
+def _start_all(start_method: str, pairs: list[tuple[Worker, socket.socket]]) -> None:
+    """Start the processes; the lock is held by whoever waits for this."""
+    _get_ready(start_method)
+    with nullcontext() if start_method == "fork" else _empty_main(), _interrupts_held(start_method):
+        for worker, theirs in pairs:
+            _opening.remove(theirs)
+            worker.process.start()
+            theirs.close()
+
+
 @contextmanager
 def main_hidden(start_method: str | None) -> Iterator[None]:
     """Show `multiprocessing` an empty main module, which it then does not run in a fresh interpreter."""
     if start_method == "fork":
         yield
         return
-    with _start_lock:
-        user_main = sys.modules["__main__"]
-        sys.modules["__main__"] = ModuleType("__main__")
-        try:
-            yield
-        finally:
-            sys.modules["__main__"] = user_main
+    with _start_lock, _empty_main():
+        yield
+
+
+@contextmanager
+def _empty_main() -> Iterator[None]:
+    user_main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = user_main
 
 
 @contextmanager
@@ -336,6 +351,42 @@ def _get_ready(start_method: str) -> None:
         server = getattr(forkserver, "_forkserver", None)
         if getattr(server, "_preload_modules", None) == ["__main__"]:
             multiprocessing.set_forkserver_preload([main.__module__])
+
+
+def _uninterrupted(act: Callable[[], object]) -> None:
+    """Do `act` where no signal handler can break it off: in another thread, which the main one waits for.
+
+    The standard library's helpers do not bear it. A fork server ends when an order breaks off, and fails the next one;
+    its tracker is taken for dead after any OSError, such as a handler's TimeoutError, and then is waited for.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        act()
+        return
+    over = allocate_lock()
+    over.acquire()
+    ended: list[BaseException | None] = []
+
+    def run() -> None:
+        try:
+            act()
+        except BaseException as error:  # raised in the caller's thread
+            ended.append(error)
+        else:
+            ended.append(None)
+        over.release()
+
+    try:
+        start_new_thread(run, ())
+        over.acquire()
+    except BaseException as error:
+        if isinstance(error, RuntimeError) and not from_signal_handler(error):  # no thread to be had
+            run()
+        else:
+            if not ended:  # else the lock may be taken already: the handler ran just after
+                over.acquire()  # what has begun is brought to its end; then who called us sees to what there is
+            raise
+    if ended[0] is not None:
+        raise ended[0]
 
 
 def _children() -> set[Any]:

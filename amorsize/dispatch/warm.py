@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["IDLE_SECONDS", "Initializer", "Kind", "dismiss", "give_back", "kind_for", "leaving", "shutdown", "take"]
-__all__ += ["warm_count"]
+__all__ += ["idle_workers", "warm_count"]
 
 # Shorter: a pause at the prompt costs a new start. Longer: memory is held for nobody.
 IDLE_SECONDS = 60.0
@@ -139,6 +139,11 @@ def warm_count() -> int:
     return sum(now <= until for _, _, until in tuple(_idle))
 
 
+def idle_workers() -> list[Worker]:
+    """Return the workers that wait for a call."""
+    return [worker for _, worker, _ in tuple(_idle)]
+
+
 def leaving() -> bool:
     """Say whether the interpreter is leaving, and all workers have been ended."""
     return _leaving
@@ -189,7 +194,10 @@ def take(kind: Kind, n_jobs: int, taken: list[Worker]) -> None:
         if len(taken) < n_jobs:
             taken += _start(kind, n_jobs - len(taken))
     except BaseException:
-        for worker in (*taken, *gone, *stale):
+        ended = {*taken, *gone, *stale}
+        with _lock:
+            _idle[:] = [idle for idle in _idle if idle[1] not in ended]
+        for worker in ended:
             worker.end(kill=True)
         taken.clear()
         raise
