@@ -12,7 +12,7 @@ PACKAGE = Path(amorsize.__file__).parent
 # Lower may not import higher, nor the same rank in another layer. One line a floor, the lowest first.
 FLOORS = (
     {"lean"},
-    {"errors", "log", "context"},
+    {"errors", "log", "context", "values"},
     {"options"},
     {"plan"},
     {"measure"},
@@ -20,6 +20,7 @@ FLOORS = (
     {"cache"},
     {"seeding"},
     {"dispatch", "report"},
+    {"ends"},
     {"source"},
     {"serial", "understudy"},
     {"decision"},
