@@ -225,8 +225,11 @@ class Call:
         self.decision.start_method()  # before a thread of ours is counted
         if self._seeded is not None:
             return None  # which item runs is learnt from how far the input was read
-        remaining = self._source.remaining()
-        if remaining is None or remaining < 2 or self._options.start_method == "fork":
+        source = self._source
+        if not source.exact or source.begins_with_iterators() or self._options.start_method == "fork":
+            return None  # no code of the user's runs in a thread of ours
+        remaining = source.remaining()
+        if remaining is None or remaining < 2:
             return None
         return Understudy(self.decision.first_may_take, self._begin_beside)
 
@@ -241,6 +244,8 @@ class Call:
         yield from run
         if run.withdrawn is None:
             self._over = True
+        elif run.keeps_all:
+            self.decision.stay()
         else:
             self.decision.come_back()
 

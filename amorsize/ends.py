@@ -13,12 +13,12 @@ those count that others may hold as well: its arguments, what it closes over, it
 from __future__ import annotations
 
 import gc
-import sys
 from itertools import chain
 from operator import length_hint
-from types import CodeType, FrameType, GeneratorType
+from types import CodeType, GeneratorType
 
 from .code.bytecode import outer_names
+from .code.iterators import held_by, is_wrapper, parts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ _GROWING: tuple[type, ...] = (_LIST_ITERATOR, type(iter(type("Places", (), {"__g
 _TUPLE_ITERATOR: type = type(iter(()))
 # Nothing can be added to these.
 _FIXED: tuple[type, ...] = (tuple, range, str, bytes)
-_WRAPPERS = frozenset({enumerate, zip, map, filter})
 # Iterators in iterators, so far down.
 _DEPTH = 8
 # A chain of more lists than this is taken to be made of parts: waiting at the end of each would take longer than all.
@@ -40,7 +39,6 @@ _FEW = 4
 # Of so many lists it is kept whether a generator shares them.
 _KEPT = 8
 _CO_VARARGS, _CO_VARKEYWORDS = 4, 8
-_IN_FRAMES = sys.version_info < (3, 11)  # generators hold an object for their frame
 
 
 class Ends:
@@ -61,7 +59,7 @@ class Ends:
             kind = type(iterator)
             if type(iterable) in _FIXED:
                 continue
-            if kind is _LIST_ITERATOR or kind is GeneratorType or _is_wrapper(kind):
+            if kind is _LIST_ITERATOR or kind is GeneratorType or is_wrapper(kind):
                 self._iterators.append(iterator)
             elif hasattr(type(iterable), "__len__") and not hasattr(type(iterable), "__next__"):
                 self._sized.append(iterable)
@@ -110,7 +108,7 @@ class Ends:
             return self._is_generator_near(iterator, depth - 1)
         if kind is chain:
             return self._is_chain_near(gc.get_referents(iterator), depth - 1, generator)
-        return _is_wrapper(kind) and any(self._is_near(part, depth - 1, generator) for part in _parts(iterator))
+        return is_wrapper(kind) and any(self._is_near(part, depth - 1, generator) for part in parts(iterator))
 
     def _is_chain_near(self, held: list[Any], depth: int, generator: Any) -> bool:
         # Where its iterators come from stands first, and is not asked before the present one, the last, has ended.
@@ -121,7 +119,7 @@ class Ends:
 
     def _is_generator_near(self, generator: Any, depth: int) -> bool:
         # The innermost loop's iterator lies on top; an outer loop's is asked when that has ended.
-        for part in reversed(_held(generator)):
+        for part in reversed(held_by(generator)):
             kind = type(part)
             if not hasattr(kind, "__next__"):
                 continue
@@ -144,34 +142,13 @@ class Ends:
         return shared
 
 
-def _is_wrapper(kind: type) -> bool:
-    return kind in _WRAPPERS or kind.__module__ == "itertools"
-
-
-def _held(generator: object) -> list[Any]:
-    """Return what a suspended generator's frame holds: its variables, and above them the iterators of its loops."""
-    held = gc.get_referents(generator)
-    if _IN_FRAMES:
-        return [part for frame in held if type(frame) is FrameType for part in gc.get_referents(frame)]
-    return held
-
-
 def _lists_below(iterator: Any, depth: int) -> Iterator[list[Any]]:
     kind = type(iterator)
     if kind is _LIST_ITERATOR:
         yield from gc.get_referents(iterator)
-    elif depth and (kind is GeneratorType or _is_wrapper(kind)):
-        for part in _held(iterator) if kind is GeneratorType else _parts(iterator):
+    elif depth and (kind is GeneratorType or is_wrapper(kind)):
+        for part in held_by(iterator) if kind is GeneratorType else parts(iterator):
             yield from _lists_below(part, depth - 1)
-
-
-def _parts(iterator: object) -> Iterator[object]:
-    """Yield what a builtin iterator holds, and what is in the tuples that it holds."""
-    for part in gc.get_referents(iterator):
-        if type(part) is tuple:
-            yield from part
-        else:
-            yield part
 
 
 def _outer_values(generator: GeneratorType[Any, Any, Any]) -> Iterator[object]:

@@ -13,9 +13,10 @@ from itertools import compress, islice, repeat, takewhile
 from operator import length_hint
 from time import perf_counter
 
+from .code.worklist import worklist_call
 from .ends import Ends
 from .lean import NamedTuple
-from .values import Fixed, HeldIteratorError, holds_iterator, is_plain
+from .values import Fixed, holds_iterator, is_plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
     from .rng import Streams
 
 __all__ = ["Source", "Unfixed"]
-
-# A chunk's items are read for no longer than this, of an input that is not read as it is: a slow one would hold back
-# results that are ready. Shorter: shorter chunks, so more of what a chunk costs. Longer: results wait longer.
-READING_SECONDS = 0.002
 
 
 class Unfixed(NamedTuple):
@@ -111,6 +108,20 @@ class Source:
         # Whatever is beyond the end is clipped. Not sys.maxsize: it takes a C long, which Windows has shorter.
         iterator.__setstate__(length)  # type: ignore[attr-defined]
 
+    def worklist_call(self) -> str | None:
+        """Return what an iterator's code calls to take an item off something that results may add to; None if nothing.
+
+        Such an input must not be read ahead: asked for more, it may find nothing where there would have been something.
+        """
+        if self.exact:
+            return None
+        return next(filter(None, map(worklist_call, self._iterators)), None)
+
+    def begins_with_iterators(self) -> bool:
+        """Say whether the first items of an exact input hold iterators, so that all may."""
+        sequence = self._sequence
+        return sequence is not None and type(sequence) is not range and any(map(holds_iterator, sequence[:2]))
+
     def seek(self, index: int) -> None:
         """Have the item at `index` come next, where the input is a sequence."""
         assert self._sequence is not None
@@ -124,6 +135,7 @@ class Source:
         to_end: bool = True,
         fix: Callable[[Any], bytes] | None = None,
         plain_only: bool = False,
+        most_seconds: float = float("inf"),
     ) -> Sequence[Any]:
         """Read up to `count` items. Fewer come back at the end, or before an error, which `error` then holds.
 
@@ -134,7 +146,8 @@ class Source:
             count: at least 1.
             to_end: whether an input that may be at its end is asked: only when all results were handed out.
             fix: pickles an item of an input that is not exact; None where each item runs before more is read.
-            plain_only: whether to stop before an item that is no plain value, as an exact input's only.
+            plain_only: whether to stop before an item of an exact input that is no plain value.
+            most_seconds: after so long no further item is pulled, of an input that is not exact.
         """
         items: list[Any] = []
         self.held, self.slow, self.unfixed = False, False, None
@@ -144,7 +157,7 @@ class Source:
                 asked = self._askable(count, to_end=to_end, plain_only=plain_only)
                 ended = self._take_exact(items, asked)
             else:
-                ended = self._take_fixed(items, count, to_end, fix)
+                ended = self._take_fixed(items, count, to_end, fix, most_seconds)
             if ended:
                 if not to_end and self._ends is not None:
                     self._ends.note()
@@ -176,7 +189,7 @@ class Source:
         return len(items) < count
 
     def _take_fixed(
-        self, items: list[Any], count: int, to_end: bool, fix: Callable[[Any], bytes] | None
+        self, items: list[Any], count: int, to_end: bool, fix: Callable[[Any], bytes] | None, most_seconds: float
     ) -> bool:
         """Read up to `count` items, each one fixed before the next is pulled; say whether the input has ended."""
         if self._ends is None:
@@ -185,7 +198,7 @@ class Source:
         began = perf_counter()
         doubtful = False
         while len(items) < count:
-            if items and perf_counter() - began >= READING_SECONDS:
+            if items and perf_counter() - began >= most_seconds:
                 self.slow = True
                 break
             if self._ends.may_be_near(self.index):
@@ -207,12 +220,12 @@ class Source:
                 items.append(item)
                 continue
             try:
-                items.append(Fixed(_fixed(item, fix)))
+                items.append(Fixed(fix(item)))
             except Exception as error:  # noqa: BLE001 - pickling runs the user's code
                 self.unfixed = Unfixed(item, error)
                 break
         if not self.slow:
-            self.slow = perf_counter() - began >= READING_SECONDS
+            self.slow = perf_counter() - began >= most_seconds
         return False
 
     def has_grown_behind(self) -> bool:
@@ -258,12 +271,6 @@ _LIST_ITERATOR: type = type(iter([]))
 _RANGE_ITERATOR: type = type(iter(range(0)))
 _SEQUENCES: tuple[type, ...] = (list, tuple, range)
 _THEIR_ITERATORS: tuple[type, ...] = (_LIST_ITERATOR, type(iter(())), _RANGE_ITERATOR)
-
-
-def _fixed(item: Any, fix: Callable[[Any], bytes]) -> bytes:
-    if holds_iterator(item):
-        raise HeldIteratorError(f"{type(item).__name__} objects hold an iterator, which goes on in this process only")
-    return fix(item)
 
 
 def _raising(error: Exception) -> Iterator[Any]:

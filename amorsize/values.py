@@ -49,17 +49,17 @@ _members: WeakKeyDictionary[type, tuple[Any, ...]] = WeakKeyDictionary()
 _NO_ATTRIBUTES: tuple[Any, ...] = ("none at all",)
 
 
-def is_plain(value: object) -> bool:
+def is_plain(value: Any) -> bool:
     """Say whether nobody can change a value: an exact immutable scalar, or an exact tuple of such.
 
     >>> is_plain(1), is_plain(("a", 2.0)), is_plain([1]), is_plain(((1,),))
     (True, True, False, False)
     """
     kind = type(value)
-    return kind in SCALARS or (kind is tuple and SCALARS.issuperset(map(type, value)))  # type: ignore[arg-type]
+    return kind in SCALARS or (kind is tuple and SCALARS.issuperset(map(type, value)))
 
 
-def holds_iterator(value: object) -> bool:
+def holds_iterator(value: Any) -> bool:
     """Say whether a value is an iterator, or holds one in an element or attribute, or in those of its containers.
 
     >>> holds_iterator(iter("ab")), holds_iterator((1, iter("ab"))), holds_iterator([1, "ab"])
@@ -69,9 +69,9 @@ def holds_iterator(value: object) -> bool:
     if kind in SCALARS:
         return False
     # What most items are is told without a look into them one element at a time.
-    if kind in _COMMON and len(value) <= _LOOKED_AT:  # type: ignore[arg-type]  # as its type says
-        elements = value.values() if kind is dict else value  # type: ignore[attr-defined]
-        if SCALARS.issuperset(map(type, elements)):  # type: ignore[call-overload]
+    if kind in _COMMON and len(value) <= _LOOKED_AT:
+        elements = value.values() if kind is dict else value
+        if SCALARS.issuperset(map(type, elements)):
             return False
     try:
         return _Look().holds(value, _DEPTH)
@@ -131,17 +131,18 @@ def _slot_members(kind: type) -> tuple[Any, ...]:
 
 def _elements(value: Any) -> Iterable[object]:
     """Return elements of a container, without asking a subclass of the user's."""
+    kind: Any
     for kind in (list, tuple):
         if isinstance(value, kind):
             length = kind.__len__(value)
             if length <= _LOOKED_AT:
-                return kind.__iter__(value)
+                return kind.__iter__(value)  # type: ignore[no-any-return]
             third = _LOOKED_AT // 3
             ends = kind.__getitem__(value, slice(third)), kind.__getitem__(value, slice(-third, None))
             return chain(*ends, kind.__getitem__(value, slice(None, None, length // third)))
     if isinstance(value, dict):
         return dict.values(value)
-    for other in (set, frozenset, deque):
-        if isinstance(value, other):
-            return other.__iter__(value)
+    for kind in (set, frozenset, deque):
+        if isinstance(value, kind):
+            return kind.__iter__(value)  # type: ignore[no-any-return]
     return ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import SerializationError
 from ..lean import NamedTuple, Protocol
+from ..values import HeldIteratorError
 from .blame import blame
 
 TYPE_CHECKING = False
@@ -86,7 +87,10 @@ class Unsendable(SerializationError):
     """An item cannot be pickled; `index` says which. Nothing of its chunk was sent."""
 
     def __init__(self, index: int, error: BaseException, item: object) -> None:
-        super().__init__(f"item {index} cannot be sent to a worker: {error}{blame(item)}")
+        self.holds_iterator = isinstance(error, HeldIteratorError)
+        # The search for the part at fault would pickle an iterator, too.
+        part = "" if self.holds_iterator else blame(item)
+        super().__init__(f"item {index} cannot be sent to a worker: {error}{part}")
         self.index = index
 
 

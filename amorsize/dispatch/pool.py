@@ -26,7 +26,7 @@ from .backend import Chunk, Done, Lost, Refused, Unsendable
 from .blame import blame
 from .process import LOADING_SECONDS
 from .remote import failures_of, unpack_error
-from .serialize import culprit, dump, dump_values, is_scalars, load_values
+from .serialize import culprit, dump, dump_item, dump_items, is_scalars, load_values
 from .warm import shutdown, warm_count
 
 TYPE_CHECKING = False
@@ -159,9 +159,9 @@ class Lease:
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> None:
         try:
-            payload = dump_values(chunk.items)
+            payload = dump_items(chunk.items)
         except Exception:  # user code: anything
-            position, error = culprit(chunk.items)
+            position, error = culprit(chunk.items, pickled=dump_item)
             raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
         head = wire.CHUNK_HEAD.pack(
             self._call,

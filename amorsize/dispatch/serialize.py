@@ -18,17 +18,17 @@ from struct import Struct
 from types import FunctionType
 
 from ..lean import NamedTuple
+from ..values import SCALARS, Fixed, HeldIteratorError, holds_iterator
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
-__all__ = ["Unpicklable", "culprit", "dump", "dump_by_value", "dump_values", "is_scalars"]
-__all__ += ["load_values", "load_with_globals"]
+__all__ = ["Unpicklable", "culprit", "dump", "dump_by_value", "dump_item", "dump_items", "dump_values", "is_scalars"]
+__all__ += ["load", "load_values", "load_with_globals", "rebuilt"]
 
 PROTOCOL = 5
-_SCALARS = frozenset({int, float, complex, str, bytes, bool, type(None)})
 _LENGTH = Struct("<Q")
 # What a module's globals have from the start.
 _DUNDERS = ("__name__", "__package__", "__file__")
@@ -63,6 +63,16 @@ def dump_by_value(value: object) -> bytes:
     return buffer.getvalue()
 
 
+def load(data: bytes) -> Any:
+    """Rebuild one value that `dump` pickled."""
+    return pickle.loads(data)
+
+
+def rebuilt(item: Any) -> Any:
+    """Return an item as the function takes it: itself, or what was fixed."""
+    return load(item.data) if type(item) is Fixed else item
+
+
 def load_with_globals(data: bytes) -> tuple[Any, list[dict[str, Any]]]:
     """Rebuild a value; return it with the globals of the functions of a main module that were rebuilt with it."""
     global _rebuilt
@@ -81,15 +91,45 @@ def dump_values(values: Sequence[object]) -> list[bytes]:
     """
     if type(values) is range or _all_scalars(values):
         return [_WHOLE, pickle.dumps(values, PROTOCOL)]
-    parts = [dump(value) for value in values]
+    return _joined([dump(value) for value in values])
+
+
+def dump_items(items: Sequence[object]) -> list[bytes]:
+    """Pickle a batch of items as `dump_values` does. What was fixed is sent as it was then.
+
+    Raises:
+        HeldIteratorError: some item is or holds an iterator: pickling it might copy, or use up, the input's rest.
+        Exception: some item could not be pickled; `culprit` tells which.
+    """
+    if type(items) is range or _all_scalars(items):
+        return [_WHOLE, pickle.dumps(items, PROTOCOL)]
+    return _joined([dump_item(item) for item in items])
+
+
+def dump_item(item: object) -> bytes:
+    """Pickle one item; raises as `dump_items` does."""
+    if type(item) is Fixed:
+        return item.data
+    if holds_iterator(item):
+        raise HeldIteratorError(
+            f"it is or holds an iterator ({type(item).__name__}), whose rest is in this process only"
+        )
+    return dump(item)
+
+
+def _joined(parts: list[bytes]) -> list[bytes]:
     return [_PARTS, _LENGTH.pack(len(parts)), b"".join(_LENGTH.pack(len(part)) for part in parts), *parts]
 
 
-def culprit(values: Sequence[object], errors: type[BaseException] = Exception) -> tuple[int, BaseException]:
+def culprit(
+    values: Sequence[object],
+    errors: type[BaseException] = Exception,
+    pickled: Callable[[object], bytes] = dump,
+) -> tuple[int, BaseException]:
     """Return the position of the first value of a batch that cannot be pickled, and the error it gives."""
     for position, value in enumerate(values):
         try:
-            dump(value)
+            pickled(value)
         except errors as error:  # user code: anything
             return position, error
     raise AssertionError("every value of the batch can be pickled now")
@@ -123,7 +163,7 @@ def _all_scalars(values: Sequence[object]) -> bool:
     types: Iterable[type] = set(map(type, values))
     if types == {tuple}:
         types = set(map(type, chain.from_iterable(values)))  # type: ignore[arg-type]
-    return _SCALARS.issuperset(types)
+    return SCALARS.issuperset(types)
 
 
 def _find(module: str | None, qualname: str) -> object:

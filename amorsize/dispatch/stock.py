@@ -24,7 +24,7 @@ from .blame import blame
 from .initialize import ByValue, load_function
 from .process import main_hidden
 from .remote import failures_of, pack_error
-from .serialize import Unpicklable, culprit, dump, dump_values, is_scalars, load_values
+from .serialize import Unpicklable, culprit, dump, dump_item, dump_items, dump_values, is_scalars, load_values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,9 +106,9 @@ class StockPool:
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> None:
         try:
-            payload = b"".join(dump_values(chunk.items))
+            payload = b"".join(dump_items(chunk.items))
         except Exception:  # user code: anything
-            position, error = culprit(chunk.items)
+            position, error = culprit(chunk.items, pickled=dump_item)
             raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
         number = next(self._numbers)
         self._under_way[number] = chunk
