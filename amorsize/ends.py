@@ -54,7 +54,8 @@ class Ends:
         self._known_length = -1
         self._iterators: list[Iterator[Any]] = []
         self._shared: dict[int, tuple[Iterator[Any], bool]] = {}
-        self._lists: list[tuple[list[Any], int]] = []
+        self._lists: list[list[Any]] = []
+        self._noted: list[tuple[list[Any], int]] = []
         for iterable, iterator in zip(iterables, iterators, strict=True):
             kind = type(iterator)
             if type(iterable) in _FIXED:
@@ -77,15 +78,15 @@ class Ends:
 
     def look(self) -> None:
         """Remember which lists are being read: a pull may pass over what is left of one and meet its end."""
-        self._lists = [(each, 0) for iterator in self._iterators for each in _lists_below(iterator, _DEPTH)]
+        self._lists = [each for iterator in self._iterators for each in _lists_below(iterator, _DEPTH)]
 
     def note(self) -> None:
         """The input has ended while results were to come."""
-        self._lists = [(each, len(each)) for each, _ in self._lists]
+        self._noted = [(each, len(each)) for each in self._lists]
 
     def has_grown(self) -> bool:
         """Say whether a list that was noted has become longer."""
-        return any(len(each) > length for each, length in self._lists)
+        return any(len(each) > length for each, length in self._noted)
 
     def _all_read(self, index: int) -> bool:
         try:

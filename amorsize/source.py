@@ -55,7 +55,7 @@ class Source:
 
     def __init__(self, iterables: tuple[Iterable[Any], ...], *, strict: bool = False) -> None:
         self._iterables = iterables
-        self.held = self.slow = False
+        self.held = self.slow = self._over = False
         self.unfixed: Unfixed | None = None
         self._iterators = tuple(map(iter, iterables))
         self.single = len(iterables) == 1
@@ -151,7 +151,7 @@ class Source:
         """
         items: list[Any] = []
         self.held, self.slow, self.unfixed = False, False, None
-        if self.error is None:
+        if not self._over:
             asked = count
             if self.exact:
                 asked = self._askable(count, to_end=to_end, plain_only=plain_only)
@@ -162,9 +162,9 @@ class Source:
                 if not to_end and self._ends is not None:
                     self._ends.note()
                 self.end()
-        if self.error is not None:
-            self.end()
-            self.iterator = _raising(self.error)
+            if self.error is not None:
+                self.end()
+                self.iterator = _raising(self.error)
         return items
 
     def _askable(self, count: int, *, to_end: bool, plain_only: bool) -> int:
@@ -234,6 +234,7 @@ class Source:
 
     def end(self) -> None:
         """Have no more items, whatever the input has."""
+        self._over = True
         self.iterator = iter(())
         self._sequence = self._ticks = None
         self._total, self._total_known = self.index, True
