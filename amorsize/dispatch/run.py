@@ -25,10 +25,11 @@ from ..lean import NamedTuple
 from ..log import debug
 from ..measure import machine
 from ..plan.retry import backoff_seconds
-from ..plan.schedule import CHUNK_SECONDS, SLICE_SECONDS, UNKNOWN_CHUNK_SECONDS, chunk_length, smoothed
+from ..plan.schedule import CHUNK_SECONDS, SLICE_SECONDS, UNKNOWN_CHUNK_SECONDS, chunk_length
 from ..rng import runs_items
 from ..seeding import Seeded
 from .backend import Chunk, Done, Failure, Lost, Refused, Unsendable
+from .pace import Failed, Pace
 from .serialize import dump_item, load, rebuilt
 
 TYPE_CHECKING = False
@@ -68,43 +69,6 @@ _HOLDING_IN_A_ROW = 3
 _CHUNKS_LEARNT_FROM = 32
 _SMALL_CHUNK_ITEMS = 8
 _SMALL_CHUNK_BYTES = 10_000
-
-
-class Failed(NamedTuple):
-    """An item that failed for good.
-
-    Attributes:
-        index: its position in the input.
-        error: its last error.
-        tries: how often it was started.
-    """
-
-    index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody needs here
-    error: BaseException
-    tries: int
-
-
-class Pace:
-    """What the run's own chunks say of its items: the recent seconds an item, and the totals."""
-
-    def __init__(self, seconds_per_item: float | None = None) -> None:
-        self.seconds_per_item = seconds_per_item
-        self.items = 0
-        self.seconds = 0.0
-        self.cpu_seconds = 0.0
-        self.bytes_out = 0
-
-    def add(self, done: Done) -> None:
-        if not done.items:
-            return
-        self.items += done.items
-        self.seconds += done.seconds
-        self.cpu_seconds += done.cpu_seconds
-        self.bytes_out += done.bytes_out
-        if self.seconds_per_item is None:
-            self.seconds_per_item = done.seconds / done.items
-        else:
-            self.seconds_per_item = smoothed(self.seconds_per_item, done.items, done.seconds)
 
 
 class _Piece(NamedTuple):
