@@ -62,7 +62,8 @@ class Ends:
                 continue
             if kind is _LIST_ITERATOR or kind is GeneratorType or is_wrapper(kind):
                 self._iterators.append(iterator)
-            elif hasattr(type(iterable), "__len__") and not hasattr(type(iterable), "__next__"):
+            sized = hasattr(type(iterable), "__len__") and not hasattr(type(iterable), "__next__")
+            if sized and kind is not _LIST_ITERATOR:
                 self._sized.append(iterable)
 
     def may_be_near(self, index: int) -> bool:
