@@ -125,7 +125,8 @@ class Ends:
             kind = type(part)
             if not hasattr(kind, "__next__"):
                 continue
-            if self._is_near(part, depth, generator):
+            handed_in = is_wrapper(kind) and any(part is value for value in _outer_values(generator))
+            if self._is_near(part, depth, None if handed_in else generator):
                 return True
             if kind.__module__ != "builtins" or kind is GeneratorType or length_hint(part, 1):
                 return False

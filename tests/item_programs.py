@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
+import amorsize
+
 ITEM_SECONDS = 0.003  # long enough that "auto" takes workers for what follows
 COUNT = 60
 
@@ -79,7 +81,7 @@ def children(node):
 
 
 def children_of_numbered(pair):
-    return children(pair[1] if pair[0] < pair[1] else pair[0])
+    return children(max(pair))
 
 
 def children_of_two(first, second):
@@ -93,15 +95,21 @@ def doubled(number):
 
 @dataclass
 class Point:
+    """A record of Python."""
+
     x: int = 0
 
 
 class Pair(ctypes.Structure):
+    """A record of C."""
+
     _fields_ = (("x", ctypes.c_int), ("y", ctypes.c_int))
 
 
 @dataclass
 class Holder:
+    """Has its rows in an attribute."""
+
     rows: object
 
 
@@ -112,6 +120,10 @@ def _refilled(record, fill):
     for number in range(COUNT):
         fill(record, number)
         yield record
+
+
+def _set_x(record, number):
+    record.x = number
 
 
 def refilled_list():
@@ -135,11 +147,11 @@ def refilled_array():
 
 
 def refilled_ctypes():
-    return content, _refilled(Pair(), lambda record, number: setattr(record, "x", number))
+    return content, _refilled(Pair(), _set_x)
 
 
 def reused_dataclass():
-    return content, _refilled(Point(), lambda record, number: setattr(record, "x", number))
+    return content, _refilled(Point(), _set_x)
 
 
 def list_in_a_tuple():
@@ -295,11 +307,13 @@ def _delegating(nodes):
 
 
 class Crawler:
+    """Reads a list that is not its own."""
+
     def __init__(self, nodes):
         self.nodes = nodes
 
     def each(self):
-        for place, node in enumerate(self.nodes):
+        for place, node in enumerate(self.nodes):  # noqa: UP028
             yield place, node
 
 
@@ -309,6 +323,11 @@ def _growing(mapping, function, *inputs, grow, **options):
         met.append(found)
         grow(found)
     return met
+
+
+def extend_by_children(nodes, inputs, **options):
+    for found in amorsize.map(children, inputs, **options):
+        nodes.extend(found)
 
 
 def growing(how):
@@ -355,7 +374,7 @@ GROWING = {
     "filter": lambda nodes: (children, (filter(None, nodes),), nodes),
     "chain": lambda nodes: (children, (itertools.chain(nodes, []),), nodes),
     "a generator expression": lambda nodes: (children, ((node for node in nodes),), nodes),
-    "one in another": lambda nodes: (children, ([node] for node in (node for node in nodes)), nodes),
+    "one in another": lambda nodes: (children, (([node] for node in (node for node in nodes)),), nodes),
     "a loop over a global": lambda nodes: (children, (_loop_over_global(),), nodes),
     "a loop over an argument": lambda nodes: (children, (_loop_over_argument(nodes),), nodes),
     "a delegating loop": lambda nodes: (children, (_delegating(nodes),), nodes),
@@ -369,7 +388,6 @@ GROWING = {
     "an object with places": _own(ByPlace),
     "an array": _own(lambda values: array("l", values)),
 }
-GROWING["one in another"] = lambda nodes: (children, (([node] for node in (node for node in nodes)),), nodes)
 
 
 # Worklists: an item is taken off, and its result may put others on.
@@ -381,6 +399,8 @@ def _popping(nodes):
 
 
 class Worklist:
+    """Takes nodes off a list of its own, to which others are added."""
+
     def __init__(self):
         self.nodes = deque([1])
 
@@ -397,6 +417,8 @@ class Worklist:
 
 
 class Taking(Worklist):
+    """Is an iterator itself."""
+
     def __iter__(self):
         return self
 
@@ -491,10 +513,10 @@ class Rows:
 
 
 class RowsByIterator(Rows):
+    """The same, iterated by a generator."""
+
     def __iter__(self):
         return (self[index] for index in range(12))
-
-    __getitem__ = Rows.__getitem__
 
 
 def tied_rows():
