@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Source", "Unfixed"]
 
+# A chunk's items are read for no longer than this, of an input that is not read as it is: a slow one would hold back
+# results that are ready. Shorter: shorter chunks, so more of what a chunk costs. Longer: results wait longer.
+_READING_SECONDS = 0.002
+
 
 class Unfixed(NamedTuple):
     """An item that cannot wait, and why."""
@@ -50,7 +54,7 @@ class Source:
         exact: whether the input is read ahead as it is; its items then run no code of the user's when they are read.
         held: whether `take` left the input unasked, since it may go on once the results so far are handed out.
         unfixed: the item that `take` read last, after those it returned, if that cannot wait.
-        slow: whether reading took so long last time that fewer items came than were asked for.
+        slow: whether reading took long the last time.
     """
 
     def __init__(self, iterables: tuple[Iterable[Any], ...], *, strict: bool = False) -> None:
@@ -135,7 +139,7 @@ class Source:
         to_end: bool = True,
         fix: Callable[[Any], bytes] | None = None,
         plain_only: bool = False,
-        most_seconds: float = float("inf"),
+        in_time: bool = False,
     ) -> Sequence[Any]:
         """Read up to `count` items. Fewer come back at the end, or before an error, which `error` then holds.
 
@@ -147,7 +151,7 @@ class Source:
             to_end: whether an input that may be at its end is asked: only when all results were handed out.
             fix: pickles an item of an input that is not exact; None where each item runs before more is read.
             plain_only: whether to stop before an item of an exact input that is no plain value.
-            most_seconds: after so long no further item is pulled, of an input that is not exact.
+            in_time: whether a slow input, that is not exact, may give fewer.
         """
         items: list[Any] = []
         self.held, self.slow, self.unfixed = False, False, None
@@ -157,7 +161,7 @@ class Source:
                 asked = self._askable(count, to_end=to_end, plain_only=plain_only)
                 ended = self._take_exact(items, asked)
             else:
-                ended = self._take_fixed(items, count, to_end, fix, most_seconds)
+                ended = self._take_fixed(items, count, to_end, fix, in_time)
             if ended:
                 if not to_end and self._ends is not None:
                     self._ends.note()
@@ -189,7 +193,7 @@ class Source:
         return len(items) < count
 
     def _take_fixed(
-        self, items: list[Any], count: int, to_end: bool, fix: Callable[[Any], bytes] | None, most_seconds: float
+        self, items: list[Any], count: int, to_end: bool, fix: Callable[[Any], bytes] | None, in_time: bool
     ) -> bool:
         """Read up to `count` items, each one fixed before the next is pulled; say whether the input has ended."""
         if self._ends is None:
@@ -198,8 +202,7 @@ class Source:
         began = perf_counter()
         doubtful = False
         while len(items) < count:
-            if items and perf_counter() - began >= most_seconds:
-                self.slow = True
+            if in_time and items and perf_counter() - began >= _READING_SECONDS:
                 break
             if self._ends.may_be_near(self.index):
                 if not to_end or items:
@@ -224,8 +227,7 @@ class Source:
             except Exception as error:  # noqa: BLE001 - pickling runs the user's code
                 self.unfixed = Unfixed(item, error)
                 break
-        if not self.slow:
-            self.slow = perf_counter() - began >= most_seconds
+        self.slow = perf_counter() - began >= _READING_SECONDS
         return False
 
     def has_grown_behind(self) -> bool:

@@ -57,10 +57,6 @@ _SLOWER_SHARE = 0.7
 _JOINED_BYTES = 1 << 14
 # Workers that die before they begin anything, so many in a row, will not do better.
 _FRUITLESS_DEATHS = 3
-# A chunk's items are read for no longer than this, of an input that is not read as it is: a slow one would hold back
-# results that are ready. Shorter: shorter chunks, so more of what a chunk costs. Longer: results wait longer.
-READING_SECONDS = 0.002
-_FOR_EVER_SECONDS = 1e6
 # Users who are back sooner than this have their results before more is read. Longer: workers wait for what they do.
 _AWAY_SECONDS = 0.001
 # So many items in a row that hold iterators, and the others are taken to do so, too.
@@ -201,10 +197,8 @@ class Run:
         if self._source.held:
             self._to_end = True
         elif self._source.has_grown_behind():
-            raise AmorsizeError(
-                "a list that the input reads from became longer after results of its last items were handed out, and "
-                "the input had been read ahead to its end by then: map it with backend='serial'"
-            )
+            text = "a list became longer after the input that reads from it had been read ahead to its end"
+            raise AmorsizeError(f"{text}: map it with backend='serial'")
         return self._to_end
 
     def _has_results(self, away_seconds: float) -> bool:
@@ -215,6 +209,7 @@ class Run:
         return self._looks_ready()
 
     def _looks_ready(self) -> bool:
+        """Say whether results can be handed out, of those too that have come by now."""
         if not self._ready() and self._backend.busy():
             for event in self._backend.wait(0.0):
                 self._take(event)
@@ -425,7 +420,7 @@ class Run:
             to_end=to_end,
             fix=None if at_once and not self._options.retries else self._fix,
             plain_only=self._held,
-            most_seconds=READING_SECONDS if self._options.chunksize is None else _FOR_EVER_SECONDS,
+            in_time=self._options.chunksize is None,
         )
         if not items and self._source.unfixed is None:
             if self._source.error is not None:
