@@ -13,7 +13,9 @@ those count that others may hold as well: its arguments, what it closes over, it
 from __future__ import annotations
 
 import gc
+from functools import lru_cache
 from itertools import chain
+from opcode import opmap
 from operator import length_hint
 from types import CodeType, GeneratorType
 
@@ -38,6 +40,7 @@ _DEPTH = 8
 _FEW = 4
 # Of so many lists it is kept whether a generator shares them.
 _KEPT = 8
+_LOOPING = frozenset(opmap[name] for name in ("FOR_ITER", "GET_YIELD_FROM_ITER") if name in opmap)
 _CO_VARARGS, _CO_VARKEYWORDS = 4, 8
 
 
@@ -54,17 +57,25 @@ class Ends:
         self._known_length = -1
         self._iterators: list[Iterator[Any]] = []
         self._shared: dict[int, tuple[Iterator[Any], bool]] = {}
+        # Of the generator that was last looked at: how much it holds, and the place of its innermost loop's iterator.
+        self._innermost: tuple[Any, int, int, Any] = (None, 0, 0, None)
         self._lists: list[list[Any]] = []
         self._noted: list[tuple[list[Any], int]] = []
         for iterable, iterator in zip(iterables, iterators, strict=True):
             kind = type(iterator)
             if type(iterable) in _FIXED:
                 continue
-            if kind is _LIST_ITERATOR or kind is GeneratorType or is_wrapper(kind):
+            if kind is GeneratorType:
+                self._iterators.extend(_read_by(iterator))
+            elif kind is _LIST_ITERATOR or is_wrapper(kind):
                 self._iterators.append(iterator)
             sized = hasattr(type(iterable), "__len__") and not hasattr(type(iterable), "__next__")
             if sized and kind is not _LIST_ITERATOR:
                 self._sized.append(iterable)
+
+    def watches(self) -> bool:
+        """Say whether there is anything to look at."""
+        return bool(self._iterators or self._sized)
 
     def may_be_near(self, index: int) -> bool:
         """Say whether, after `index` items, the next pull may find a list that has nothing left for now."""
@@ -120,8 +131,13 @@ class Ends:
         return few or not length_hint(held[0], 1)
 
     def _is_generator_near(self, generator: Any, depth: int) -> bool:
+        held = held_by(generator)
+        owner, length, place, innermost = self._innermost
+        if owner is generator and length == len(held) and held[place] is innermost and length_hint(innermost, 1):
+            return False  # as before, it has something left, or does not tell
         # The innermost loop's iterator lies on top; an outer loop's is asked when that has ended.
-        for part in reversed(held_by(generator)):
+        for place in range(len(held) - 1, -1, -1):
+            part = held[place]
             kind = type(part)
             if not hasattr(kind, "__next__"):
                 continue
@@ -129,6 +145,8 @@ class Ends:
             if self._is_near(part, depth, None if handed_in else generator):
                 return True
             if kind.__module__ != "builtins" or kind is GeneratorType or length_hint(part, 1):
+                if kind in _GROWING or _never_tells(kind):
+                    self._innermost = generator, len(held), place, part
                 return False
         return False
 
@@ -143,6 +161,34 @@ class Ends:
             self._shared.clear()
         self._shared[id(iterator)] = iterator, shared
         return shared
+
+
+def _never_tells(kind: type) -> bool:
+    """Say whether iterators of a type tell nothing of their end, and have none below that do."""
+    return not hasattr(kind, "__length_hint__") and kind is not GeneratorType and not is_wrapper(kind)
+
+
+def _read_by(generator: Any) -> list[Any]:
+    """Return what to look at before a generator is asked: itself, or less where its code has one loop at most."""
+    loops = _loops(generator.gi_code)
+    if loops == 0:
+        return []
+    if loops == 1 and generator.gi_code.co_name == "<genexpr>" and generator.gi_frame is not None:
+        source = generator.gi_frame.f_locals.get(".0")
+        kind = type(source)
+        if kind in _GROWING or is_wrapper(kind):
+            return [source]
+        if kind is GeneratorType:
+            return _read_by(source)
+        if hasattr(kind, "__next__"):
+            return []
+    return [generator]
+
+
+@lru_cache(maxsize=256)
+def _loops(code: CodeType) -> int:
+    """Return how many loops over iterators a code object has, delegations among them."""
+    return sum(operation in _LOOPING for operation in code.co_code[::2])
 
 
 def _lists_below(iterator: Any, depth: int) -> Iterator[list[Any]]:

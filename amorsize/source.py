@@ -16,7 +16,7 @@ from time import perf_counter
 from .code.worklist import worklist_call
 from .ends import Ends
 from .lean import NamedTuple
-from .values import Fixed, holds_iterator, is_plain
+from .values import SCALARS, Fixed, holds_iterator, is_plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -201,10 +201,11 @@ class Source:
         self._ends.look()
         began = perf_counter()
         doubtful = False
+        may_be_near = self._ends.may_be_near if self._ends.watches() else None
         while len(items) < count:
             if in_time and items and perf_counter() - began >= _READING_SECONDS:
                 break
-            if self._ends.may_be_near(self.index):
+            if may_be_near is not None and may_be_near(self.index):
                 if not to_end or items:
                     self.held = True
                     break
@@ -219,7 +220,7 @@ class Source:
             self.index += 1
             if doubtful:
                 self._ends.disbelieve()
-            if fix is None or is_plain(item):
+            if type(item) in SCALARS or fix is None or is_plain(item):
                 items.append(item)
                 continue
             try:

@@ -7,22 +7,24 @@ tuples of them, as they are; anything else as `Fixed`, its pickle from the momen
 from __future__ import annotations
 
 from collections import deque
+from functools import lru_cache
 from itertools import chain, islice
 from types import MemberDescriptorType
-from weakref import WeakKeyDictionary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
-__all__ = ["SCALARS", "Fixed", "HeldIteratorError", "holds_iterator", "is_plain"]
+__all__ = ["SCALARS", "Fixed", "HeldIteratorError", "holds_iterator", "is_plain", "plainly_hold_none"]
 
 SCALARS = frozenset({int, float, complex, str, bytes, bool, type(None)})
 # So many elements of an item are looked at, spread over those of a longer container. More: a long list of numbers takes
 # longer to look through than to pickle. Fewer: an iterator among many other things is met less often.
 _LOOKED_AT = 512
-_COMMON = frozenset({list, tuple, dict, set})
+_PLACES = frozenset({list, tuple})
+# Values of so many elements each are looked at together.
+_FEW = 32
 # Iterators may stand in items' tuples, as in `enumerate(groupby(...))`: so far down.
 _DEPTH = 4
 
@@ -44,11 +46,6 @@ class HeldIteratorError(TypeError):
     """An item is or holds an iterator, which has the rest of its items from this process."""
 
 
-# Of classes that were met: their slots.
-_members: WeakKeyDictionary[type, tuple[Any, ...]] = WeakKeyDictionary()
-_NO_ATTRIBUTES: tuple[Any, ...] = ("none at all",)
-
-
 def is_plain(value: Any) -> bool:
     """Say whether nobody can change a value: an exact immutable scalar, or an exact tuple of such.
 
@@ -65,84 +62,104 @@ def holds_iterator(value: Any) -> bool:
     >>> holds_iterator(iter("ab")), holds_iterator((1, iter("ab"))), holds_iterator([1, "ab"])
     (True, True, False)
     """
-    kind = type(value)
-    if kind in SCALARS:
-        return False
-    # What most items are is told without a look into them one element at a time.
-    if kind in _COMMON and len(value) <= _LOOKED_AT:
-        elements = value.values() if kind is dict else value
-        if SCALARS.issuperset(map(type, elements)):
+    # What most items are is told at once.
+    kind: Any = type(value)
+    if kind is dict and len(value) <= _LOOKED_AT:
+        if SCALARS.issuperset(map(type, value.values())):
             return False
+    elif kind in _PLACES and len(value) <= _LOOKED_AT and SCALARS.issuperset(map(type, value)):
+        return False
     try:
-        return _Look().holds(value, _DEPTH)
+        return _holds(value, _DEPTH, [_LOOKED_AT])
     except Exception:  # noqa: BLE001 - a class may make anything of its attributes; pickling will tell
         return False
 
 
-class _Look:
-    """One look at a value, which ends after a fixed number of elements."""
+def plainly_hold_none(values: Sequence[Any]) -> bool:
+    """Say whether several values are all lists, tuples or dicts of a few scalars each: a quick look at all of them.
 
-    def __init__(self) -> None:
-        self._left = _LOOKED_AT
-
-    def holds(self, value: object, depth: int) -> bool:
-        kind = type(value)
-        if kind in SCALARS:
-            return False
-        if hasattr(kind, "__next__"):
-            return True
-        return depth > 0 and (self._any(_elements(value), depth - 1) or self._attributes(value, depth - 1))
-
-    def _any(self, elements: Iterable[object], depth: int) -> bool:
-        chosen = list(islice(elements, max(0, self._left)))
-        self._left -= len(chosen)
-        if SCALARS.issuperset(map(type, chosen)):
-            return False
-        return any(self.holds(element, depth) for element in chosen if type(element) not in SCALARS)
-
-    def _attributes(self, value: object, depth: int) -> bool:
-        kind = type(value)
-        members = _members.get(kind)
-        if members is None:
-            members = _members[kind] = _slot_members(kind)
-        if members is _NO_ATTRIBUTES:
-            return False
-        held = getattr(value, "__dict__", None)
-        if type(held) is dict and held and self._any(held.values(), depth):
-            return True
-        for member in members:
-            try:
-                element = member.__get__(value)
-            except AttributeError:  # not set
-                continue
-            if self._any((element,), depth):
-                return True
+    >>> plainly_hold_none([{"a": 1}, {"a": 2}]), plainly_hold_none([[1], [iter("ab")]])
+    (True, False)
+    """
+    kinds = set(map(type, values))
+    if kinds == {dict}:
+        elements: Iterable[Any] = chain.from_iterable(map(dict.values, values))
+    elif kinds in ({list}, {tuple}):
+        elements = chain.from_iterable(values)
+    else:
         return False
+    return sum(map(len, values)) <= _FEW * len(values) and SCALARS.issuperset(map(type, elements))
 
 
-def _slot_members(kind: type) -> tuple[Any, ...]:
-    """Return the descriptors of a class's slots."""
+def _holds(value: Any, depth: int, left: list[int]) -> bool:
+    """Say whether a value holds an iterator, `depth` containers down at most; `left` counts what may be looked at."""
+    if type(value) in SCALARS:
+        return False
+    is_iterator, take, members = _facts(type(value))  # type: ignore[arg-type]  # a class can be hashed
+    if is_iterator:
+        return True
+    if not depth or left[0] <= 0:
+        return False
+    if take is not None and _any_holds(take(value), depth - 1, left):
+        return True
+    if members is None:
+        return False
+    held = getattr(value, "__dict__", None)
+    if type(held) is dict and held and _any_holds(list(islice(held.values(), _LOOKED_AT)), depth - 1, left):
+        return True
+    return any(_any_holds(_attribute(member, value), depth - 1, left) for member in members)
+
+
+def _any_holds(elements: Sequence[Any], depth: int, left: list[int]) -> bool:
+    if SCALARS.issuperset(map(type, elements)):
+        return False
+    left[0] -= len(elements)
+    return any(_holds(element, depth, left) for element in elements)
+
+
+@lru_cache(maxsize=128)
+def _facts(kind: type) -> tuple[bool, Callable[[Any], Sequence[Any]] | None, tuple[Any, ...] | None]:
+    """Return whether objects of a class are iterators, what gives their elements, and the descriptors of their slots.
+
+    The latter is None where there are no attributes to look at.
+    """
+    take = next((take for base, take in _CONTAINERS.items() if issubclass(kind, base)), None)
     if kind.__module__ == "builtins":
-        return _NO_ATTRIBUTES
-    return tuple(
-        member for base in kind.__mro__ for member in base.__dict__.values() if type(member) is MemberDescriptorType
-    )
+        return hasattr(kind, "__next__"), take, None
+    slots = (member for base in kind.__mro__ for member in vars(base).values() if type(member) is MemberDescriptorType)
+    return hasattr(kind, "__next__"), take, tuple(slots)
 
 
-def _elements(value: Any) -> Iterable[object]:
-    """Return elements of a container, without asking a subclass of the user's."""
-    kind: Any
-    for kind in (list, tuple):
-        if isinstance(value, kind):
-            length = kind.__len__(value)
-            if length <= _LOOKED_AT:
-                return kind.__iter__(value)  # type: ignore[no-any-return]
-            third = _LOOKED_AT // 3
-            ends = kind.__getitem__(value, slice(third)), kind.__getitem__(value, slice(-third, None))
-            return chain(*ends, kind.__getitem__(value, slice(None, None, length // third)))
-    if isinstance(value, dict):
-        return dict.values(value)
-    for kind in (set, frozenset, deque):
-        if isinstance(value, kind):
-            return kind.__iter__(value)  # type: ignore[no-any-return]
-    return ()
+def _attribute(member: Any, value: Any) -> tuple[Any, ...]:
+    try:
+        return (member.__get__(value),)
+    except AttributeError:  # not set
+        return ()
+
+
+def _places(kind: Any) -> Callable[[Any], Sequence[Any]]:
+    """Return what gives elements of a list or tuple, without asking a subclass of the user's."""
+
+    def take(value: Any) -> Sequence[Any]:
+        length = kind.__len__(value)
+        if length <= _LOOKED_AT:
+            return kind.__getitem__(value, slice(None))  # type: ignore[no-any-return]
+        third = _LOOKED_AT // 3
+        ends = kind.__getitem__(value, slice(third)), kind.__getitem__(value, slice(-third, None))
+        return list(chain(*ends, kind.__getitem__(value, slice(None, None, length // third))))
+
+    return take
+
+
+def _first(elements: Callable[[Any], Iterable[Any]]) -> Callable[[Any], Sequence[Any]]:
+    return lambda value: list(islice(elements(value), _LOOKED_AT))
+
+
+_CONTAINERS: dict[type, Callable[[Any], Sequence[Any]]] = {
+    list: _places(list),
+    tuple: _places(tuple),
+    dict: _first(dict.values),
+    set: _first(set.__iter__),
+    frozenset: _first(frozenset.__iter__),
+    deque: _first(deque.__iter__),
+}

@@ -18,8 +18,8 @@ from time import perf_counter
 
 import amorsize
 
-ITEM_SECONDS = 0.003  # long enough that "auto" takes workers for what follows
-COUNT = 60
+ITEM_SECONDS = 0.002  # long enough that "auto" takes workers for what follows
+COUNT = 40
 
 
 def busy(seconds=ITEM_SECONDS):
@@ -74,7 +74,7 @@ def slow_if_first_row(row):
 
 
 def children(node):
-    """Return the numbers below `node` in a tree of 60."""
+    """Return the numbers below `node` in a tree of `COUNT`."""
     busy()
     node = node[-1] if isinstance(node, list) else node
     return [child for child in (2 * node, 2 * node + 1) if child <= COUNT]

@@ -18,7 +18,7 @@ from struct import Struct
 from types import FunctionType
 
 from ..lean import NamedTuple
-from ..values import SCALARS, Fixed, HeldIteratorError, holds_iterator
+from ..values import SCALARS, Fixed, HeldIteratorError, holds_iterator, plainly_hold_none
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ def dump_items(items: Sequence[object]) -> list[bytes]:
     """
     if type(items) is range or _all_scalars(items):
         return [_WHOLE, pickle.dumps(items, PROTOCOL)]
-    return _joined([dump_item(item) for item in items])
+    each = dump if plainly_hold_none(items) else dump_item
+    return _joined([each(item) for item in items])
 
 
 def dump_item(item: object) -> bytes:
