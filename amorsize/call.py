@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .dispatch.backend import Backend
-    from .dispatch.run import Pace, Run
+    from .dispatch.pace import Pace
+    from .dispatch.run import Run
     from .options import Options
     from .plan.planner import Plan
     from .seeding import Seeded
@@ -275,8 +276,11 @@ class Call:
         self.decision.start_method()  # before a thread of ours is counted
         if self._seeded is not None:
             return None  # which item runs is learnt from how far the input was read
-        remaining = self._source.remaining()
-        if remaining is None or remaining < 2 or self._options.start_method == "fork":
+        source = self._source
+        if not source.exact or source.begins_with_iterators() or self._options.start_method == "fork":
+            return None  # no code of the user's runs in a thread of ours
+        remaining = source.remaining()
+        if remaining is None or remaining < 2:
             return None
         return Understudy(self.decision.first_may_take, self._begin_beside)
 
@@ -299,7 +303,7 @@ class Call:
                 unfit.add(self._function)
         if run.withdrawn is None:
             self._over = True
-        elif run.unfit or run.broken:
+        elif run.unfit or run.broken or run.keeps_all:
             self.decision.stay()
         else:
             self.decision.come_back()
@@ -343,7 +347,8 @@ class Call:
         return getattr(pool, "_processes", None) or self.decision.width()
 
     def _run_on(self, backend: Backend, n_jobs: int) -> Run:
-        from .dispatch.run import Pace, Run
+        from .dispatch.pace import Pace
+    from .dispatch.run import Run
 
         if self._pace is None:
             self._pace = Pace()

@@ -11,13 +11,14 @@ import sys
 from time import monotonic, perf_counter, sleep
 
 from .cache import lookup
-from .cache.functions import unfit
+from .cache.functions import FunctionSet, unfit
 from .errors import let_signals_through
 from .lean import map
 from .log import debug
 from .measure import machine
 from .measure.sampling import Transfer, measure_transfer
 from .plan.profile import Limits, WorkProfile
+from .values import holds_iterator
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ _FOR_EVER_SECONDS = 1e6
 _THREAD_END_SECONDS = 0.002
 # After workers turned out not to help, so much serial work must pass before they are thought of again.
 _PATIENCE_SECONDS = 0.1
+
+
+# Functions whose items held iterators: the first ones of the next call are looked at before there are workers.
+_holding = FunctionSet()
 
 
 class Decision:
@@ -65,6 +70,24 @@ class Decision:
         self._transfer: Transfer | None = None
         self._start_method: str | None = None
         self._patience_seconds = _SILENT_SECONDS
+        self._input_stays: bool | None = None
+
+    def _must_stay(self, serial: Serial | None = None) -> bool:
+        """Say whether the items cannot be read ahead, or cannot leave: by the input's code, and by what items were."""
+        if self._input_stays is None:
+            shown = self._source.worklist_call()
+            self._input_stays = shown is not None
+            if shown is not None:
+                debug("%s is called for the next item, so the items of %r stay in the caller", shown, self._function)
+                self.stay()
+        if self._input_stays:
+            return True
+        if serial is not None and any(holds_iterator(item) for item, _ in serial.recent):
+            debug("the items of %r hold iterators, so they stay in the caller", self._function)
+            self._input_stays = True
+            _holding.add(self._function)
+            self.stay()
+        return self._input_stays
 
     def look_up(self) -> None:
         """Ask the cache, once."""
@@ -76,7 +99,7 @@ class Decision:
     def known_to_pay(self) -> bool:
         """Say whether what is known of the function makes workers the plan."""
         self.look_up()
-        if self._known is None:
+        if self._known is None or self._function in _holding or self._must_stay():
             return False
         remaining = self._source.remaining()
         n_items = self._known.items if remaining is None else remaining
@@ -118,7 +141,7 @@ class Decision:
 
     def leave(self, serial: Serial) -> bool:
         """Say whether the rest should go to workers now."""
-        if serial.seconds < self._patience_seconds:
+        if serial.seconds < self._patience_seconds or self._must_stay(serial):
             return False
         from .plan.escalate import should_escalate
         from .plan.planner import widest
@@ -243,7 +266,7 @@ class Decision:
         return self._known.seconds_per_item if self._known is not None else None
 
     def stay(self) -> None:
-        """Think of workers no more in this call: they cannot have its function, or there are none to be had."""
+        """Think of workers no more in this call: they cannot have its function or its items, or are not to be had."""
         self._be_patient(float("inf"))
 
     def come_back(self) -> None:

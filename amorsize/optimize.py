@@ -13,6 +13,7 @@ from types import FunctionType
 
 from . import context
 from .cache import lookup
+from .code.worklist import worklist_call
 from .errors import UnsupportedError, let_signals_through
 from .lean import NamedTuple, TypeVar
 from .measure import machine, platforms
@@ -53,7 +54,8 @@ class OptimizedPlan(Plan):
     """A plan for a Pool of the user's own, with the input given back.
 
     Attributes:
-        data: the input, whole: the same object if it can be iterated again, else an iterator over all its items.
+        data: the input, whole: the same object if it can be iterated again, else an iterator over all its items. Those
+            that were sampled are copies then, as they were before the function had them, save numbers and text.
         profile: what was measured, if `profile=True` asked for it.
         cache_hit: whether the work profile came from the cache, so that no item was run.
     """
@@ -85,7 +87,8 @@ def optimize(
 
     Args:
         func: takes one item. The caller runs sampled items again later: it should not mind.
-        data: any iterable. An iterator is advanced; use `plan.data` in its place.
+        data: any iterable. An iterator is advanced; use `plan.data` in its place. Of what can be iterated once only,
+            an item that cannot be pickled is not tried out; the plan is serial then, and says so.
         use_cache: False neither reads nor writes the cache. An input of unknown length never uses it.
         profile: True measures afresh, whatever the cache holds, and sets `plan.profile`.
         **options: as for `amorsize.map`; `n_jobs`, `chunksize`, `backend` and `start_method` bound the plan, and an
@@ -109,10 +112,13 @@ def optimize(
     # True is the default, and leaves the word to `config`.
     _, decorated = undecorated(func)
     resolved = resolve(options if use_cache else {**options, "use_cache": False}, decorated)
-    question = _Question(func, Input(data), _bounds(func, resolved), resolved)
+    question = _Question(func, Input(data, _fix, _load), _bounds(func, resolved), resolved)
     because = "there are no items" if question.input.n_items == 0 else question.bounds.not_sampled_because
+    shown = worklist_call(question.input.rest)
+    if shown is not None:  # what is taken before there are results may be all that there is
+        because = f"the input calls {shown} for its items, to which results may add"
     if because:
-        return _finish(_without_work(because), question.input.whole([]))
+        return _finish(_without_work(because), question.input.whole())
     here, system = _surroundings(machine.configured_start_method(resolved.start_method), resolved.start_method)()
     known = None if profile else _from_cache(question, here, system)
     return known if known is not None else _from_sample(question, here, system, with_profile=profile)
@@ -163,7 +169,7 @@ def _from_cache(question: _Question, here: MachineProfile, system: lookup.System
     # A profile may stem from a serial run: whether such items can cross to a worker is then not known.
     if plan.backend != "serial" and (work.bytes_in is None or work.bytes_out is None or _obstacle(question.func)):
         return None
-    return _finish(plan, question.input.whole([]), cache_hit=True)
+    return _finish(plan, question.input.whole(), cache_hit=True)
 
 
 def _from_sample(
@@ -175,8 +181,10 @@ def _from_sample(
         question.options.initializer(*question.options.initargs)
     resident = platforms.process_memory()
     sampled = sample(question.plain, source.items(), SAMPLE_SECONDS, time.perf_counter, time.process_time)
+    if source.kept:
+        return _finish(_without_work(source.kept)._replace(warnings=_failures(source, sampled)), source.whole())
     if not sampled.items:
-        return _finish(_without_work("there are no items"), source.whole([]))
+        return _finish(_without_work("there are no items"), source.whole())
     work = _profile(sampled, _growth(resident, platforms.process_memory()))
     n_items, warnings = _length(expected, sampled)
     warnings += _failures(source, sampled)
@@ -192,7 +200,7 @@ def _from_sample(
     if question.options.use_cache and source.n_items is not None:
         lookup.store(question.plain, n_items, work, plan, system)
     plan = plan._replace(warnings=plan.warnings + warnings)
-    return _finish(plan, source.whole(sampled.items), profile=work if with_profile else None)
+    return _finish(plan, source.whole(), profile=work if with_profile else None)
 
 
 def _bounds(func: Callable[..., Any], options: Options) -> _Bounds:
@@ -246,6 +254,18 @@ def _pool_chunksize(work: WorkProfile, n_items: int, n_jobs: int) -> int:
     least = min(share, int(LEAST_CHUNK_SECONDS / seconds) + 1)
     most = max(1, int(MOST_CHUNK_SECONDS / seconds))
     return max(least, min(most, -(-share // CHUNKS_PER_WORKER)))
+
+
+def _fix(item: Any) -> bytes:
+    from .dispatch.serialize import dump_item
+
+    return dump_item(item)
+
+
+def _load(data: bytes) -> Any:
+    from .dispatch.serialize import load
+
+    return load(data)
 
 
 def _without_work(because: str) -> Plan:

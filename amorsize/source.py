@@ -1,22 +1,43 @@
-"""The input of one call: read one item at a time by serial work, some at a time for workers, and never twice."""
+"""The input of one call: read one item at a time by serial work, some at a time for workers, and never twice.
+
+A list, tuple, range, string or bytes is read ahead as it is. Any other input may refill one record for all its items,
+end a group when the next one begins, or be tied to its thread. It is advanced only by who calls `take`, and each item
+is fixed before the next is pulled: what cannot change waits as it is, anything else as its pickle. `unfixed` holds an
+item that can be neither: it must run before anything more is read.
+"""
 
 from __future__ import annotations
 
 import sys
-from itertools import compress, islice, repeat
+from itertools import compress, islice, repeat, takewhile
 from operator import length_hint
+from time import perf_counter
 
+from .code.worklist import worklist_call
+from .ends import Ends
 from .errors import let_signals_through
-from .lean import map
+from .lean import NamedTuple, map
+from .values import SCALARS, Fixed, holds_iterator, is_plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
     from .rng import Streams
 
-__all__ = ["Source"]
+__all__ = ["Source", "Unfixed"]
+
+# A chunk's items are read for no longer than this, of an input that is not read as it is: a slow one would hold back
+# results that are ready. Shorter: shorter chunks, so more of what a chunk costs. Longer: results wait longer.
+_READING_SECONDS = 0.002
+
+
+class Unfixed(NamedTuple):
+    """An item that cannot wait, and why."""
+
+    item: Any
+    error: Exception
 
 
 class Source:
@@ -31,10 +52,16 @@ class Source:
         index: position of the next item. Who reads from `iterator` directly counts here, or has `keep_count` do it.
         error: what the input raised when it was last read by `take`; the items before it were returned.
         single: whether an item is one argument.
+        exact: whether the input is read ahead as it is; its items then run no code of the user's when they are read.
+        held: whether `take` left the input unasked, since it may go on once the results so far are handed out.
+        unfixed: the item that `take` read last, after those it returned, if that cannot wait.
+        slow: whether reading took long the last time.
     """
 
     def __init__(self, iterables: tuple[Iterable[Any], ...], *, strict: bool = False) -> None:
         self._iterables = iterables
+        self.held = self.slow = self._over = False
+        self.unfixed: Unfixed | None = None
         self._iterators = tuple(map(iter, iterables))
         self.single = len(iterables) == 1
         self.iterator: Iterator[Any]
@@ -47,6 +74,8 @@ class Source:
             self.iterator = zip(*self._iterators, strict=True)
         else:
             self.iterator = zip(*self._iterators, strict=False)
+        self.exact = self.single and type(iterables[0]) in _EXACT
+        self._ends: Ends | None = None
         self.index = 0
         self._ticks: repeat[bool] | None = None
         self._first_ticked = 0
@@ -84,33 +113,132 @@ class Source:
         # Whatever is beyond the end is clipped. Not sys.maxsize: it takes a C long, which Windows has shorter.
         iterator.__setstate__(length)  # type: ignore[attr-defined]
 
+    def worklist_call(self) -> str | None:
+        """Return what an iterator's code calls to take an item off something that results may add to; None if nothing.
+
+        Such an input must not be read ahead: asked for more, it may find nothing where there would have been something.
+        """
+        if self.exact:
+            return None
+        return next(filter(None, map(worklist_call, self._iterators)), None)
+
+    def begins_with_iterators(self) -> bool:
+        """Say whether the first items of an exact input hold iterators, so that all may."""
+        sequence = self._sequence
+        return sequence is not None and type(sequence) is not range and any(map(holds_iterator, sequence[:2]))
+
     def seek(self, index: int) -> None:
         """Have the item at `index` come next, where the input is a sequence."""
         assert self._sequence is not None
         self.index = index
         self.iterator = iter(self._sequence[index:])
 
-    def take(self, count: int) -> Sequence[Any]:
+    def take(
+        self,
+        count: int,
+        *,
+        to_end: bool = True,
+        fix: Callable[[Any], bytes] | None = None,
+        plain_only: bool = False,
+        in_time: bool = False,
+    ) -> Sequence[Any]:
         """Read up to `count` items. Fewer come back at the end, or before an error, which `error` then holds.
 
         Neither is met twice: an iterator past its end is not asked again, and an error is also what is read next.
+        Fewer come back as well where `held`, `unfixed` or `slow` say so.
+
+        Args:
+            count: at least 1.
+            to_end: whether an input that may be at its end is asked: only when all results were handed out.
+            fix: pickles an item of an input that is not exact; None where each item runs before more is read.
+            plain_only: whether to stop before an item of an exact input that is no plain value.
+            in_time: whether a slow input, that is not exact, may give fewer.
         """
         items: list[Any] = []
-        if self.error is None:
-            try:
-                items.extend(islice(self.iterator, count))  # keeps what came before an error
-            except Exception as error:  # noqa: BLE001 - the user's iterator
-                let_signals_through(error)
-                self.error = error
-        self.index += len(items)
-        if len(items) < count:
-            self.end()
+        self.held, self.slow, self.unfixed = False, False, None
+        if not self._over:
+            asked = count
+            if self.exact:
+                asked = self._askable(count, to_end=to_end, plain_only=plain_only)
+                ended = self._take_exact(items, asked)
+            else:
+                ended = self._take_fixed(items, count, to_end, fix, in_time)
+            if ended:
+                if not to_end and self._ends is not None:
+                    self._ends.note()
+                self.end()
             if self.error is not None:
+                self.end()
                 self.iterator = _raising(self.error)
         return items
 
+    def _askable(self, count: int, *, to_end: bool, plain_only: bool) -> int:
+        """Return how many items of an exact input may be read now; `held` tells why it is fewer."""
+        if type(self._iterables[0]) is list and not to_end and type(self.iterator) is _LIST_ITERATOR:
+            left = length_hint(self.iterator)
+            self.held = left < count
+            count = min(left, count)
+        sequence = self._sequence
+        if plain_only and sequence is not None and type(sequence) is not range:
+            start = len(sequence) - length_hint(self.iterator)
+            count = sum(1 for _ in takewhile(is_plain, sequence[start : start + count]))
+        return count
+
+    def _take_exact(self, items: list[Any], count: int) -> bool:
+        """Read `count` items; say whether the input has ended."""
+        try:
+            items.extend(islice(self.iterator, count))  # keeps what came before an error
+        except Exception as error:  # noqa: BLE001 - the iterator that seeds items may be the user's
+            self.error = error
+        self.index += len(items)
+        return len(items) < count
+
+    def _take_fixed(
+        self, items: list[Any], count: int, to_end: bool, fix: Callable[[Any], bytes] | None, in_time: bool
+    ) -> bool:
+        """Read up to `count` items, each one fixed before the next is pulled; say whether the input has ended."""
+        if self._ends is None:
+            self._ends = Ends(self._iterables, self._iterators)
+        self._ends.look()
+        began = perf_counter()
+        doubtful = False
+        may_be_near = self._ends.may_be_near if self._ends.watches() else None
+        while len(items) < count:
+            if in_time and items and perf_counter() - began >= _READING_SECONDS:
+                break
+            if may_be_near is not None and may_be_near(self.index):
+                if not to_end or items:
+                    self.held = True
+                    break
+                doubtful = True
+            try:
+                item = next(self.iterator)
+            except StopIteration:
+                return True
+            except Exception as error:  # noqa: BLE001 - the user's iterator
+                self.error = error
+                return False
+            self.index += 1
+            if doubtful:
+                self._ends.disbelieve()
+            if type(item) in SCALARS or fix is None or is_plain(item):
+                items.append(item)
+                continue
+            try:
+                items.append(Fixed(fix(item)))
+            except Exception as error:  # noqa: BLE001 - pickling runs the user's code
+                self.unfixed = Unfixed(item, error)
+                break
+        self.slow = perf_counter() - began >= _READING_SECONDS
+        return False
+
+    def has_grown_behind(self) -> bool:
+        """Say whether a list below the input became longer after the input had ended."""
+        return self._ends is not None and self._ends.has_grown()
+
     def end(self) -> None:
         """Have no more items, whatever the input has."""
+        self._over = True
         self.iterator = iter(())
         self._sequence = self._ticks = None
         self._total, self._total_known = self.index, True
@@ -145,9 +273,11 @@ class Source:
         return self._total
 
 
+_EXACT: tuple[type, ...] = (list, tuple, range, str, bytes)
+_LIST_ITERATOR: type = type(iter([]))
 _RANGE_ITERATOR: type = type(iter(range(0)))
 _SEQUENCES: tuple[type, ...] = (list, tuple, range)
-_THEIR_ITERATORS: tuple[type, ...] = (type(iter([])), type(iter(())), _RANGE_ITERATOR)
+_THEIR_ITERATORS: tuple[type, ...] = (_LIST_ITERATOR, type(iter(())), _RANGE_ITERATOR)
 
 
 def _raising(error: Exception) -> Iterator[Any]:

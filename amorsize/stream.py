@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Stream", "start"]
 
 R = TypeVar("R")
+_READING_AHEAD = ("processes", "pool")
+
 
 def start(
     function: Callable[..., R],
@@ -55,7 +57,13 @@ def start(
         TypeError: an iterable is not iterable.
     """
     backend = _backend_name(function, options)
-    call = Call(function, Source(iterables, strict=strict), options, backend, star or len(iterables) > 1)
+    source = Source(iterables, strict=strict)
+    if backend in _READING_AHEAD and (shown := source.worklist_call()) is not None:
+        raise UnsupportedError(
+            f"backend={backend!r} reads ahead, and this input calls {shown} for its items, to which results may "
+            "add: use 'auto' or 'serial', or give a list"
+        )
+    call = Call(function, source, options, backend, star or len(iterables) > 1)
     stream: Stream[R] = Stream.from_iterable(_Phases(call.phases()))  # type: ignore[assignment]  # as its subclass
     stream._call = call
     return stream

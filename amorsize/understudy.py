@@ -8,7 +8,8 @@ argument, waiting for the price of a start before paying it costs at most twice 
 An item of pure Python gives the interpreter up only when asked, 5 ms later, and every import and every start asks many
 times. So the thread asks for quicker turns while it stands by.
 
-The input must have a length: only such an input may be read ahead of an item that has not returned.
+The input must be exactly a list, tuple, range, string or bytes, and only its scalars, and tuples of them, are read
+ahead of an item that has not returned: anything else would run code of the user's in this thread.
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ class Elsewhere:
 
     route = "processes"
     bytes_in = 0
+    outgoing = None
 
     def __init__(self, function, world):
         self.function = function

@@ -13,7 +13,7 @@ PACKAGE = Path(amorsize.__file__).parent
 FLOORS = (
     {"lean"},
     {"context"},
-    {"errors", "log"},
+    {"errors", "log", "values"},
     {"options"},
     {"plan"},
     {"measure"},
@@ -21,6 +21,7 @@ FLOORS = (
     {"cache"},
     {"seeding"},
     {"dispatch", "report"},
+    {"ends"},
     {"source"},
     {"serial", "understudy"},
     {"decision"},

@@ -7,9 +7,11 @@ from collections import Counter
 
 import pytest
 
+from amorsize import source as source_module
 from amorsize.dispatch import run as run_module
 from amorsize.dispatch.backend import Chunk, Done, Failure, Lost, Refused, Unsendable
 from amorsize.dispatch.run import WINDOW_BYTES, WINDOW_ITEMS, Pace, Run
+from amorsize.dispatch.serialize import load
 from amorsize.errors import InitializerError, SerializationError, WorkerCrashError
 from amorsize.options import Options
 from amorsize.plan.schedule import SLICE_SECONDS
@@ -37,6 +39,7 @@ class Backend:
 
     route = "processes"
     bytes_in = 0
+    outgoing = None
 
     def __init__(self, *script, room=4):
         self.script = list(script)
@@ -121,6 +124,7 @@ def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(run_module, "perf_counter", clock)
     monkeypatch.setattr(run_module, "thread_time", clock)
+    monkeypatch.setattr(source_module, "perf_counter", clock)
     monkeypatch.setattr(run_module, "sleep", clock.sleep)
     # What one run learns would change the chunks of the next.
     monkeypatch.setattr(run_module.machine, "learn_chunk", lambda *_: None)
@@ -1018,3 +1022,108 @@ class TestProperty:
             assert all(times <= (most if index in failing else 1) for index, times in starts.items())
 
         check()
+
+
+class TestReadingSlowly:
+    """An input that is not read as it is must not hold back results that are there."""
+
+    def test_results_come_before_the_next_pull(self, begin, clock):
+        """Where each pull takes long, what came meanwhile is handed out first."""
+        handed = []
+        seen = []
+
+        def slow():
+            for number in range(6):
+                seen.append(len(handed))
+                clock.now += 1.0
+                yield number
+
+        for values in begin(Backend(), slow()):
+            handed += values
+
+        assert handed == list(range(6))
+        assert seen == list(range(6))
+
+    def test_a_chunk_is_read_no_longer_than_a_moment(self, begin, clock):
+        """A slow input gives shorter chunks, but for a number that the user fixed."""
+
+        def slow():
+            for number in range(8):
+                clock.now += 0.0015
+                yield number
+
+        assert run_lengths(begin, slow(), pace=Pace(1e-6))[0] <= 2
+        assert run_lengths(begin, slow(), chunksize=4) == [4, 4]
+
+    def test_an_item_that_cannot_wait_runs_before_the_next_is_pulled(self, begin):
+        """Under "auto" it runs in the caller at once."""
+        ran = []
+
+        def locks():
+            for number in range(3):
+                yield Ran(number, ran)
+                assert ran == list(range(number + 1))
+
+        with pytest.warns(RuntimeWarning, match="runs it in the caller"):
+            results, error = drain(begin(Backend(), locks(), function=Ran.run))
+
+        assert (results, error) == ([0, 1, 2], None)
+
+    def test_with_a_named_backend_it_is_an_error(self, begin):
+        """The item's own, in its place."""
+        results, error = drain(begin(Backend(), iter([1, Ran(2, []), 3])))
+
+        assert results == [1]
+        assert isinstance(error, SerializationError)
+        assert "item 1 cannot be sent" in str(error)
+
+    def test_items_that_hold_iterators_end_the_run(self, begin):
+        """A few in a row, and the rest is left to the caller, with no warning."""
+        rows = iter(range(9))
+        run = begin(Backend(), (rows for _ in range(9)), function=next)
+
+        results, error = drain(run)
+
+        assert (results, error) == ([0, 1, 2], None)
+        assert run.withdrawn is not None
+        assert run.keeps_all
+
+    def test_what_was_fixed_is_sent_again_as_it_was(self, begin):
+        """A retry and a hand-back find the record as it was when it was read."""
+        record = []
+
+        def refilled():
+            for number in range(4):
+                record[:] = [number]
+                yield record
+
+        backend = Backend(
+            lambda backend: backend.done(failing={0: OSError("once")}),
+            lambda backend: backend.done(keep=0),
+        )
+        results, error = drain(begin(backend, refilled(), retries=1))
+
+        assert error is None
+        assert [load(item.data) for item in results] == [[0], [1], [2], [3]]
+
+
+class Ran:
+    """Notes that it ran; it cannot be pickled."""
+
+    def __init__(self, number, ran):
+        self.number = number
+        self.ran = ran
+
+    def __reduce__(self):
+        raise TypeError("stays")
+
+    def run(self):
+        self.ran.append(self.number)
+        return self.number
+
+
+def run_lengths(begin, items, **options):
+    """Return the lengths of the chunks in which items were submitted."""
+    backend = Backend()
+    drain(begin(backend, items, **options))
+    return [length for _, length in backend.lengths]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import random
 import statistics
 import sys
@@ -379,6 +380,11 @@ class WithPlaces:
         return "abcd"[place]
 
 
+def an_input(data):
+    """Return an input whose items are fixed by pickling."""
+    return Input(data, pickle.dumps, pickle.loads)
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -397,9 +403,9 @@ class WithPlaces:
 )
 def test_collection_is_given_back_as_it_is(data):
     """What can be iterated again is the same object after a sample."""
-    source = Input(data)
-    taken = list(islice(source.items(), 2))
-    assert source.whole(taken) is data
+    source = an_input(data)
+    assert len(list(islice(source.items(), 2))) == 2
+    assert source.whole() is data
     assert source.n_items == 4
 
 
@@ -413,29 +419,63 @@ def test_anything_else_is_given_back_whole(data, n_items, taken):
     """What was taken stands in front of the rest again."""
     fresh = list("abcd")
     data = type(data)(fresh) if isinstance(data, Restartable) else iter(fresh)
-    source = Input(data)
+    source = an_input(data)
     assert source.n_items == n_items
-    assert list(source.whole(list(islice(source.items(), taken)))) == fresh
+    assert list(islice(source.items(), taken)) == fresh[:taken]
+    assert list(source.whole()) == fresh
+
+
+def test_items_are_given_back_as_they_were_taken():
+    """One record, refilled for each item and changed by who had it, comes back as it was each time."""
+    record = []
+
+    def refilled():
+        for number in range(4):
+            record[:] = [number]
+            yield record
+
+    source = an_input(refilled())
+    for item in islice(source.items(), 2):
+        item.append("changed")
+    assert [list(item) for item in source.whole()] == [[0], [1], [2], [3]]
+
+
+@pytest.mark.parametrize("item", [iter("ab"), (1, iter("ab")), threading.Lock()], ids=["iterator", "tuple", "lock"])
+def test_an_item_that_cannot_be_kept_is_not_handed_out(item):
+    """It ends the sample, and is the very same in the input that is given back."""
+    source = an_input(iter([1, item, 3]))
+    assert list(source.items()) == [1]
+    assert type(item).__name__ in source.kept
+    assert list(source.whole()) == [1, item, 3]
+
+
+def test_iterators_in_a_list_are_not_handed_out():
+    """Who has them uses them up."""
+    data = [iter("ab")] * 3
+    source = an_input(data)
+    assert list(source.items()) == []
+    assert source.kept
+    assert source.whole() is data
 
 
 def test_hint_of_an_iterator_is_no_length():
     """An iterator over a list tells how much is left, which is a hint and not a promise."""
-    source = Input(iter([1, 2, 3]))
+    source = an_input(iter([1, 2, 3]))
     assert (source.n_items, source.expected_items()) == (None, 3)
-    assert Input(x for x in ()).expected_items() is None
-    assert Input([1, 2]).expected_items() == 2
+    assert an_input(x for x in ()).expected_items() is None
+    assert an_input([1, 2]).expected_items() == 2
 
 
 def test_place_of_a_sampled_item():
     """The place that is told is the one where the item stands in the input."""
     data = list(range(100))
-    source = Input(data)
+    source = an_input(data)
     taken = list(islice(source.items(), 10))
     assert [source.place(number) for number in range(10)] == taken
-    assert Input(iter(data)).place(7) == 7
+    assert an_input(iter(data)).place(7) == 7
 
 
 def test_what_is_no_input_is_refused():
     """The error is Python's own."""
     with pytest.raises(TypeError, match="not iterable"):
-        Input(5)  # type: ignore[arg-type]
+        an_input(5)  # type: ignore[arg-type]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import pickle
+import threading
 
 import pytest
 
 from amorsize.source import Source
+from amorsize.values import Fixed
 
 
 class Scripted:
@@ -168,6 +171,75 @@ class TestReading:
         assert source.index == 1
 
 
+class TestReadingAhead:
+    """What may wait as it is, what is fixed, and when the end is believed."""
+
+    def test_items_are_fixed_before_the_next_is_pulled(self):
+        """What nobody can change waits as it is, anything else as its pickle."""
+        record = []
+
+        def items():
+            yield 1
+            record.append("a")
+            yield record
+            record.append("b")
+            yield "text", 2.0
+
+        first, second, third = Source((items(),)).take(3, fix=pickle.dumps)
+
+        assert (first, third) == (1, ("text", 2.0))
+        assert type(second) is Fixed
+        assert pickle.loads(second.data) == ["a"]
+
+    def test_an_item_that_cannot_be_fixed_ends_the_reading(self):
+        """It is there with its error, and nothing behind it was read."""
+        lock = threading.Lock()
+        iterator = Scripted(1, lock, 3, None)
+        source = Source((iterator,))
+
+        assert source.take(9, fix=pickle.dumps) == [1]
+        assert source.unfixed.item is lock
+        assert isinstance(source.unfixed.error, TypeError)
+        assert (iterator.asked, source.index) == (2, 2)
+        assert source.take(9, fix=pickle.dumps) == [3]
+        assert source.unfixed is None
+
+    @pytest.mark.parametrize("items", [[[1], [2]], ([1], [2])], ids=["list", "tuple"])
+    def test_lists_and_tuples_are_read_as_they_are(self, items):
+        """Their items are objects of their own."""
+        assert Source((items,)).take(2, fix=pickle.dumps) == [[1], [2]]
+
+    def test_a_list_is_not_asked_at_its_end_before_all_is_handed_out(self):
+        """It may grow until then."""
+        items = [1, 2]
+        source = Source((items,))
+
+        assert (source.take(5, to_end=False), source.held) == ([1, 2], True)
+        assert (source.take(5, to_end=False), source.held) == ([], True)
+        items.append(3)
+        assert source.take(5, to_end=False) == [3]
+        assert (source.take(5), source.held) == ([], False)
+        items.append(4)
+        assert source.take(5) == []
+
+    def test_an_end_that_was_met_is_not_held(self):
+        """A dict has a length, and no more than that."""
+        source = Source((dict.fromkeys("ab"),))
+
+        assert (source.take(5, to_end=False), source.held) == (["a", "b"], True)
+        assert (source.take(5), source.held) == ([], False)
+        assert (source.take(5, to_end=False), source.held) == ([], False)
+
+    @pytest.mark.parametrize("kind", [list, tuple])
+    def test_only_plain_items(self, kind):
+        """Reading stops before the first item that is none, and goes on with it."""
+        source = Source((kind([1, (2, "b"), [3], 4]),))
+
+        assert source.take(9, to_end=False, plain_only=True) == [1, (2, "b")]
+        assert source.take(9, to_end=False, plain_only=True) == []
+        assert source.take(2) == [[3], 4]
+
+
 class TestRemaining:
     """How many items are left, as far as anybody can tell."""
 
@@ -226,10 +298,12 @@ class TestRemaining:
     def test_a_length_too_small_gives_nothing_negative(self):
         """An input that has more than it said leaves 0, and its items come all the same."""
         source = Source((Sized([1, 2, 3], lambda: 1),))
-        source.take(2)
 
+        assert source.take(2) == [1]
+        assert source.held
         assert source.remaining() == 0
-        assert source.take(2) == [3]
+        assert source.take(2) == [2, 3]
+        assert source.remaining() == 0
 
     def test_a_length_is_asked_for_once(self):
         """A `__len__` may be dear."""

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["OuterNames", "outer_names"]
+__all__ = ["OuterNames", "outer_names", "slots"]
 
 
 class OuterNames(NamedTuple):
@@ -48,7 +48,7 @@ def outer_names(code: CodeType) -> OuterNames:
         pending.extend(constant for constant in current.co_consts if type(constant) is CodeType)
         names = current.co_names
         mentioned.update(names)
-        slots = _slots(current)
+        places = slots(current)
         for operation, argument in _instructions(current.co_code):
             if operation == _LOAD_GLOBAL:
                 read.add(names[argument >> _LOAD_GLOBAL_SHIFT])
@@ -58,8 +58,8 @@ def outer_names(code: CodeType) -> OuterNames:
                 rebound.add(names[argument])
             elif operation == _IMPORT_NAME:
                 imported.add(names[argument])
-            elif slots[argument] in current.co_freevars:
-                rebound_cells.add(slots[argument])
+            elif places[argument] in current.co_freevars:
+                rebound_cells.add(places[argument])
     return OuterNames(frozenset(read - rebound), frozenset(mentioned), frozenset(rebound_cells), frozenset(imported))
 
 
@@ -76,7 +76,7 @@ def _instructions(raw: bytes) -> Iterator[tuple[int, int]]:
         high = 0
 
 
-def _slots(code: CodeType) -> tuple[str, ...]:
+def slots(code: CodeType) -> tuple[str, ...]:
     """Return the names that the arguments of the cell instructions count through."""
     own = tuple(name for name in code.co_cellvars if _CELLS_APART or name not in code.co_varnames)
     return (() if _CELLS_APART else code.co_varnames) + own + code.co_freevars

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from ..errors import SerializationError
 from ..lean import NamedTuple, Protocol
+from ..values import HeldIteratorError
 from .blame import said_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, TypeAlias
+
+    from .by_value import Outgoing
 
     Event: TypeAlias = "Done | Lost | Refused | Broken"
 
@@ -89,7 +92,10 @@ class Unsendable(SerializationError):
     """An item cannot be pickled; `index` says which. Nothing of its chunk was sent."""
 
     def __init__(self, index: int, error: BaseException, item: object) -> None:
-        super().__init__(f"item {index} cannot be sent to a worker: {said_of(error, item)}")
+        self.holds_iterator = isinstance(error, HeldIteratorError)
+        # The search for the part at fault would pickle an iterator, too.
+        said = str(error) if self.holds_iterator else said_of(error, item)
+        super().__init__(f"item {index} cannot be sent to a worker: {said}")
         self.index = index
 
 
@@ -113,10 +119,12 @@ class Backend(Protocol):
     Attributes:
         route: what costs are learnt for, "processes" or "pool".
         bytes_in: bytes of the chunks that were submitted.
+        outgoing: pickles this call's items.
     """
 
     route: str
     bytes_in: int
+    outgoing: Outgoing
 
     def room(self, chunk_seconds: float | None) -> int:
         """Return how many chunks that are expected to run for `chunk_seconds` may be submitted now; None: unknown."""

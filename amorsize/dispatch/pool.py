@@ -26,7 +26,7 @@ from . import warm, wire
 from .backend import Broken, Chunk, Done, Lost, Refused, Unsendable
 from .process import LOADING_SECONDS
 from .remote import failures_of, unpack_error
-from .serialize import Outgoing, Undumpable, dump_values, is_scalars, load_values
+from .serialize import Outgoing, Undumpable, dump_items, is_scalars, load_values
 from .warm import shutdown, warm_count
 from .world import Outdated, Uncarriable, payload_of, users_classes
 
@@ -116,7 +116,7 @@ class Lease:
         self._n_jobs = n_jobs
         self._payload = payload
         self._waive_data = waive_data
-        self._outgoing = Outgoing()
+        self.outgoing = Outgoing()
         self._kinds: set[type] = set()  # of the items so far
         self._stop_at_error = stop_at_error
         self._timeout = timeout
@@ -182,7 +182,7 @@ class Lease:
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> None:
         try:
-            payload = dump_values(chunk.items, self._outgoing)
+            payload = dump_items(chunk.items, self.outgoing)
         except Undumpable as found:
             position, error = found.position, found.error
             raise Unsendable(chunk.first + position, error, chunk.items[position]) from error

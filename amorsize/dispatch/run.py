@@ -5,6 +5,10 @@ the backlog goes before new input. Results wait by position until all before the
 `WINDOW_ITEMS` items or `WINDOW_BYTES` bytes of results are on their way; the oldest missing piece is always under way
 or in the backlog, so that never blocks for good.
 
+An input that is not read as it is (`source`) is only read in `next()`, and not while results are ready that were not
+handed out: unless its items come fast and the user is slow, for then the workers would stand idle. Each item is fixed
+when it is read; one that cannot be runs in the caller at once under "auto".
+
 Under "auto" the caller works too when it helps: it runs short items while the workers start, and items that cannot be
 sent; and the run withdraws, leaving the rest to serial work, when workers turn out slower than the caller would be.
 """
@@ -16,15 +20,26 @@ from collections import deque
 from heapq import heappop, heappush
 from time import perf_counter, sleep, thread_time
 
-from ..errors import InitializerError, ItemTimeoutError, WorkerCrashError, add_index, raised_by, signal_handlers
+from ..errors import (
+    AmorsizeError,
+    InitializerError,
+    ItemTimeoutError,
+    SerializationError,
+    WorkerCrashError,
+    add_index,
+    raised_by,
+    signal_handlers,
+)
 from ..lean import NamedTuple
 from ..log import debug
 from ..measure import machine
 from ..plan.retry import NOT_OF_ITEMS, Failed, backoff_seconds
-from ..plan.schedule import CHUNK_SECONDS, SLICE_SECONDS, UNKNOWN_CHUNK_SECONDS, chunk_length, smoothed
+from ..plan.schedule import CHUNK_SECONDS, SLICE_SECONDS, UNKNOWN_CHUNK_SECONDS, chunk_length
 from ..rng import runs_items
 from ..seeding import Seeded
 from .backend import Broken, Chunk, Done, Failure, Lost, UnrebuiltItem, Unsendable, UnsentResult
+from .pace import Pace
+from .serialize import dump_item, load, rebuilt
 from .world import Outdated
 
 TYPE_CHECKING = False
@@ -52,6 +67,10 @@ _SLOWER_SHARE = 0.7
 _JOINED_BYTES = 1 << 14
 # Workers that die before they begin anything, so many in a row, will not do better.
 _FRUITLESS_DEATHS = 3
+# Users who are back sooner than this have their results before more is read. Longer: workers wait for what they do.
+_AWAY_SECONDS = 0.001
+# So many items in a row that hold iterators, and the others are taken to do so, too.
+_HOLDING_IN_A_ROW = 3
 # Fewer chunks say little of what one costs; larger ones say more of their items, or of their bytes.
 _CHUNKS_LEARNT_FROM = 32
 _SMALL_CHUNK_ITEMS = 8
@@ -60,31 +79,6 @@ _SMALL_CHUNK_BYTES = 10_000
 
 # Failures that are none of the item's own.
 _OF_THE_WAY = (UnrebuiltItem, UnsentResult)
-
-
-class Pace:
-    """What the run's own chunks say of its items: the recent seconds an item, and the totals."""
-
-    def __init__(self, seconds_per_item: float | None = None) -> None:
-        self.seconds_per_item = seconds_per_item
-        self.items = 0
-        self.seconds = 0.0
-        self.cpu_seconds = 0.0
-        self.bytes_out = 0
-
-    def add(self, done: Done) -> None:
-        if not done.items:
-            return
-        self.items += done.items
-        self.seconds += done.seconds
-        self.cpu_seconds += done.cpu_seconds
-        self.bytes_out += done.bytes_out
-        if self.seconds_per_item is None:
-            self.seconds_per_item = done.seconds / done.items
-        else:
-            self.seconds_per_item = smoothed(self.seconds_per_item, done.items, done.seconds)
-
-
 class _Piece(NamedTuple):
     values: list[Any]
     error: BaseException | None
@@ -108,6 +102,7 @@ class Run:
         withdrawn: why the workers got no more items, in words; None while they do. The input may then have more.
         unfit: whether workers cannot have the function, or not give back its results.
         broken: whether no worker was left, and none could be had.
+        keeps_all: whether it withdrew because the items hold iterators, so that others are not worth a try.
     """
 
     def __init__(
@@ -124,6 +119,7 @@ class Run:
         self.failures = failures
         self.withdrawn: str | None = None
         self.unfit = self.broken = False
+        self.keeps_all = False
         self._backend = backend
         self._source = source
         self._options = options
@@ -154,6 +150,9 @@ class Run:
         self._later: list[tuple[float, Chunk]] = []  # a heap: items to be tried again, and when
         self._as_done: deque[_Piece] = deque()
         self._failed_at: int | None = None
+        self._to_end = False  # whether the source may be asked for what it may not have
+        self._holding = 0
+        self._types_rebuilt: set[type] = set()
         self._window_items = WINDOW_ITEMS
         self._fruitless_deaths = 0
         self._chunks = self._items_back = self._bytes_out = 0
@@ -162,27 +161,17 @@ class Run:
 
     def __iter__(self) -> Iterator[list[Any]]:
         backend = self._backend
-        entered = thread_time()
+        entered, away = thread_time(), 0.0
         try:
-            while True:
-                self._began = perf_counter()
-                self._fill()
-                self._say()
-                if not self._ready():
-                    if not self._work_here():
-                        if backend.busy() or self._later:
-                            self._wait()
-                        else:
-                            return
-                    self._fill()
-                    self._working_seconds += perf_counter() - self._began
-                    self._withdraw_if_slower()
+            while self._advance(away):
                 while (piece := self._pop()) is not None:
                     self._bytes_waiting -= piece.bytes_out
                     self._next += len(piece.values)
                     if piece.values:
                         self._busy_seconds += thread_time() - entered
+                        left = perf_counter()
                         yield piece.values
+                        away = perf_counter() - left
                         entered = thread_time()
                     if piece.error is not None:
                         if isinstance(piece.error, StopIteration):
@@ -199,6 +188,52 @@ class Run:
             self._over = True
             backend.close()
             self._learn()
+
+    def _advance(self, away_seconds: float) -> bool:
+        """Do what leads to the next results, waiting once at most; false once there will be none.
+
+        Args:
+            away_seconds: how long the user was away with the results before.
+        """
+        self._began = perf_counter()
+        if not self._has_results(away_seconds):
+            self._fill()
+        self._say()
+        if not self._ready():
+            if not self._work_here():
+                if self._backend.busy() or self._later:
+                    self._wait()
+                elif not self._may_go_on():
+                    return False
+            self._fill()
+            self._working_seconds += perf_counter() - self._began
+            self._withdraw_if_slower()
+        return True
+
+    def _may_go_on(self) -> bool:
+        """Have the source asked for more, now that all its results were handed out; say whether it is to be."""
+        if self.withdrawn is not None or self._failed_at is not None:
+            return False
+        if self._source.held:
+            self._to_end = True
+        elif self._source.has_grown_behind():
+            text = "a list became longer after the input that reads from it had been read ahead to its end"
+            raise AmorsizeError(f"{text}: map it with backend='serial'")
+        return self._to_end
+
+    def _has_results(self, away_seconds: float) -> bool:
+        """Say whether results come before more of the input is read; look for them where they do."""
+        source = self._source
+        if source.exact or not (source.slow or away_seconds < _AWAY_SECONDS):
+            return False
+        return self._looks_ready()
+
+    def _looks_ready(self) -> bool:
+        """Say whether results can be handed out, of those too that have come by now."""
+        if not self._ready() and self._backend.busy():
+            for event in self._backend.wait(0.0):
+                self._take(event)
+        return self._ready()
 
     def _learn(self) -> None:
         """Take in what a chunk cost the caller."""
@@ -251,14 +286,58 @@ class Run:
                 if chunk is None:
                     room = 0
                     break
-                self._chunks += 1
-                try:
-                    self._backend.submit(chunk, slice_seconds)
-                except Unsendable as error:
-                    self._keep_here(chunk, error)
+                if chunk.items:
+                    self._chunks += 1
+                    try:
+                        self._backend.submit(chunk, slice_seconds)
+                    except Unsendable as error:
+                        self._keep_here(chunk, error)
+                        break
+                    self._holding = 0
+                if not self._source.exact and self._is_interrupted():
+                    room = 0
                     break
                 length = self._length(seconds_per_item)
         self._backend.flush()
+
+    def _is_interrupted(self) -> bool:
+        """Run an item that cannot wait, if one was read; say whether reading is to end here, for results are ready."""
+        source = self._source
+        if source.unfixed is None and not source.slow:
+            return False
+        self._backend.flush()
+        if source.unfixed is not None:
+            (item, error), source.unfixed = source.unfixed, None
+            self._run_at_once(source.index - 1, item, error)
+        return self._failed_at is not None or self._looks_ready()
+
+    def _run_at_once(self, index: int, item: Any, error: Exception) -> None:
+        refusal = Unsendable(index, error, item)
+        refusal.__cause__ = error
+        if self._function is None:
+            self._settle(index, refusal, 1)
+        else:
+            self._note_kept(refusal)
+            self._run_here(self._function, index, item)
+
+    def _note_kept(self, refusal: Unsendable) -> None:
+        """An item runs in the caller since it cannot be sent: say so once; leave the rest, too, where all look so."""
+        self._holding += 1
+        if refusal.holds_iterator:
+            debug("an item stays in the caller: %s", refusal)
+            if self._holding >= _HOLDING_IN_A_ROW and self.withdrawn is None:
+                self.withdrawn, self.keeps_all = str(refusal), True
+        elif not self._warned:
+            self._warned = True  # others of its kind may follow; one word is enough
+            warnings.warn(f"amorsize runs it in the caller: {refusal}", RuntimeWarning, stacklevel=2)
+
+    def _fix(self, item: Any) -> bytes:
+        """Pickle an item; under "auto", where another could run it, see that the first of a type can be rebuilt."""
+        data = dump_item(item, self._backend.outgoing)
+        if self._function is not None and type(item) not in self._types_rebuilt:
+            load(data)
+            self._types_rebuilt.add(type(item))
+        return data
 
     def _work_here(self) -> bool:
         """Run a little in the caller, if there is anything for it to do; say whether there was."""
@@ -278,17 +357,26 @@ class Run:
             left = self._ready_at - perf_counter()
             if seconds_per_item is None or seconds_per_item > left / 2 or self._backend.any_ready():
                 return False
-            chunk = self._chunk(max(1, int(min(_OVERLAP_SECONDS, left / 4) / max(seconds_per_item, 1e-7))))
+            length = max(1, int(min(_OVERLAP_SECONDS, left / 4) / max(seconds_per_item, 1e-7)))
+            chunk = self._chunk(length if self._source.exact else 1, at_once=True)
         if chunk is None:
             return False
         began = thread_time()
         for index, item in enumerate(chunk.items, chunk.first):
             self._run_here(function, index, item)
+        self._is_interrupted()
         self._here_seconds += thread_time() - began
         return True
 
     @runs_items("self")
     def _run_here(self, function: Callable[[Any], Any], index: int, item: Any) -> None:
+        try:
+            item = rebuilt(item)
+        except Exception as error:  # the user's code
+            refusal = SerializationError(f"item {index} could not be rebuilt: {error!r}")
+            refusal.__cause__ = error
+            self._settle(index, refusal, 1)
+            return
         self._here = index
         if self.streams is not None:
             self.streams.restart()  # it may be tried again
@@ -337,7 +425,8 @@ class Run:
             self._requeue(heappop(self._later)[1])
         return bool(self._backlog)
 
-    def _chunk(self, length: int) -> Chunk | None:
+    def _chunk(self, length: int, *, at_once: bool = False) -> Chunk | None:
+        """Return up to `length` items; None if there are none now. `at_once`: they run before more is read."""
         if (self._backlog or self._later) and self._has_backlog():
             chunk = self._backlog.popleft()
             if len(chunk.items) > length:
@@ -352,8 +441,15 @@ class Run:
         if self._failed_at is not None or full:
             return None
         first = self._source.index
-        items = self._source.take(length)
-        if not items:
+        to_end, self._to_end = self._to_end, False
+        items = self._source.take(
+            length,
+            to_end=to_end,
+            fix=None if at_once and not self._options.retries else self._fix,
+            plain_only=self._held,
+            in_time=self._options.chunksize is None,
+        )
+        if not items and self._source.unfixed is None:
             if self._source.error is not None:
                 self._fail_at(self._source.index, self._source.error)
             return None
@@ -372,9 +468,7 @@ class Run:
         if self._function is None:
             self._settle(refusal.index, refusal, 1)
         else:
-            if not self._warned:
-                self._warned = True  # others of its kind may follow; one word is enough
-                warnings.warn(f"amorsize runs it in the caller: {refusal}", RuntimeWarning, stacklevel=2)
+            self._note_kept(refusal)
             self._run_here(self._function, refusal.index, chunk.items[at])
 
     def _take(self, event: Event) -> None:

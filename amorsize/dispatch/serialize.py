@@ -16,18 +16,18 @@ from struct import Struct
 
 from ..errors import let_signals_through
 from ..lean import NamedTuple, map
+from ..values import SCALARS, Fixed, HeldIteratorError, holds_iterator, plainly_hold_none
 from . import by_value
 from .by_value import PROTOCOL, Outgoing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
-__all__ = ["PROTOCOL", "Outgoing", "Undumpable", "Unpicklable", "dump", "dump_function", "dump_values", "is_scalars"]
-__all__ += ["load", "load_values"]
+__all__ = ["PROTOCOL", "Outgoing", "Undumpable", "Unpicklable", "dump", "dump_function", "dump_item", "dump_items"]
+__all__ += ["dump_values", "is_scalars", "load", "load_values", "rebuilt"]
 
-_SCALARS = frozenset({int, float, complex, str, bytes, bool, type(None)})
 _LENGTH = Struct("<Q")
 _WHOLE = b"W"
 _PARTS = b"P"
@@ -92,6 +92,11 @@ def load(data: bytes | memoryview) -> Any:
     return pickle.loads(data)
 
 
+def rebuilt(item: Any) -> Any:
+    """Return an item as the function takes it: itself, or what was fixed."""
+    return load(item.data) if type(item) is Fixed else item
+
+
 def dump_values(values: Sequence[object], outgoing: Outgoing | None = None) -> list[bytes]:
     """Pickle a batch; the buffers returned are one message's payload, in order.
 
@@ -104,9 +109,38 @@ def dump_values(values: Sequence[object], outgoing: Outgoing | None = None) -> l
     """
     if type(values) is range or _all_scalars(values):
         return [_WHOLE, pickle.dumps(values, PROTOCOL)]
+    return _joined(values, dump, outgoing)
+
+
+def dump_items(items: Sequence[object], outgoing: Outgoing | None = None) -> list[bytes]:
+    """Pickle a batch of items as `dump_values` does. What was fixed is sent as it was then.
+
+    Raises:
+        Undumpable: some item could not be pickled; with a `HeldIteratorError` where it is or holds an iterator, whose
+            pickling might copy, or use up, the input's rest.
+    """
+    if type(items) is range or _all_scalars(items):
+        return [_WHOLE, pickle.dumps(items, PROTOCOL)]
+    return _joined(items, dump if plainly_hold_none(items) else dump_item, outgoing)
+
+
+def dump_item(item: object, outgoing: Outgoing | None = None) -> bytes:
+    """Pickle one item; raises as `dump` does, and `HeldIteratorError`."""
+    if type(item) is Fixed:
+        return item.data
+    if holds_iterator(item):
+        raise HeldIteratorError(
+            f"it is or holds an iterator ({type(item).__name__}), whose rest is in this process only"
+        )
+    return dump(item, outgoing)
+
+
+def _joined(
+    values: Sequence[object], each: Callable[[object, Outgoing | None], bytes], outgoing: Outgoing | None
+) -> list[bytes]:
     parts: list[bytes] = []
     try:
-        parts.extend(map(dump, values, repeat(outgoing)))  # keeps what came before an error, and so tells whose it is
+        parts.extend(map(each, values, repeat(outgoing)))  # keeps what came before an error, and so tells whose it is
     except BaseException as error:  # user code: anything, SystemExit too
         let_signals_through(error)
         raise Undumpable(len(parts), error) from error
@@ -142,4 +176,4 @@ def _all_scalars(values: Sequence[object]) -> bool:
     types: Iterable[type] = set(map(type, values))
     if types == {tuple}:
         types = set(map(type, chain.from_iterable(values)))  # type: ignore[arg-type]
-    return _SCALARS.issuperset(types)
+    return SCALARS.issuperset(types)

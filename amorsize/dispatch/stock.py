@@ -24,7 +24,7 @@ from .blame import said_of
 from .initialize import ByValue
 from .process import main_hidden
 from .remote import failures_of, pack_error
-from .serialize import Outgoing, Undumpable, Unpicklable, dump_values, is_scalars, load_values
+from .serialize import Outgoing, Undumpable, Unpicklable, dump_items, dump_values, is_scalars, load_values
 from .world import Outdated, Rebuilt, Uncarriable, leave, payload_of, rebuild, users_classes
 
 TYPE_CHECKING = False
@@ -78,7 +78,7 @@ class StockPool:
     ) -> None:
         self._payload = payload_of(function, initialized=initializer is not None)
         self._function = b"".join(self._payload.parts())
-        self._outgoing = Outgoing()
+        self.outgoing = Outgoing()
         self._kinds: set[type] = set()  # of the items so far
         self._call = next(_calls)
         self._stop_at_error = stop_at_error
@@ -115,7 +115,7 @@ class StockPool:
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> None:
         try:
-            buffers = dump_values(chunk.items, self._outgoing)
+            buffers = dump_items(chunk.items, self.outgoing)
         except Undumpable as found:
             position, error = found.position, found.error
             raise Unsendable(chunk.first + position, error, chunk.items[position]) from error

@@ -2,7 +2,9 @@
 
 A collection can be iterated again, so it is given back as it is, and one with places is sampled all over. Anything
 else might be used up by a look at it (even one that knows its length, as a progress bar around a generator does), so
-what was taken is put back in front of the rest.
+what was taken is put back in front of the rest: as it was when it was taken, for readers refill one record, and the
+function that is sampled may change its item. An item that cannot be kept so, or that is or holds an iterator, is not
+run at all.
 """
 
 from __future__ import annotations
@@ -13,16 +15,19 @@ from itertools import chain
 from operator import length_hint
 
 from ..lean import map
+from ..log import debug
+from ..values import Fixed, holds_iterator, is_plain
 from .sampling import spread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
 __all__ = ["Input"]
 
 _COLLECTIONS = (Sequence, AbstractSet, Mapping, MappingView)
+_RUNS_ONCE = "it is or holds an iterator, which runs once only"
 _WITH_PLACES = (list, tuple, range)  # whose items are cheap to reach in any order
 
 
@@ -31,20 +36,29 @@ class Input:
 
     Args:
         data: any iterable.
+        fix: pickles an item.
+        load: rebuilds what `fix` pickled.
 
     Attributes:
         n_items: its length, or None if it does not tell.
+        rest: the iterator of an input that can be iterated once only; None for others.
+        kept: why an item is not to be run, and so is where `items` ends; empty while there was none.
 
-    >>> letters = Input(iter("abc"))
+    >>> import pickle
+    >>> letters = Input(iter("abc"), pickle.dumps, pickle.loads)
     >>> next(letters.items())
     'a'
-    >>> "".join(letters.whole(["a"]))
+    >>> "".join(letters.whole())
     'abc'
     """
 
-    def __init__(self, data: Iterable[Any]) -> None:
+    def __init__(self, data: Iterable[Any], fix: Callable[[Any], bytes], load: Callable[[bytes], Any]) -> None:
         self._data = data
-        self._rest: Iterator[Any] | None = None
+        self._fix = fix
+        self._load = load
+        self._taken: list[Any] = []
+        self.kept = ""
+        self.rest: Iterator[Any] | None = None
         self.n_items: int | None
         if isinstance(data, _WITH_PLACES):
             self.n_items = len(data)
@@ -53,7 +67,7 @@ class Input:
         self.n_items = len(data) if hasattr(kind, "__len__") else None  # type: ignore[arg-type]
         comes_again = isinstance(data, _COLLECTIONS) or (self.n_items is not None and hasattr(kind, "__getitem__"))
         if hasattr(kind, "__next__") or not comes_again:
-            self._rest = iter(data)
+            self.rest = iter(data)
 
     def expected_items(self) -> int | None:
         """Return the length, or before anything was taken what the input says of it; None if it says nothing."""
@@ -64,11 +78,41 @@ class Input:
 
     def items(self) -> Iterator[Any]:
         """Return an iterator over items to sample; see `place` for where they stand."""
-        if self._rest is not None:
-            return self._rest
+        if self.rest is not None:
+            return self._items_to_put_back(self.rest)
         if isinstance(self._data, _WITH_PLACES):
-            return map(self._data.__getitem__, spread(len(self._data)))
-        return iter(self._data)
+            return self._items_that_last(map(self._data.__getitem__, spread(len(self._data))))
+        return self._items_that_last(iter(self._data))
+
+    def _items_that_last(self, items: Iterator[Any]) -> Iterator[Any]:
+        for item in items:
+            if holds_iterator(item):
+                self._keep(item, _RUNS_ONCE)
+                return
+            yield item
+
+    def _items_to_put_back(self, items: Iterator[Any]) -> Iterator[Any]:
+        for item in items:
+            if is_plain(item):
+                self._taken.append(item)
+            elif holds_iterator(item):
+                self._taken.append(item)
+                self._keep(item, _RUNS_ONCE)
+                return
+            else:
+                try:
+                    data = self._fix(item)
+                    self._load(data)
+                except Exception as error:  # noqa: BLE001 - pickling runs the user's code
+                    self._taken.append(item)
+                    self._keep(item, str(error))
+                    return
+                self._taken.append(Fixed(data))
+            yield item
+
+    def _keep(self, item: object, because: str) -> None:
+        self.kept = f"an item, of type {type(item).__name__}, cannot be tried out: {because}"
+        debug("sampling ends: %s", self.kept)
 
     def place(self, taken: int) -> int:
         """Return the position in the input of the item that was taken as number `taken`, from 0."""
@@ -76,6 +120,8 @@ class Input:
             return next(place for number, place in enumerate(spread(len(self._data))) if number == taken)
         return taken
 
-    def whole(self, taken: list[Any]) -> Iterable[Any]:
-        """Return the whole input again, of which `taken` were taken through `items`."""
-        return self._data if self._rest is None else chain(taken, self._rest)
+    def whole(self) -> Iterable[Any]:
+        """Return the whole input again, items that were taken through `items` in front of the rest."""
+        if self.rest is None:
+            return self._data
+        return chain((self._load(item.data) if type(item) is Fixed else item for item in self._taken), self.rest)

@@ -13,6 +13,7 @@ from itertools import pairwise
 from ..errors import let_signals_through
 from ..lean import NamedTuple
 from ..log import debug
+from ..values import holds_iterator
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ def measure_transfer(items: list[Any], results: list[Any], clock: Callable[[], f
 
 def _crossing(values: list[Any], clock: Callable[[], float], *, load: bool) -> tuple[float | None, float]:
     """Return pickled bytes and seconds for one of `values`: the loading's seconds if `load`, else the dumping's."""
-    if not values:
+    if not values or any(map(holds_iterator, values)):  # pickling an iterator may use it up
         return None, 0.0
     from pickle import dumps, loads
 

@@ -1,0 +1,40 @@
+"""What is below an iterator? As the garbage collector sees it: nothing is pulled, and no code of the user's runs."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from types import FrameType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import GeneratorType
+    from typing import Any
+
+__all__ = ["held_by", "is_wrapper", "parts"]
+
+_WRAPPERS = frozenset({enumerate, zip, map, filter})
+_IN_FRAMES = sys.version_info < (3, 11)  # generators hold an object for their frame
+
+
+def is_wrapper(kind: type) -> bool:
+    """Say whether iterators of a type are the builtins' or those of `itertools`, around others."""
+    return kind in _WRAPPERS or kind.__module__ == "itertools"
+
+
+def parts(iterator: object) -> Iterator[object]:
+    """Yield what a builtin iterator holds, and what is in the tuples that it holds."""
+    for part in gc.get_referents(iterator):
+        if type(part) is tuple:
+            yield from part
+        else:
+            yield part
+
+
+def held_by(generator: GeneratorType[Any, Any, Any]) -> list[Any]:
+    """Return what a suspended generator's frame holds: its variables, and above them the iterators of its loops."""
+    held = gc.get_referents(generator)
+    if _IN_FRAMES:
+        return [part for frame in held if type(frame) is FrameType for part in gc.get_referents(frame)]
+    return held
