@@ -348,7 +348,7 @@ class Call:
 
     def _run_on(self, backend: Backend, n_jobs: int) -> Run:
         from .dispatch.pace import Pace
-    from .dispatch.run import Run
+        from .dispatch.run import Run
 
         if self._pace is None:
             self._pace = Pace()

@@ -24,6 +24,7 @@ from weakref import WeakKeyDictionary
 
 from ..lean import NamedTuple, sha256
 from .bytecode import OuterNames, outer_names
+from .draws import is_generator, is_shared_draw
 from .strict import ABSENT, class_state, digest, is_code, is_foreign, own_place, parts_of
 
 TYPE_CHECKING = False
@@ -63,10 +64,23 @@ class Surroundings:
     Attributes:
         entries: what a worker is to compare.
         digest: the same for the same entries.
+        generator: whether it reaches a random generator of the program's own.
+        draws: whether it draws from the random state that all share.
     """
 
-    def __init__(self, entries: tuple[Entry, ...], names: list[Any], codes: list[Any], data: list[Any]) -> None:
+    def __init__(
+        self,
+        entries: tuple[Entry, ...],
+        names: list[Any],
+        codes: list[Any],
+        data: list[Any],
+        *,
+        generator: bool = False,
+        draws: bool = False,
+    ) -> None:
         self.entries = entries
+        self.generator = generator
+        self.draws = draws
         told = [b"%b\0%b\0%b\0" % (e.module.encode(), e.path.encode(), e.digest) for e in entries]
         self.digest = sha256(b"".join(told)).digest()[:16] if entries else b""
         self._names = names
@@ -115,7 +129,7 @@ def surroundings(
         known = _known.get(root)
         if known is None or not known.is_current(most_parts):
             known = _known[root] = _look_at(root)
-        if known.entries:
+        if known.entries or known.generator or known.draws:
             found.append(known)
     if len(found) < 2:
         return found[0] if found else _NOTHING
@@ -178,7 +192,14 @@ def _look_at(root: Any) -> Surroundings:
     package = home.partition(".")[0] if isinstance(home, str) and home != "__main__" else ""
     walk = _Walk("" if package in sys.stdlib_module_names else package)
     walk.reach(root, frozenset())
-    return Surroundings(tuple(walk.entries.values()), walk.names, walk.codes, walk.data)
+    return Surroundings(
+        tuple(walk.entries.values()),
+        walk.names,
+        walk.codes,
+        walk.data,
+        generator=walk.generator,
+        draws=walk.draws,
+    )
 
 
 def _merge(found: list[Surroundings]) -> Surroundings:
@@ -189,7 +210,9 @@ def _merge(found: list[Surroundings]) -> Surroundings:
         if len(_merged) >= _MAX_MERGED:
             _merged.clear()
         # The parts are kept, so that their numbers stay theirs.
-        known = _merged[key] = Surroundings(tuple(entries.values()), [], [], []), found
+        generator, draws = any(one.generator for one in found), any(one.draws for one in found)
+        merged = Surroundings(tuple(entries.values()), [], [], [], generator=generator, draws=draws)
+        known = _merged[key] = merged, found
     return known[0]
 
 
@@ -205,6 +228,7 @@ class _Walk:
         self.names: list[tuple[Any, str, Any]] = []
         self.codes: list[tuple[Any, Any, Any, Any]] = []
         self.data: list[tuple[Any, bytes]] = []
+        self.generator = self.draws = False
         self._home = home
         self._met: dict[int, Any] = {}
         self._seen: set[tuple[int, str]] = set()
@@ -222,12 +246,29 @@ class _Walk:
         self._met[id(value)] = value  # kept, so that its number is not another's meanwhile
         if kind is FunctionType:
             self._function(value)
+        elif kind is MethodType and is_shared_draw(value):
+            self._draw(value, mentioned)
         elif kind in _HOLDERS:
             self._members(_HOLDERS[kind](value), mentioned)
         elif issubclass(kind, type):
             self._class(value, mentioned)
+        elif is_shared_draw(value):
+            self._draw(value, mentioned)
+        elif is_generator(value):
+            self.generator = True
         else:
             self._object(value, mentioned)
+
+    def _draw(self, value: Any, mentioned: frozenset[str]) -> None:
+        """Take note of a function that draws, unless what calls it seeds it first."""
+        owner = value.__self__
+        shared = owner is getattr(sys.modules.get("random"), "_inst", None) or owner is getattr(
+            sys.modules.get("numpy.random.mtrand"), "_rand", None
+        )
+        if not shared:
+            self.generator = True
+        elif "seed" not in mentioned:
+            self.draws = True
 
     def _members(self, values: Iterable[Any], mentioned: frozenset[str]) -> None:
         for number, value in enumerate(tuple(values)):  # copied at once: another thread may be changing them
@@ -313,6 +354,8 @@ class _Walk:
                 continue
             if type(value) is not ModuleType:
                 self._enter((module.__name__, name), value)
+                if is_shared_draw(value):
+                    self._draw(value, mentioned)
             if not foreign or type(value) is ModuleType:
                 self.reach(value, mentioned)
 

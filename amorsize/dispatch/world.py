@@ -13,12 +13,15 @@ not do better, one that is old may be replaced.
 from __future__ import annotations
 
 import pickle
+import warnings
 from functools import partial
 from struct import Struct
 
+from ..cache.functions import FunctionSet
+from ..code.draws import program_seeds
 from ..code.reach import Entry, different, find_place, surroundings
 from ..code.strict import ABSENT, is_foreign
-from ..errors import SerializationError, let_signals_through
+from ..errors import AmorsizeError, SerializationError, let_signals_through
 from ..lean import NamedTuple, map, sha256
 from ..seeding import Seeded
 from . import by_value
@@ -63,6 +66,10 @@ class Outdated(SerializationError):
     def __str__(self) -> str:
         names = ", ".join(f"{module}.{path}" for module, path in self.places[:5])
         return f"workers have another {names} than the caller"
+
+
+class KeptHere(AmorsizeError):
+    """A function would give other answers in a worker, so that nobody but who asked for workers by name gets them."""
 
 
 class Uncarriable(SerializationError):
@@ -171,13 +178,16 @@ class Payload:
         )
 
 
-def payload_of(function: Any, *, initialized: bool = False, gain_seconds: float = 0.0) -> Payload:
+def payload_of(
+    function: Any, *, initialized: bool = False, gain_seconds: float = 0.0, by_name: bool = True
+) -> Payload:
     """Return the payload of a user's function.
 
     Args:
         function: any callable, or `Seeded`.
         initialized: whether an initializer runs in the workers.
         gain_seconds: what the call is expected to gain, 0 for no idea.
+        by_name: whether the user asked for workers by name.
 
     Raises:
         SerializationError: it cannot be pickled.
@@ -190,7 +200,24 @@ def payload_of(function: Any, *, initialized: bool = False, gain_seconds: float 
     plain = function.function if isinstance(function, Seeded) else function
     most_parts = max(_ALWAYS_PARTS, gain_seconds * _SHARE_OF_GAIN / _SECONDS_PER_PART)
     look = partial(surroundings, plain, most_parts)
+    if plain is function:
+        _heed_randomness(plain, look(), by_name=by_name)
     return Payload(pickled, look, initialized=initialized, ambient=packed_snapshot())
+
+
+def _heed_randomness(function: Any, around: Surroundings, *, by_name: bool) -> None:
+    """See that numbers which the program has seeded are not drawn elsewhere without a word."""
+    if not around.generator and not (around.draws and program_seeds(getattr(function, "__module__", None))):
+        return
+    text = "draws random numbers from a state of this process, which workers do not share; pass seed= for the same"
+    if not by_name:
+        raise KeptHere(f"{function!r} {text} numbers wherever it runs")
+    if function not in _warned:
+        _warned.add(function)
+        warnings.warn(f"amorsize: {function!r} {text} numbers wherever it runs", RuntimeWarning, stacklevel=2)
+
+
+_warned = FunctionSet()
 
 
 def users_classes(items: Iterable[object], seen: set[type]) -> frozenset[type]:
