@@ -9,7 +9,8 @@ threads, functions of the main module and of the function's own, or a notebook's
 from __future__ import annotations
 
 import sys
-from types import CodeType, FunctionType
+from functools import partial
+from types import CodeType, FunctionType, MethodType
 
 from ..lean import map
 from .strict import is_foreign
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["is_generator", "is_shared_draw", "program_seeds"]
+__all__ = ["carries_generator", "is_generator", "is_shared_draw", "program_seeds"]
 
 _GENERATORS = frozenset(
     {("random", "Random"), ("numpy.random.mtrand", "RandomState"), ("numpy.random._generator", "Generator")}
@@ -39,6 +40,18 @@ def is_shared_draw(value: Any) -> bool:
     """Say whether a value is a function of `random`, or of `numpy.random`, that draws from the state all share."""
     owner = getattr(value, "__self__", None)
     return owner is not None and is_generator(owner) and getattr(value, "__name__", None) not in _NO_DRAWS
+
+
+def carries_generator(function: Any) -> bool:
+    """Say whether a callable has a random generator with it: as an argument of a partial, or in its object."""
+    if type(function) is partial:
+        parts = (function.func, *function.args, *function.keywords.values())
+        return any(is_generator(part) or carries_generator(part) for part in parts)
+    owner = function.__self__ if type(function) is MethodType else function
+    state = getattr(owner, "__dict__", None)
+    if type(function) is FunctionType or type(state) is not dict:
+        return is_generator(owner) and not is_shared_draw(function)
+    return any(map(is_generator, tuple(state.values())))
 
 
 def program_seeds(module: str | None) -> bool:

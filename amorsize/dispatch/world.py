@@ -18,7 +18,7 @@ from functools import partial
 from struct import Struct
 
 from ..cache.functions import FunctionSet
-from ..code.draws import program_seeds
+from ..code.draws import carries_generator, program_seeds
 from ..code.reach import Entry, different, find_place, surroundings
 from ..code.strict import ABSENT, is_foreign
 from ..errors import AmorsizeError, SerializationError, let_signals_through
@@ -207,7 +207,8 @@ def payload_of(
 
 def _heed_randomness(function: Any, around: Surroundings, *, by_name: bool) -> None:
     """See that numbers which the program has seeded are not drawn elsewhere without a word."""
-    if not around.generator and not (around.draws and program_seeds(getattr(function, "__module__", None))):
+    own = around.generator or carries_generator(function)
+    if not own and not (around.draws and program_seeds(getattr(function, "__module__", None))):
         return
     text = "draws random numbers from a state of this process, which workers do not share; pass seed= for the same"
     if not by_name:
