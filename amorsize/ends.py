@@ -21,6 +21,7 @@ from types import CodeType, GeneratorType
 
 from .code.bytecode import outer_names
 from .code.iterators import held_by, is_wrapper, parts
+from .lean import map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

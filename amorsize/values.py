@@ -11,6 +11,8 @@ from functools import lru_cache
 from itertools import chain, islice
 from types import MemberDescriptorType
 
+from .lean import map
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -30,6 +30,7 @@ OPTIONS = {
     "processes-forkserver": {"backend": "processes", "n_jobs": 2, "start_method": "forkserver"},
     "pool": {"backend": "pool", "n_jobs": 2, "start_method": "fork"},
 }
+STARTED_ANEW = ("spawn", "forkserver", "pool")
 # pytest's own watchdog is a thread, and from 3.12 on Python warns of every fork beside one.
 FORKED = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
@@ -41,6 +42,13 @@ def _choices(*names):
         method = options.get("start_method", available[0])
         marks = [pytest.mark.skipif(method not in available, reason=f"this platform cannot {method}")]
         yield pytest.param(options, id=name, marks=[*marks, FORKED] if method == "fork" else marks)
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what compares whole programs over backends that start anew: one Python of several runs these."""
+    for item in items:
+        if item.path.name.startswith("test_same_answer") and any(name in item.nodeid for name in STARTED_ANEW):
+            item.add_marker(pytest.mark.matrix)
 
 
 @pytest.fixture(params=_choices(*OPTIONS))

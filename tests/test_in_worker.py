@@ -80,6 +80,7 @@ def test_random_states_differ(processes, tmp_path):
     assert random.getstate() == state
 
 
+@pytest.mark.filterwarnings("ignore:amorsize.*draws random numbers:RuntimeWarning")
 def test_numpys_global_states_differ(processes, tmp_path):
     """NumPy's global state differs in every worker, though a fork copies the caller's."""
     numpy = pytest.importorskip("numpy")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from amorsize.values import holds_iterator, is_plain
+from amorsize.values import holds_iterator, is_plain, plainly_hold_none
 
 Pair = namedtuple("Pair", "first second")  # noqa: PYI024 - the plain kind
 
@@ -100,3 +100,16 @@ def test_what_nobody_can_change(value):
 def test_what_somebody_may_change(value):
     """Subclasses, too, may have attributes."""
     assert not is_plain(value)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([{"a": 1}, {"b": "c"}], True), ([[1], [2, 3]], True), ([(1,), ("a", None)], True),
+        ([{"a": [1]}], False), ([[1], [rows()]], False), ([(1, rows())], False), ([[1], (1,)], False),
+        ([Holder(1)], False), ([list(range(100))], False),
+    ],
+)  # fmt: skip
+def test_a_quick_look_at_many(values, expected):
+    """Only what is plainly no iterator's holder passes; the rest is looked at one by one."""
+    assert plainly_hold_none(values) is expected

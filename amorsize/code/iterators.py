@@ -6,6 +6,8 @@ import gc
 import sys
 from types import FrameType
 
+from ..lean import map
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,7 @@ from functools import lru_cache, partial
 from opcode import opmap
 from types import BuiltinMethodType, CodeType, FunctionType, GeneratorType, MethodType, ModuleType
 
-from ..lean import NamedTuple
+from ..lean import NamedTuple, map
 from .bytecode import slots
 from .iterators import is_wrapper, parts
 

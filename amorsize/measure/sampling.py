@@ -11,7 +11,7 @@ import sys
 from itertools import pairwise
 
 from ..errors import let_signals_through
-from ..lean import NamedTuple
+from ..lean import NamedTuple, map
 from ..log import debug
 from ..values import holds_iterator
 
