@@ -133,10 +133,13 @@ def test_a_hang_of_the_caller(processes, tmp_path):
     command = [sys.executable, "-c", program("hang", processes)]
 
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as child:
-        child.stdout.readline()
-        assert child.stdout.readline() == "hangs\n"
-        os.kill(child.pid, signal.SIGINT)
-        printed, errors = child.communicate(timeout=60)
+        try:
+            child.stdout.readline()
+            assert child.stdout.readline() == "hangs\n"
+            os.kill(child.pid, signal.SIGINT)
+            printed, errors = child.communicate(timeout=60)
+        finally:
+            child.kill()  # else a failure would wait for it
 
     assert (printed, errors, child.returncode) == ("interrupted\n", "", 0)
 

@@ -55,7 +55,7 @@ def test_it_is_found_where_it_was_replaced_before(tmp_path, python):
     script.write_text(
         "import builtins\n"
         "real = builtins.map\n"
-        "builtins.map = lambda *given: 1 / 0\n"
+        "builtins.map = lambda *given: real(*given)\n"
         "import amorsize\n"
         "from amorsize import lean\n"
         "print(lean.map is real, list(amorsize.map(abs, [-1, 2])))\n"
