@@ -251,11 +251,12 @@ _FIELDS = (
     _Field(_read_printing, _write_printing, lambda: ()),
     _Field(lambda: setlocale(LC_ALL, None), _write_locale),
 )
-# Those that Python code sets; the two that cannot be are left out, and so are real-time signals.
+# Those that Python code sets; the two that cannot be are left out, and so are real-time signals. CPython 3.10 has a
+# number without a name among them.
 _SIGNALS = tuple(
     number
     for number in sorted(signal.valid_signals())
-    if number < 32 and number.name not in {"SIGKILL", "SIGSTOP"}
+    if number < 32 and getattr(number, "name", "") not in {"SIGKILL", "SIGSTOP"}
 )
 _TIMERS: tuple[Any, ...] = ()
 if sys.platform != "win32":
