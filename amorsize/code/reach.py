@@ -40,6 +40,7 @@ _MAX_MEMBERS = 1_000
 _SCALARS = (bool, int, float, complex, str, bytes, type(None))
 _CONTAINERS = (list, dict, set, bytearray)
 _NO_ENTRY = b"absent"
+_SHARED_MEMORY = "multiprocessing.shared_memory"
 
 
 class Entry(NamedTuple):
@@ -66,6 +67,7 @@ class Surroundings:
         digest: the same for the same entries.
         generator: whether it reaches a random generator of the program's own.
         draws: whether it draws from the random state that all share.
+        shares: whether its code imports `multiprocessing.shared_memory` itself.
     """
 
     def __init__(
@@ -77,10 +79,12 @@ class Surroundings:
         *,
         generator: bool = False,
         draws: bool = False,
+        shares: bool = False,
     ) -> None:
         self.entries = entries
         self.generator = generator
         self.draws = draws
+        self.shares = shares
         told = [b"%b\0%b\0%b\0" % (e.module.encode(), e.path.encode(), e.digest) for e in entries]
         self.digest = sha256(b"".join(told)).digest()[:16] if entries else b""
         self._names = names
@@ -129,7 +133,7 @@ def surroundings(
         known = _known.get(root)
         if known is None or not known.is_current(most_parts):
             known = _known[root] = _look_at(root)
-        if known.entries or known.generator or known.draws:
+        if known.entries or known.generator or known.draws or known.shares:
             found.append(known)
     if len(found) < 2:
         return found[0] if found else _NOTHING
@@ -199,6 +203,7 @@ def _look_at(root: Any) -> Surroundings:
         walk.data,
         generator=walk.generator,
         draws=walk.draws,
+        shares=walk.shares,
     )
 
 
@@ -210,8 +215,15 @@ def _merge(found: list[Surroundings]) -> Surroundings:
         if len(_merged) >= _MAX_MERGED:
             _merged.clear()
         # The parts are kept, so that their numbers stay theirs.
-        generator, draws = any(one.generator for one in found), any(one.draws for one in found)
-        merged = Surroundings(tuple(entries.values()), [], [], [], generator=generator, draws=draws)
+        merged = Surroundings(
+            tuple(entries.values()),
+            [],
+            [],
+            [],
+            generator=any(one.generator for one in found),
+            draws=any(one.draws for one in found),
+            shares=any(one.shares for one in found),
+        )
         known = _merged[key] = merged, found
     return known[0]
 
@@ -228,7 +240,7 @@ class _Walk:
         self.names: list[tuple[Any, str, Any]] = []
         self.codes: list[tuple[Any, Any, Any, Any]] = []
         self.data: list[tuple[Any, bytes]] = []
-        self.generator = self.draws = False
+        self.generator = self.draws = self.shares = False
         self._home = home
         self._met: dict[int, Any] = {}
         self._seen: set[tuple[int, str]] = set()
@@ -333,6 +345,9 @@ class _Walk:
 
     def _imported_inside(self, outer: OuterNames) -> None:
         """Visit modules that the code imports itself, as far as they are loaded."""
+        by_parts = "multiprocessing" in outer.imported and "shared_memory" in outer.mentioned
+        if by_parts or _SHARED_MEMORY in outer.imported:
+            self.shares = True
         for name in outer.imported:
             module = sys.modules.get(name)
             if type(module) is ModuleType:

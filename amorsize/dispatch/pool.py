@@ -89,7 +89,12 @@ def lease(
     """
     payload = payload_of(function, initialized=initializer is not None, gain_seconds=gain_seconds, by_name=waive_data)
     kind = warm.kind_for(
-        function, n_jobs=n_jobs, start_method=start_method, initializer=initializer, initargs=initargs
+        function,
+        n_jobs=n_jobs,
+        start_method=start_method,
+        initializer=initializer,
+        initargs=initargs,
+        shares_memory=payload.shares_memory,
     )
     held = Lease(kind, n_jobs, payload, stop_at_error, timeout, waive_data=waive_data)
     held.take()
@@ -198,8 +203,25 @@ class Lease:
             self._payload.digest,
         )
         self.bytes_in += sum(map(len, payload))
+        if not self._kind.tracked and warm.tracker_runs():
+            self._retire_untracked()
         self._queue.append((chunk, head, payload, self._payload))
         self._assign()
+
+    def _retire_untracked(self) -> None:
+        """Have other workers from now on: the caller has made shared memory since these were forked.
+
+        What they have was sent before and cannot know of it, so they end that first.
+        """
+        self._kind = self._kind._replace(tracked=True)
+        for worker in self._workers:
+            worker.retires, worker.takes_chunks = True, False
+        self._dismiss([worker for worker in self._workers if not worker.flights])
+
+    def _dismiss(self, workers: list[Worker]) -> None:
+        for worker in workers:
+            self._drop(worker)
+        warm.dismiss(workers)
 
     def _assign(self) -> None:
         """Give what is queued to workers that are ready; while others are starting, few chunks each."""
@@ -282,7 +304,8 @@ class Lease:
                         worker.take_back()
         finally:
             # Half a message would be the next call's trouble.
-            self._release([worker for worker in self._workers if not (worker.busy() or worker.outbox)])
+            fit = [worker for worker in self._workers if not (worker.busy() or worker.outbox or worker.retires)]
+            self._release(fit)
 
     def _release(self, fit: list[Worker]) -> None:
         """Let go of the workers: those that are fit wait for the next call, the others end."""
@@ -350,17 +373,16 @@ class Lease:
             self._bury(worker)
             return
         self._in_hand = None
-        if worker.memory_growth > MEMORY_GROWTH_BYTES and not worker.flights:
-            debug("a worker grew by %d bytes and is replaced", worker.memory_growth)
-            self._drop(worker)
-            warm.dismiss([worker])
+        if (worker.memory_growth > MEMORY_GROWTH_BYTES or worker.retires) and not worker.flights:
+            debug("a worker that grew by %d bytes is replaced", worker.memory_growth)
+            self._dismiss([worker])
 
     def _hear(self, worker: Worker) -> None:
         for kind, body in worker.inbox.messages():
             if kind == wire.RESULTS:
                 self._results(worker, body)
             elif kind == wire.READY:
-                worker.ready = worker.takes_chunks = True
+                worker.ready, worker.takes_chunks = True, not worker.retires
                 machine.learn_start(worker.start_method, wire.READY_BODY.unpack(body)[0])
             else:
                 self._refused(worker, unpack_error(body))
@@ -486,7 +508,7 @@ class Lease:
             pass
         flights = [flight for flight in worker.flights if not flight.taken_back]
         front = _what_is_left(worker, flights[0]) if flights else None
-        if not worker.takes_chunks and self._queue:
+        if not (worker.takes_chunks or worker.retires) and self._queue:
             front = None, None, self._queue.popleft()[0]  # it was to have it, and others may die of the same
         worker.flights.clear()
         exitcode = worker.end(kill=True)

@@ -77,6 +77,7 @@ class Worker:
         ready: whether it has said that it is ready.
         takes_chunks: whether it is, or will be without delay: chunks for a slow starter wait for whichever is first.
         used: whether it has served another call before.
+        retires: whether it gets no more chunks, and leaves when it has none.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Worker:
         self.flights: deque[Flight] = deque()
         self.ready = False
         self.takes_chunks = takes_chunks
-        self.used = False
+        self.used = self.retires = False
         self.memory_growth = 0
         self._first_memory = 0
         self._slots = slots

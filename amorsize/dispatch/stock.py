@@ -85,6 +85,12 @@ class StockPool:
         self._own = pool is None
         if pool is None:
             first = None if initializer is None else ByValue(partial(initializer, *initargs))
+            if start_method == "fork":
+                # Else each worker that comes to use shared memory has a tracker of its own, which unlinks it when the
+                # worker leaves, whoever it belongs to.
+                from multiprocessing import resource_tracker
+
+                resource_tracker.ensure_running()
             with main_hidden(start_method):
                 pool = multiprocessing.get_context(start_method).Pool(n_jobs, first)
         self._pool = pool

@@ -100,14 +100,15 @@ def kind_for(
     start_method: str,
     initializer: Callable[..., object] | None,
     initargs: tuple[Any, ...],
+    shares_memory: bool = False,
 ) -> Kind:
-    """Return what workers for a call must be like now."""
+    """Return what workers for a call must be like now; `shares_memory` if its function imports shared memory itself."""
     try:
         folder = os.getcwd()
     except OSError as error:  # it was removed
         let_signals_through(error)
         folder = ""
-    if start_method == "fork" and "multiprocessing.shared_memory" in sys.modules:
+    if start_method == "fork" and (shares_memory or "multiprocessing.shared_memory" in sys.modules):
         from multiprocessing import resource_tracker
 
         resource_tracker.ensure_running()

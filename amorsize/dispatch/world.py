@@ -116,6 +116,11 @@ class Payload:
     def __len__(self) -> int:
         return len(self._function)
 
+    @property
+    def shares_memory(self) -> bool:
+        """Whether the function imports shared memory itself, so that workers may be the first to have it."""
+        return self._surroundings.shares
+
     def parts(self) -> list[bytes]:
         """Return the buffers that `rebuild` takes joined."""
         if not self._around:
