@@ -83,6 +83,8 @@ class Call:
 
     def length_hint(self) -> int:
         """Return about how many results are still to come."""
+        if self._generator.gi_frame is None:
+            return 0  # it was closed, or has ended, whatever the input still has
         remaining = self._source.remaining()
         if remaining is None:
             return NotImplemented  # type: ignore[no-any-return]

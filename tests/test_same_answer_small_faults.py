@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import textwrap
 
+import programs
 import pytest
 import workers
 
@@ -180,6 +181,82 @@ def test_workers_leave_the_callers_shared_memory_alone(tmp_path, python):
 
     assert child.stdout == "{7}\n7\n" * 2
     assert child.stderr == ""
+
+
+SHARED_MEMORY = {
+    "made by the input, during the call": """
+        def look(segment):
+            time.sleep(0.02)  # long enough for "auto" to have workers before the segment is there
+            if segment is None:
+                return 0
+            value = segment.buf[0]
+            segment.close()
+            return value
+
+        def items():
+            yield from [None] * 20
+            from multiprocessing.shared_memory import SharedMemory
+            made.append(SharedMemory(create=True, size=10))
+            made[0].buf[0] = 7
+            for _ in range(20):
+                yield SharedMemory(made[0].name)
+
+        made = []
+        print(list(MAP(look, items())))
+        """,
+    "made by items, for the caller": """
+        def make(number):
+            busy(0.003)
+            from multiprocessing import shared_memory
+            segment = shared_memory.SharedMemory(create=True, size=10)
+            segment.buf[0] = number
+            segment.close()
+            return segment.name
+
+        names = list(MAP(make, range(40)))
+        amorsize.shutdown()
+        from multiprocessing.shared_memory import SharedMemory
+        made = [SharedMemory(name) for name in names]
+        """,
+    "made by items that call a helper": """
+        put("helper", "def make(number):\\n    from multiprocessing.shared_memory import SharedMemory\\n"
+            "    segment = SharedMemory(create=True, size=10)\\n    segment.buf[0] = number\\n"
+            "    segment.close()\\n    return segment.name")
+        import helper
+
+        def make(number):
+            busy(0.003)
+            return helper.make(number)
+
+        names = list(MAP(make, range(40)))
+        amorsize.shutdown()
+        from multiprocessing.shared_memory import SharedMemory
+        made = [SharedMemory(name) for name in names]
+        """,
+}
+FORKED_POOL = pytest.param("backend='pool', n_jobs=2, start_method='fork'", id="pool-fork", marks=FORK)
+# A tracker's complaints, which come after the end, are then printed as well.
+MERGED_OUTPUT = """
+        os.dup2(1, 2)
+        """
+AFTERWARDS = """
+        from multiprocessing.shared_memory import SharedMemory
+        amorsize.shutdown()
+        for segment in made:
+            again = SharedMemory(segment.name)
+            print(again.buf[0])
+            again.close()
+            segment.close()
+            segment.unlink()
+        """
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere a segment ends with the last who has it open")
+@pytest.mark.parametrize("options", [*programs.choices(), FORKED_POOL])
+@pytest.mark.parametrize("name", SHARED_MEMORY)
+def test_shared_memory_outlives_the_workers_that_had_it(name, options, tmp_path):
+    """Workers have the caller's tracker of shared memory, also where nobody had one when the call began."""
+    programs.assert_same(MERGED_OUTPUT + SHARED_MEMORY[name] + AFTERWARDS, options, tmp_path)
 
 
 def test_the_demo_times_nobody_over_a_cold_disk(monkeypatch, tmp_path, capsys):

@@ -159,6 +159,14 @@ class TestHint:
                 assert operator.length_hint(stream, -1) == left
                 next(stream)
 
+    def test_nothing_comes_after_closing(self, anywhere):
+        """A closed stream has no more results, whatever its input still has."""
+        stream = amorsize.map(abs, range(9), **anywhere)
+        next(stream)
+        stream.close()
+
+        assert operator.length_hint(stream, -1) == 0
+
     def test_the_shortest_input_counts(self, local):
         """Of several inputs the shortest is the hint."""
         with amorsize.map(max, range(9), [1, 2, 3], **local) as stream:

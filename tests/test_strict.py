@@ -214,6 +214,32 @@ def test_large_data_are_not_looked_at_each_time(module):
     assert reach.surroundings(module.work, 5_000) is not before
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from multiprocessing import shared_memory",
+        "from multiprocessing.shared_memory import SharedMemory",
+        "import multiprocessing.shared_memory",
+    ],
+)
+def test_code_that_imports_shared_memory_is_told(statement):
+    """Also where a function only calls, or is a method of, what does so."""
+    space = {"__name__": "__main__"}
+    text = f"""
+        def plain(x): return x
+        def low(x):
+            {statement}
+        def work(x): return low(x)
+        class Tool:
+            def run(self, x): return work(x)
+        """
+    exec(textwrap.dedent(text), space)  # noqa: S102
+
+    assert reach.surroundings(space["work"]).shares
+    assert reach.surroundings(space["Tool"]().run).shares
+    assert not reach.surroundings(space["plain"]).shares
+
+
 def test_callables_made_of_parts(module):
     """Partials, bound methods and instances reach what their parts reach."""
     bound, partial = module.Tool().run, functools.partial(module.work)

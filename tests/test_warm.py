@@ -178,6 +178,26 @@ class TestRelease:
         assert len(grown) == 24
         assert len(set(grown)) >= 4
 
+    @FORKED
+    def test_those_without_the_callers_tracker_are_replaced(self, monkeypatch):
+        """Once the caller has a tracker of shared memory, workers forked before get no more chunks; nothing is lost."""
+        runs = []
+        monkeypatch.setattr(warm, "tracker_runs", lambda: bool(runs))
+
+        def items():
+            for number in range(40):
+                if number == 20:
+                    runs.append(True)
+                yield number
+
+        options = {"backend": "processes", "n_jobs": 2, "start_method": "fork", "chunksize": 1}
+        pids = list(amorsize.map(pool_workers.pid_of, items(), **options))
+        again = set(amorsize.map(pool_workers.pid_of, range(20), **options))
+
+        assert len(pids) == 40
+        assert not {*pids[:20]} & {*pids[20:], *again}
+        assert warm.warm_count() == 2
+
 
 class TestKinds:
     """Workers that were started for another world are not used."""
