@@ -256,7 +256,8 @@ def is_foreign(module: str | None, home: str = "") -> bool:
         return False
     known = _foreign.get(module)
     if known is None:
-        known = package in sys.stdlib_module_names or package == "amorsize"
+        # The classes of what Cython compiles are in a module that is never imported by its name.
+        known = package in sys.stdlib_module_names or package == "amorsize" or package.startswith("_cython_")
         file = getattr(sys.modules.get(module), "__file__", None)
         if not known and isinstance(file, str):
             known = not {"site-packages", "dist-packages"}.isdisjoint(file.replace("\\", "/").split("/"))
