@@ -72,6 +72,7 @@ def test_loaded_libraries_are_told(processes, tmp_path):
     assert all(threads <= limit for libraries in found for threads in libraries)
 
 
+@pytest.mark.filterwarnings("ignore:amorsize.*pass seed=:RuntimeWarning")  # the module seeds, below
 def test_random_states_differ(processes, tmp_path):
     """Two workers do not draw the same numbers, and the caller's own state is not touched."""
     state = random.getstate()
@@ -80,7 +81,7 @@ def test_random_states_differ(processes, tmp_path):
     assert random.getstate() == state
 
 
-@pytest.mark.filterwarnings("ignore:amorsize.*draws random numbers:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:amorsize.*pass seed=:RuntimeWarning")
 def test_numpys_global_states_differ(processes, tmp_path):
     """NumPy's global state differs in every worker, though a fork copies the caller's."""
     numpy = pytest.importorskip("numpy")

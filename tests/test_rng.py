@@ -274,7 +274,7 @@ def test_serial_work_leaves_the_callers_state(anywhere):
     assert [*drawn, random.random()] == expected
 
 
-@pytest.mark.filterwarnings("ignore:amorsize.*draws random numbers:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:amorsize.*pass seed=:RuntimeWarning")
 def test_workers_do_not_repeat_themselves_after_a_seeded_call(one_method):
     """What a worker draws without a seed does not follow from a seed that it had before."""
 

@@ -24,7 +24,6 @@ from weakref import WeakKeyDictionary
 
 from ..lean import NamedTuple, sha256
 from .bytecode import OuterNames, outer_names
-from .draws import is_generator, is_shared_draw
 from .strict import ABSENT, class_state, digest, is_code, is_foreign, own_place, parts_of
 
 TYPE_CHECKING = False
@@ -65,8 +64,6 @@ class Surroundings:
     Attributes:
         entries: what a worker is to compare.
         digest: the same for the same entries.
-        generator: whether it reaches a random generator of the program's own.
-        draws: whether it draws from the random state that all share.
         shares: whether its code imports `multiprocessing.shared_memory` itself.
     """
 
@@ -77,13 +74,9 @@ class Surroundings:
         codes: list[Any],
         data: list[Any],
         *,
-        generator: bool = False,
-        draws: bool = False,
         shares: bool = False,
     ) -> None:
         self.entries = entries
-        self.generator = generator
-        self.draws = draws
         self.shares = shares
         told = [b"%b\0%b\0%b\0" % (e.module.encode(), e.path.encode(), e.digest) for e in entries]
         self.digest = sha256(b"".join(told)).digest()[:16] if entries else b""
@@ -133,8 +126,7 @@ def surroundings(
         known = _known.get(root)
         if known is None or not known.is_current(most_parts):
             known = _known[root] = _look_at(root)
-        if known.entries or known.generator or known.draws or known.shares:
-            found.append(known)
+        found.append(known)
     if len(found) < 2:
         return found[0] if found else _NOTHING
     return _merge(found)
@@ -201,8 +193,6 @@ def _look_at(root: Any) -> Surroundings:
         walk.names,
         walk.codes,
         walk.data,
-        generator=walk.generator,
-        draws=walk.draws,
         shares=walk.shares,
     )
 
@@ -220,8 +210,6 @@ def _merge(found: list[Surroundings]) -> Surroundings:
             [],
             [],
             [],
-            generator=any(one.generator for one in found),
-            draws=any(one.draws for one in found),
             shares=any(one.shares for one in found),
         )
         known = _merged[key] = merged, found
@@ -240,7 +228,7 @@ class _Walk:
         self.names: list[tuple[Any, str, Any]] = []
         self.codes: list[tuple[Any, Any, Any, Any]] = []
         self.data: list[tuple[Any, bytes]] = []
-        self.generator = self.draws = self.shares = False
+        self.shares = False
         self._home = home
         self._met: dict[int, Any] = {}
         self._seen: set[tuple[int, str]] = set()
@@ -258,29 +246,12 @@ class _Walk:
         self._met[id(value)] = value  # kept, so that its number is not another's meanwhile
         if kind is FunctionType:
             self._function(value)
-        elif kind is MethodType and is_shared_draw(value):
-            self._draw(value, mentioned)
         elif kind in _HOLDERS:
             self._members(_HOLDERS[kind](value), mentioned)
         elif issubclass(kind, type):
             self._class(value, mentioned)
-        elif is_shared_draw(value):
-            self._draw(value, mentioned)
-        elif is_generator(value):
-            self.generator = True
         else:
             self._object(value, mentioned)
-
-    def _draw(self, value: Any, mentioned: frozenset[str]) -> None:
-        """Take note of a function that draws, unless what calls it seeds it first."""
-        owner = value.__self__
-        shared = owner is getattr(sys.modules.get("random"), "_inst", None) or owner is getattr(
-            sys.modules.get("numpy.random.mtrand"), "_rand", None
-        )
-        if not shared:
-            self.generator = True
-        elif "seed" not in mentioned:
-            self.draws = True
 
     def _members(self, values: Iterable[Any], mentioned: frozenset[str]) -> None:
         for number, value in enumerate(tuple(values)):  # copied at once: another thread may be changing them
@@ -369,8 +340,6 @@ class _Walk:
                 continue
             if type(value) is not ModuleType:
                 self._enter((module.__name__, name), value)
-                if is_shared_draw(value):
-                    self._draw(value, mentioned)
             if not foreign or type(value) is ModuleType:
                 self.reach(value, mentioned)
 

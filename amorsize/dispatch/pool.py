@@ -87,7 +87,7 @@ def lease(
     Raises:
         SerializationError: the function cannot be pickled. No worker was taken.
     """
-    payload = payload_of(function, initialized=initializer is not None, gain_seconds=gain_seconds, by_name=waive_data)
+    payload = payload_of(function, initializer=initializer, gain_seconds=gain_seconds, by_name=waive_data)
     kind = warm.kind_for(
         function,
         n_jobs=n_jobs,

@@ -76,7 +76,7 @@ class StockPool:
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
     ) -> None:
-        self._payload = payload_of(function, initialized=initializer is not None)
+        self._payload = payload_of(function, initializer=initializer)
         self._function = b"".join(self._payload.parts())
         self.outgoing = Outgoing()
         self._kinds: set[type] = set()  # of the items so far

@@ -13,13 +13,16 @@ not do better, one that is old may be replaced.
 from __future__ import annotations
 
 import pickle
+import sys
 import warnings
 from functools import partial
 from struct import Struct
+from types import CodeType
 
 from ..cache.functions import FunctionSet
-from ..code.draws import carries_generator, program_seeds
+from ..code.draws import draws_of
 from ..code.reach import Entry, different, find_place, surroundings
+from ..code.seeds import mentions_seeding, program_seeds
 from ..code.strict import ABSENT, is_foreign
 from ..errors import AmorsizeError, SerializationError, let_signals_through
 from ..lean import NamedTuple, map, sha256
@@ -33,6 +36,7 @@ from .serialize import dump_function
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from types import FrameType
     from typing import Any
 
     from ..code.reach import Surroundings
@@ -86,6 +90,9 @@ class Payload:
         carried: what the caller has at places that workers had otherwise, pickled.
         waived: places that are not compared any more.
         ambient: what the caller has set around it, pickled.
+
+    Attributes:
+        surroundings: what the function and its items' classes reach by name.
     """
 
     def __init__(
@@ -102,7 +109,7 @@ class Payload:
         self._function = function
         self._look = look
         self._kinds = kinds
-        self._surroundings = surroundings = look(kinds)
+        self.surroundings = surroundings = look(kinds)
         self._initialized = initialized
         self._carried = carried
         self._waived = waived
@@ -119,14 +126,14 @@ class Payload:
     @property
     def shares_memory(self) -> bool:
         """Whether the function imports shared memory itself, so that workers may be the first to have it."""
-        return self._surroundings.shares
+        return self.surroundings.shares
 
     def parts(self) -> list[bytes]:
         """Return the buffers that `rebuild` takes joined."""
         if not self._around:
             entries = [
                 tuple(entry)
-                for entry in self._surroundings.entries
+                for entry in self.surroundings.entries
                 if (entry.code or not self._initialized) and (entry.module, entry.path) not in self._waived
             ]
             self._around = pickle.dumps((entries, self._carried, self._ambient), by_value.PROTOCOL)
@@ -155,7 +162,7 @@ class Payload:
             Uncarriable: something cannot be sent.
         """
         known = dict(self._carried)
-        data = {(entry.module, entry.path) for entry in self._surroundings.entries if not entry.code}
+        data = {(entry.module, entry.path) for entry in self.surroundings.entries if not entry.code}
         outdated = frozenset(places)
         waived = set(self._waived)
         for place in outdated:
@@ -184,13 +191,17 @@ class Payload:
 
 
 def payload_of(
-    function: Any, *, initialized: bool = False, gain_seconds: float = 0.0, by_name: bool = True
+    function: Any,
+    *,
+    initializer: Callable[..., object] | None = None,
+    gain_seconds: float = 0.0,
+    by_name: bool = True,
 ) -> Payload:
     """Return the payload of a user's function.
 
     Args:
         function: any callable, or `Seeded`.
-        initialized: whether an initializer runs in the workers.
+        initializer: runs in the workers first.
         gain_seconds: what the call is expected to gain, 0 for no idea.
         by_name: whether the user asked for workers by name.
 
@@ -205,22 +216,59 @@ def payload_of(
     plain = function.function if isinstance(function, Seeded) else function
     most_parts = max(_ALWAYS_PARTS, gain_seconds * _SHARE_OF_GAIN / _SECONDS_PER_PART)
     look = partial(surroundings, plain, most_parts)
-    if plain is function:
-        _heed_randomness(plain, look(), by_name=by_name)
-    return Payload(pickled, look, initialized=initialized, ambient=packed_snapshot())
+    payload = Payload(pickled, look, initialized=initializer is not None, ambient=packed_snapshot())
+    reason = _must_draw_here(plain, payload.surroundings, seeded=plain is not function, initializer=initializer)
+    if reason and not by_name:
+        raise KeptHere(reason)
+    if reason and plain not in _warned:
+        _warned.add(plain)
+        warnings.warn(f"amorsize: {reason}", RuntimeWarning, stacklevel=_levels_to_the_user())
+    return payload
 
 
-def _heed_randomness(function: Any, around: Surroundings, *, by_name: bool) -> None:
-    """See that numbers which the program has seeded are not drawn elsewhere without a word."""
-    own = around.generator or carries_generator(function)
-    if not own and not (around.draws and program_seeds(getattr(function, "__module__", None))):
-        return
-    text = "draws random numbers from a state of this process, which workers do not share; pass seed= for the same"
-    if not by_name:
-        raise KeptHere(f"{function!r} {text} numbers wherever it runs")
-    if function not in _warned:
-        _warned.add(function)
-        warnings.warn(f"amorsize: {function!r} {text} numbers wherever it runs", RuntimeWarning, stacklevel=2)
+def _must_draw_here(
+    function: Any, around: Surroundings, *, seeded: bool, initializer: Callable[..., object] | None
+) -> str:
+    """Return why a function's random numbers would be others in a worker; empty if they would not.
+
+    Args:
+        function: the user's.
+        around: what it reaches by name.
+        seeded: whether the call sets the shared states for each item.
+        initializer: may seed the workers' states.
+    """
+    draws = draws_of(function, around)
+    if draws.own:
+        return (
+            f"{function!r} draws from a random generator of this process ({draws.own}), and each worker would draw the "
+            f"same numbers from a copy; pass seed= and draw from amorsize.item_rng() for the same numbers everywhere"
+        )
+    if not draws.shared or seeded or _seeds(initializer) or not program_seeds():
+        return ""
+    return (
+        f"{function!r} draws from a random state that this program has seeded ({draws.shared}), and workers have "
+        f"states of their own; pass seed= for the same numbers everywhere"
+    )
+
+
+def _seeds(initializer: Any) -> bool:
+    while type(initializer) is partial:
+        initializer = initializer.func
+    code = getattr(initializer, "__code__", None)
+    return "seed" in str(getattr(initializer, "__name__", "")) or (type(code) is CodeType and mentions_seeding(code))
+
+
+def _levels_to_the_user() -> int:
+    """Return the `stacklevel` of the line that asked for the results, seen from the caller of this."""
+    frame: FrameType | None = sys._getframe(1)
+    level = 1
+    while frame is not None and frame.f_back is not None and _is_ours(frame):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] == "amorsize"
 
 
 _warned = FunctionSet()
