@@ -66,6 +66,7 @@ class Draws(NamedTuple):
     shared: str
 
 
+_NOTHING = Draws("", "")
 # By what a function reaches by name, as long as that is so, and by what is bound to it.
 _known: WeakKeyDictionary[Any, dict[tuple[int, ...], Draws]] = WeakKeyDictionary()
 _MAX_BOUND = 100
@@ -79,6 +80,8 @@ def draws_of(function: Any, around: object) -> Draws:
         around: stands for what the function reaches by name; another object whenever that is not what it was.
     """
     if type(function) is BuiltinFunctionType:
+        if type(function.__self__) is ModuleType:  # a module's own draws from nothing
+            return _NOTHING
         return _look(function)  # has no code to read, and may be made anew each time it is named
     known = _known.setdefault(around, {})
     key = (*map(id, _bound_parts(function)),)

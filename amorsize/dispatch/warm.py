@@ -19,6 +19,7 @@ from ..errors import let_signals_through
 from ..lean import NamedTuple, map
 from ..measure import machine
 from . import wire
+from .ambient import raw_environ
 from .initialize import ByValue
 from .process import LEAVE_SECONDS, Worker, all_workers, start_workers
 from .worker import Setup
@@ -44,7 +45,7 @@ class Kind(NamedTuple):
 
     start_method: str
     threads: int
-    environ: dict[str, str]
+    environ: dict[Any, Any]
     folder: str
     path: tuple[str, ...]
     initializer: Initializer | None
@@ -115,7 +116,7 @@ def kind_for(
     return Kind(
         start_method,
         max(1, machine.cores() // n_jobs),
-        dict(os.environ),
+        dict(raw_environ()),
         folder,
         tuple(sys.path),
         None if initializer is None else Initializer(initializer, initargs),
@@ -235,7 +236,7 @@ def _start(kind: Kind, n: int) -> list[Worker]:
         for name in sys.modules.keys() - _specs_seen.keys():
             _specs_seen[name] = getattr(sys.modules.get(name), "__spec__", None)
     setup = Setup(
-        environ=None if kind.start_method == "fork" else kind.environ,
+        environ=None if kind.start_method == "fork" else dict(os.environ),
         threads=kind.threads,
         idle_seconds=IDLE_SECONDS,
         initializer=None if kind.initializer is None else ByValue(kind.initializer),
