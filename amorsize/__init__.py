@@ -5,6 +5,7 @@
 #   cli, demo             the command line
 #   decorator             a function that carries its own map
 #   api                   map, starmap, amap: what the user calls
+#   replaced              what if `builtins.map` is ours
 #   optimize              the advisor for a pool of the user's own
 #   stream, call, serial  one call's life, and the iterator that the user holds
 #   report/               what is told of a plan

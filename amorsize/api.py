@@ -12,19 +12,17 @@ from .errors import UnsupportedError
 from .lean import TypeVar, overload
 from .lean import map as builtin_map
 from .options import check, resolve, undecorated
-from .rng import is_runner
-from .stream import start
+from .replaced import means_the_builtin, standing_in
+from .stream import Stream, start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-    from types import FrameType
     from typing import Any
 
     from typing_extensions import Unpack
 
     from .options import GivenOptions
-    from .stream import Stream
 
 __all__ = ["amap", "map", "shutdown", "starmap"]
 
@@ -178,11 +176,19 @@ def map(
     >>> list(amorsize.map(pow, [2, 3, 4], [5, 2, 3]))
     [32, 9, 64]
     """
-    if builtins.map is not builtin_map and not options and not strict and not _is_users(sys._getframe(1)):
-        return builtin_map(func, iterable, *iterables)  # type: ignore[return-value]  # which is what the caller asked for
+    stands: Any = builtins.map
+    if stands is not builtin_map:
+        asked = {"strict": True, **options} if strict else options
+        if means_the_builtin(sys._getframe(1), asked, None if stands is map else stands):
+            only_strict = {"strict": True} if strict else {}  # CPython 3.14's own; a wrapper's other options are ours
+            return builtin_map(func, iterable, *iterables, **only_strict)  # type: ignore[return-value]
     plain, decorated = undecorated(func)
     given = resolve(check(options, "map"), decorated)
     return start(plain, (iterable, *iterables), given, strict=strict)
+
+
+if not TYPE_CHECKING:
+    map = standing_in(map, Stream)
 
 
 def starmap(
@@ -262,19 +268,3 @@ def shutdown() -> None:
         from .dispatch.pool import shutdown as release
 
         release()
-
-
-# Where `builtins.map` was replaced, these call it and mean the builtin, as all the standard library does.
-_DEPENDENCIES = frozenset({"amorsize", "cloudpickle", "platformdirs", "psutil", "threadpoolctl"})
-
-
-def _is_users(frame: FrameType | None) -> bool:
-    """Say whether a call is the user's, and not one of the standard library's, or made while our own code runs."""
-    package = str(frame.f_globals.get("__name__")).partition(".")[0] if frame is not None else ""
-    if package in sys.stdlib_module_names or package in _DEPENDENCIES:
-        return False
-    while frame is not None:
-        if str(frame.f_globals.get("__name__")).startswith("amorsize."):
-            return is_runner(frame.f_code)  # a function of the user's, run for an item
-        frame = frame.f_back
-    return True

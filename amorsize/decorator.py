@@ -15,6 +15,7 @@ from types import MethodType
 from .lean import Generic, ParamSpec, TypeVar, overload
 from .optimize import optimize
 from .options import Options, check, resolve
+from .rng import runs_items
 from .stream import start
 
 TYPE_CHECKING = False
@@ -68,6 +69,7 @@ class Parallelized(Generic[_P, _R]):
         """Return what `amorsize.map` runs when it is given this object, and with which options."""
         return self._function, self._options
 
+    @runs_items()
     def __call__(self, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         return self._function(*args, **kwargs)
 
@@ -356,12 +358,14 @@ def _with_constants(function: Callable[..., _R], bound: Any, over: str) -> Calla
     return partial(function, *before, **named, **keywords)
 
 
+@runs_items()
 def _call_with_keyword(
     function: Callable[..., _R], args: tuple[Any, ...], keywords: dict[str, Any], name: str, item: Any
 ) -> _R:
     return function(*args, **keywords, **{name: item})
 
 
+@runs_items()
 def _call_between(
     function: Callable[..., _R], before: tuple[Any, ...], after: tuple[Any, ...], keywords: dict[str, Any], item: Any
 ) -> _R:

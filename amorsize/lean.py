@@ -18,9 +18,14 @@ if TYPE_CHECKING:
     from hashlib import sha256
     from typing import Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload
 else:
+    def _is_builtin_map(found):
+        # What a class statement makes may have any name, and has this bit: Py_TPFLAGS_HEAPTYPE.
+        own = type(found) is type and not found.__flags__ & 1 << 9
+        return own and (found.__module__, found.__name__) == ("builtins", "map")
+
     map = builtins.map
-    if not isinstance(map, type) or map.__module__ != "builtins":
-        map = next(cls for cls in object.__subclasses__() if (cls.__module__, cls.__qualname__) == ("builtins", "map"))
+    if not _is_builtin_map(map):
+        map = next(found for found in object.__subclasses__() if _is_builtin_map(found))
 
     # As the standard library's own `random` does: hashlib would load OpenSSL.
     try:

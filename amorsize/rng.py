@@ -79,15 +79,15 @@ def item_rng(kind: str = "random") -> Any:
     )
 
 
-_runners: dict[CodeType, str] = {}
+_runners: dict[CodeType, str | None] = {}
 
 
-def runs_items(holder: str) -> Callable[[_F], _F]:
+def runs_items(holder: str | None = None) -> Callable[[_F], _F]:
     """Mark a function that calls the user's function, or a generator function that does.
 
     Args:
         holder: name of a local variable that is, or whose attribute `streams` is, the call's `Streams`; None for a
-            call without a seed.
+            call without a seed. None itself: what only stands between such a loop and the user's function.
     """
 
     def mark(function: _F) -> _F:
@@ -98,7 +98,7 @@ def runs_items(holder: str) -> Callable[[_F], _F]:
 
 
 def is_runner(code: CodeType) -> bool:
-    """Say whether code is of a loop that runs items: what it calls is the user's."""
+    """Say whether code runs items, or stands between what does and the user's function: what it calls is the user's."""
     return code in _runners
 
 

@@ -16,7 +16,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodDescriptorT
 
 from .code.bytecode import outer_names
 from .lean import NamedTuple, map
-from .rng import Streams, digest, item_rng
+from .rng import Streams, digest, item_rng, runs_items
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,10 +96,12 @@ class Seeded(NamedTuple):
 def _setting_globals(function: Callable[[Any], Any], streams: Streams, draws: bool, keep: bool) -> Callable[[Any], Any]:
     """Return a call of `function` with the global states set, where it or the item may use them."""
 
+    @runs_items()
     def set_first(item: Any) -> Any:
         _set_globals(streams)
         return function(item)
 
+    @runs_items()
     def set_and_put_back(item: Any) -> Any:
         with kept_globals():
             _set_globals(streams)
@@ -109,6 +111,7 @@ def _setting_globals(function: Callable[[Any], Any], streams: Streams, draws: bo
     if draws:
         return setting
 
+    @runs_items()
     def set_if_the_item_may_draw(item: Any) -> Any:
         kind = type(item)
         if kind in _SCALARS or (kind is tuple and _SCALARS.issuperset(map(type, item))):

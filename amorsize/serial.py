@@ -61,6 +61,7 @@ _LATE_SECONDS = 4 * _STRETCH_SECONDS
 _KEPT = 2
 
 
+@runs_items()
 def apply_star(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     """Call `function` with one item that is a tuple of arguments."""
     return function(*arguments)
@@ -116,6 +117,7 @@ class Attempt(NamedTuple):
     streams: Streams | None = None
     limits: Collection[CodeType] = ()
 
+    @runs_items()
     def __call__(self, item: Any, index: int) -> Any:
         """Run one item."""
         try:
@@ -125,6 +127,7 @@ class Attempt(NamedTuple):
         except BaseException as error:  # noqa: BLE001 - the user's function
             return self.rescue(error, item, index)
 
+    @runs_items()
     def rescue(self, error: BaseException, item: Any, index: int) -> Any:
         """Return what becomes of an item whose first try raised `error`, or raise its last error."""
         if raised_by(self.limits, error):

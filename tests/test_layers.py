@@ -27,7 +27,7 @@ FLOORS = (
     {"decision"},
     {"call"},
     {"stream"},
-    {"optimize"},
+    {"optimize", "replaced"},
     {"api"},
     {"decorator"},
     {"__init__"},

@@ -382,6 +382,7 @@ def _flush_output() -> None:
 
 
 def _refusing_unpicklable(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @runs_items()
     def run(item: Any) -> Any:
         if type(item) is Unpicklable:
             raise UnrebuiltItem(f"the item could not be rebuilt in a worker: {item.error!r}") from item.error
