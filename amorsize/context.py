@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from _thread import get_ident
 from contextvars import ContextVar
 from functools import partial
 from types import BuiltinMethodType, ModuleType
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
 
-__all__ = ["in_daemon", "in_import", "in_worker", "works_in_place"]
+__all__ = ["imported_here", "in_daemon", "in_import", "in_worker", "others_import", "preloading", "works_in_place"]
 
 # What the bound methods of these do is told by their results.
 _UNCHANGING: tuple[type, ...] = (ModuleType, type, str, bytes, int, float, complex, tuple)
@@ -31,17 +32,48 @@ def in_daemon() -> bool:
         return False  # it is not imported, or another thread is just doing so: this is the first process
 
 
-def in_import() -> bool:
-    """Say whether the calling thread is in the middle of an import.
+# A module that is being imported is locked, and pickling a function of it by name waits for it, as an import does.
+# Python knows a circle of imports and breaks it. Of one that leads through a thread or a result that an import waits
+# for it knows nothing: so who does not hold the lock himself does nothing that would wait for it.
 
-    It then holds locks that another thread would wait for, which imports the same or names it in a pickle.
-    """
+# Threads of ours that import what workers need, and wait for nobody.
+preloading: set[int] = set()
+
+
+def in_import() -> bool:
+    """Say whether the calling thread is in the middle of an import, whose locks another thread would wait for."""
+    return _imports(sys._getframe(1))
+
+
+def others_import() -> bool:
+    """Say whether a thread beside the calling one is in the middle of an import, save those that import for us."""
+    exempt = {get_ident(), *preloading}
+    return any(_imports(frame) for ident, frame in sys._current_frames().items() if ident not in exempt)
+
+
+def imported_here(module: object) -> bool:
+    """Say whether the calling thread is in the middle of importing the module of this name."""
     frame: FrameType | None = sys._getframe(1)
+    is_body = False
     while frame is not None:
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+        if is_body and _is_import(frame):
+            return True
+        if frame.f_code.co_name == "<module>":
+            is_body = frame.f_globals.get("__name__") == module
+        frame = frame.f_back
+    return False
+
+
+def _imports(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if _is_import(frame):
             return True
         frame = frame.f_back
     return False
+
+
+def _is_import(frame: FrameType) -> bool:
+    return frame.f_code.co_filename == "<frozen importlib._bootstrap>"
 
 
 def works_in_place(function: Any) -> bool:

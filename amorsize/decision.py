@@ -12,6 +12,7 @@ from time import monotonic, perf_counter, sleep
 
 from .cache import lookup
 from .cache.functions import FunctionSet, unfit
+from .context import imported_here, others_import
 from .errors import let_signals_through
 from .lean import map
 from .log import debug
@@ -104,7 +105,7 @@ class Decision:
         remaining = self._source.remaining()
         n_items = self._known.items if remaining is None else remaining
         # Where all of it is over before a choice could be made, there is none to make.
-        if n_items * self._known.seconds_per_item < _SILENT_SECONDS:
+        if n_items * self._known.seconds_per_item < _SILENT_SECONDS or self._must_wait():
             return False
         return self._choose(self._known, n_items) or self._paid_for(self._known, n_items)
 
@@ -153,6 +154,8 @@ class Decision:
         done = serial.running.n
         if not should_escalate(serial.seconds, done, remaining, self._measured(serial), profile, limits):
             return False
+        if self._must_wait():
+            return False
         if self._transfer is None:
             self._knows_transfer(serial)
             if not should_escalate(serial.seconds, done, remaining, self._measured(serial), profile, limits):
@@ -166,6 +169,13 @@ class Decision:
             spent = f"{self.plan.n_jobs} workers: as much was missed in the caller as starting them costs"
             self.plan = self.plan._replace(reason=spent)
         return True
+
+    def _must_wait(self) -> bool:
+        """Say whether an import is under way that pickling would wait for, or that workers would do again."""
+        if others_import():
+            return True
+        # A worker that is not forked would import the module anew, and run this very call in it.
+        return imported_here(getattr(self._function, "__module__", None)) and self.start_method() != "fork"
 
     def _still_true(self, serial: Serial) -> bool:
         """Say whether what this call's first items took fits what is known; if not, look up what does."""
@@ -218,7 +228,7 @@ class Decision:
 
     def _knows_transfer(self, serial: Serial) -> bool:
         """Measure what sending an item costs, if that is not known yet; say whether it can be sent."""
-        if self._transfer is None and serial.recent:
+        if self._transfer is None and serial.recent and not others_import():
             items, results = zip(*serial.recent, strict=True)
             self._transfer = measure_transfer(list(items), list(results), perf_counter)
         transfer = self._transfer

@@ -18,7 +18,7 @@ from itertools import islice
 from time import perf_counter, sleep
 from weakref import ref
 
-from .context import in_import
+from .context import in_import, others_import
 from .dispatch.preload import preload
 from .errors import add_index, let_signals_through, raised_by
 from .lean import NamedTuple
@@ -541,5 +541,5 @@ class _Watch:
         else:
             self._over.release()
             return
-        if self.preloads:
+        if self.preloads and not others_import():
             preload()  # if with an item, that was a long one: workers may be next

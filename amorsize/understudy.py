@@ -19,6 +19,7 @@ import sys
 from _thread import allocate_lock, start_new_thread
 from time import perf_counter
 
+from .context import others_import
 from .dispatch.preload import preload
 from .errors import from_signal_handler
 from .log import debug
@@ -158,11 +159,22 @@ class Understudy:
         with _quick_turns:
             self._begin_when_due(began)
 
+    def _is_over_while_others_import(self) -> bool:
+        """Wait while other threads import, and say whether the item ended meanwhile: they may wait for its call."""
+        while others_import():
+            if self._over.acquire(timeout=_STEP_SECONDS):
+                return True
+        return False
+
     def _begin_when_due(self, began: float) -> None:
+        if self._is_over_while_others_import():
+            return
         # What workers need is imported while waiting: later it would hold them up.
         preload()
         try:
             if self._over.acquire(timeout=max(0.0, self._delay_seconds() - (perf_counter() - began))):
+                return
+            if self._is_over_while_others_import():
                 return
             begun = self._begin()
         except Exception as error:  # noqa: BLE001 - only an attempt: the caller goes on and meets the cause itself
