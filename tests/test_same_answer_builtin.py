@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import itertools
+import multiprocessing
 import operator
+import textwrap
 from builtins import map as builtin_map
 from pathlib import Path
 
@@ -110,6 +112,47 @@ print(len(found), found[0] == found[3] == list(range(50, 0, -1)))
 }
 
 
+PROGRAMS |= {
+    "what the name is used for": """
+import itertools, functools, pickle, types
+class Mine(map):
+    def more(self): return 1
+class Holder:
+    mapper = map
+@functools.singledispatch
+def kind(x): return "something else"
+kind.register(map, lambda x: "a map")
+def matched(x):
+    match x:
+        case map(): return True
+    return False
+made = map(abs, [-1])
+print(isinstance(made, map), isinstance(types.SimpleNamespace(), map), isinstance(map, type), kind(made), kind([]))
+print(issubclass(Mine, map), isinstance(Mine(abs, []), map), issubclass(list, map), list(Mine(abs, [-1])))
+print(Mine(abs, []).more(), list(Holder().mapper(abs, [-1])), matched(made), matched([]))
+print(bool(map | None), map.__name__, pickle.loads(pickle.dumps(map)) is map)
+print([list(part) for part in itertools.tee(map(abs, [-1, 2]))])
+""",
+    "wrong arguments": """
+for given in [(), (abs,), (abs, 3), (abs, [1], 3)]:
+    try:
+        map(*given)
+    except TypeError as error:
+        print(len(given), "TypeError")
+try:
+    list(map(None, [1]))
+except TypeError as error:
+    print(error)
+""",
+    "items that map": """
+import functools
+def work(x, y=0): busy(.003); return sum(map(abs, [x, -y]))
+print(list(map(work, range(60))), list(map(work, range(60), range(60))))
+print(list(map(functools.partial(work, y=2), range(60))))
+print(list(map(list, map(map, [abs] * 2, [[-1], [-2]]))))
+""",
+}
+
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize("backend", ["", "serial"])
 def test_a_program_runs_as_before(name, backend, tmp_path, python, monkeypatch):
@@ -176,3 +219,128 @@ def test_results_are_let_go_as_the_builtin_does():
     counts = [len(alive) for _ in itertools.islice(amorsize.map(Result, range(20)), 20)]
 
     assert counts == [len(alive) + 1 for _ in counts]
+
+
+CALLERS = """
+import builtins, functools, sys, types
+import amorsize
+
+stdlib = types.ModuleType("json.somewhere")  # its name alone tells whose it is
+exec("def call(f, xs): return type(map(f, xs)).__name__", vars(stdlib))
+
+def wrapper(f, *xs): return inner(f, *xs)
+def inner(f, *xs): return amorsize.map(f, *xs, n_jobs=1)
+class Wrapper:
+    def __call__(self, f, *xs): return amorsize.map(f, *xs)
+class Made:
+    def __new__(cls, f, *xs): return amorsize.map(f, *xs)
+
+def kind_of_inner(x, y=0): return type(map(abs, [x])).__name__
+class Item:
+    def __reduce__(self): return str, (kind_of_inner(1),)
+class Input:
+    def __iter__(self): return iter([kind_of_inner(1)])
+
+partly = functools.partial(amorsize.map, n_jobs=1)
+for stands in [amorsize.map, wrapper, partly, Wrapper(), Made, lambda *all: wrapper(*all)]:
+    builtins.map = stands
+    print(stdlib.call(abs, [1]), type(map(abs, [1])).__name__, end="; ")
+print()
+# Who names options knows us, wherever the call comes from.
+builtins.map = amorsize.map
+exec("def named(): return type(map(abs, [1], n_jobs=1)).__name__", vars(stdlib))
+print(stdlib.named())
+ours = amorsize.map
+workers = {"backend": "processes", "start_method": METHOD}
+for options in [{}, {"retries": 1}, {"on_error": "return"}, {"seed": 1}, workers]:
+    print(set(ours(kind_of_inner, [1, 2], **options)), set(ours(kind_of_inner, [1], [2], **options)), end="; ")
+print()
+print(amorsize.parallelize(kind_of_inner)(1), amorsize.parallelize(over="y")(kind_of_inner)(1, y=[2]))
+print(list(ours(str, [Item()], **workers)), list(ours(str, Input())))
+"""
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_who_gets_the_builtin(method, tmp_path, python):
+    """The standard library and what runs because of us, through whatever wrapper; and the user's items do not."""
+    script = tmp_path / "script.py"
+    script.write_text(f"METHOD = {method!r}\nif __name__ == '__main__':\n" + textwrap.indent(CALLERS, "    "))
+
+    child = python(script)
+
+    assert child.stderr == ""
+    assert child.stdout.splitlines() == [
+        "map Stream; " * 6,
+        "Stream",
+        "{'Stream'} {'Stream'}; " * 5,  # a worker has what the caller has in the builtin's place
+        "Stream ['Stream']",
+        "['map'] ['map']",
+    ]
+
+
+def test_a_class_of_the_same_name_is_not_taken_for_the_builtin(tmp_path, python):
+    """Neither in its place nor among the classes: what a statement made may call itself anything."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import builtins\n"
+        "real = builtins.map\n"
+        "class map: __module__ = 'builtins'\n"
+        "class Deceiving(type):\n"
+        "    __flags__ = 0\n"
+        "other = Deceiving('map', (), {'__module__': 'builtins'})\n"
+        "builtins.map = map\n"
+        "from amorsize import lean\n"
+        "print(lean.map is real)\n"
+    )
+
+    child = python(script)
+
+    assert child.stdout == "True\n", child.stderr
+
+
+IMPORTED = """
+import concurrent.futures, time
+import amorsize
+class Result:
+    def __init__(self, x): self.x = x
+def work(x):
+    until = time.perf_counter() + SECONDS
+    while time.perf_counter() < until: pass
+    return Result(x)
+def mapped(): return [result.x for result in amorsize.map(work, range(COUNT), **OPTIONS)]
+with open("imports.txt", "a") as file: file.write("x")
+"""
+WAITING = """
+with concurrent.futures.ThreadPoolExecutor(1) as executor:
+    FIRST = executor.submit(mapped).result()
+    AGAIN = executor.submit(mapped).result()
+"""
+HERE = """
+FIRST = mapped()
+AGAIN = mapped()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["a thread that it waits for", "itself"])
+@pytest.mark.parametrize("kind", ["slow first", "many long"])
+@pytest.mark.parametrize("method", [None, "spawn"])
+def test_an_import_maps(where, kind, method, tmp_path, python, monkeypatch):
+    """It ends, and is not done again by workers, whether it maps itself or waits for a thread that does."""
+    seconds, count = {"slow first": (0.3, 4), "many long": (0.004, 150)}[kind]
+    body = IMPORTED + (HERE if where == "itself" else WAITING)
+    for name, value in {"SECONDS": seconds, "COUNT": count, "OPTIONS": {"start_method": method}}.items():
+        body = body.replace(name, repr(value))
+    (tmp_path / "amorsize_test_waiting.py").write_text(body)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import faulthandler\n"
+        "faulthandler.dump_traceback_later(60, exit=True)\n"
+        "import amorsize_test_waiting as m\n"
+        f"print(m.FIRST == m.AGAIN == list(range({count})), open('imports.txt').read())\n"
+    )
+    monkeypatch.chdir(tmp_path)
+
+    child = python(script)
+
+    assert child.stdout == "True x\n", child.stderr
