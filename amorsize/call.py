@@ -355,7 +355,6 @@ class Call:
         if self._pace is None:
             self._pace = Pace()
         self._pace.seconds_per_item = self.decision.expected_seconds_per_item(self._serial)
-        profile = machine.machine_profile(self.decision.start_method())
         self._run = Run(
             backend,
             self._source,
@@ -364,7 +363,7 @@ class Call:
             self._pace,
             self.failures,
             self._to_send() if self._backend == "auto" else None,
-            profile.seconds_first_start,
+            machine.seconds_first_start(self.decision.start_method()),
         )
         return self._run
 

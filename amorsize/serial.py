@@ -13,6 +13,7 @@ The thread lives only while short items run one after another; it ends by itself
 from __future__ import annotations
 
 from _thread import allocate_lock, get_ident
+from collections import deque
 from functools import partial
 from itertools import islice
 from time import perf_counter, sleep
@@ -216,7 +217,7 @@ class Serial:
         self.running = Running()
         self.seconds = 0.0
         self.ended = False
-        self._recent: list[tuple[Callable[[], Any], Callable[[], Any]]] = []
+        self._recent: deque[tuple[Any, Any]] = deque(maxlen=_KEPT)  # each as `_in_sight` gives it
         self._items_per_second = 0.0
         self._looks_long = False
         self._short_in_a_row = _SHORT_IN_A_ROW
@@ -236,14 +237,12 @@ class Serial:
     @property
     def recent(self) -> list[tuple[Any, Any]]:
         """The newest few items that were timed alone, with their results, as far as they are still there."""
-        pairs = [(item(), value()) for item, value in self._recent]
+        pairs = [(_seen(item), _seen(value)) for item, value in self._recent]
         return [pair for pair in pairs if pair[0] is not _GONE and pair[1] is not _GONE]
 
     def _keep(self, item: Any, value: Any) -> None:
         """Keep an item and its result in sight, without keeping objects of the user's alive."""
         self._recent.append((_in_sight(item), _in_sight(value)))
-        if len(self._recent) > _KEPT:
-            del self._recent[0]
 
     def is_over(self) -> bool:
         """Say whether nothing is left to do, here or elsewhere."""
@@ -469,20 +468,22 @@ _GONE = object()
 _PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None), list, tuple, dict, set, frozenset})
 
 
-def _in_sight(value: Any) -> Callable[[], Any]:
-    """Return a function that gives the value, or `_GONE` once nobody else has it."""
+def _in_sight(value: Any) -> Any:
+    """Return what `_seen` turns into the value again: plain data itself, else a weak reference, where there is one."""
     if type(value) in _PLAIN:
-        return lambda: value
+        return value
     try:
-        reference = ref(value)
+        return ref(value)
     except TypeError:  # it cannot be referred to weakly
-        return lambda: _GONE
+        return _GONE
 
-    def look() -> Any:
-        found = reference()
-        return _GONE if found is None else found
 
-    return look
+def _seen(kept: Any) -> Any:
+    """Return the value that was kept, or `_GONE` once nobody else has it."""
+    if type(kept) is not ref:  # no plain data is one
+        return kept
+    found = kept()
+    return _GONE if found is None else found
 
 
 class _Watch:

@@ -75,6 +75,7 @@ class Source:
         else:
             self.iterator = zip(*self._iterators, strict=False)
         self.exact = self.single and type(iterables[0]) in _EXACT
+        self._may_grow = self.exact and type(iterables[0]) is list
         self._ends: Ends | None = None
         self.index = 0
         self._ticks: repeat[bool] | None = None
@@ -157,9 +158,8 @@ class Source:
         items: list[Any] = []
         self.held, self.slow, self.unfixed = False, False, None
         if not self._over:
-            asked = count
             if self.exact:
-                asked = self._askable(count, to_end=to_end, plain_only=plain_only)
+                asked = self._askable(count, to_end, plain_only) if self._may_grow or plain_only else count
                 ended = self._take_exact(items, asked)
             else:
                 ended = self._take_fixed(items, count, to_end, fix, in_time)
@@ -172,9 +172,18 @@ class Source:
                 self.iterator = _raising(self.error)
         return items
 
-    def _askable(self, count: int, *, to_end: bool, plain_only: bool) -> int:
+    def is_drained(self) -> bool:
+        """Say whether `take`, not asking what may be at its end, would find nothing now, and quickly."""
+        if self._over:
+            return self.error is None and self.unfixed is None
+        if type(self.iterator) not in _THEIR_ITERATORS or length_hint(self.iterator):
+            return False  # the iterator that seeds items may be anyone's
+        self.held = self._may_grow
+        return self.exact
+
+    def _askable(self, count: int, to_end: bool, plain_only: bool) -> int:
         """Return how many items of an exact input may be read now; `held` tells why it is fewer."""
-        if type(self._iterables[0]) is list and not to_end and type(self.iterator) is _LIST_ITERATOR:
+        if self._may_grow and not to_end and type(self.iterator) is _LIST_ITERATOR:
             left = length_hint(self.iterator)
             self.held = left < count
             count = min(left, count)

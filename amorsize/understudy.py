@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import sys
 from _thread import allocate_lock, start_new_thread
+from contextvars import copy_context
 from time import perf_counter
 
 from .context import others_import
@@ -97,6 +98,7 @@ class Understudy:
         self._error: BaseException | None = None
         self._abandoned = False
         self._thread: Thread | None = None
+        self._context = copy_context()
         self._pid = os.getpid()
 
     def __enter__(self) -> Understudy:  # noqa: PYI034 - typing.Self is newer than CPython 3.10
@@ -157,7 +159,8 @@ class Understudy:
 
     def _stand_by(self, began: float) -> None:
         with _quick_turns:
-            self._begin_when_due(began)
+            # In the caller's context: workers are to have its decimal precision, and NumPy's error state.
+            self._context.run(self._begin_when_due, began)
 
     def _is_over_while_others_import(self) -> bool:
         """Wait while other threads import, and say whether the item ended meanwhile: they may wait for its call."""

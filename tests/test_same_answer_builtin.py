@@ -282,7 +282,7 @@ def test_a_class_of_the_same_name_is_not_taken_for_the_builtin(tmp_path, python)
     """Neither in its place nor among the classes: what a statement made may call itself anything."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import builtins\n"
+        "import builtins, collections, enum, functools, re, typing, weakref\n"
         "real = builtins.map\n"
         "class map: __module__ = 'builtins'\n"
         "class Deceiving(type):\n"

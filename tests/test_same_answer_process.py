@@ -35,6 +35,14 @@ PROGRAMS = {
             print(set(MAP(look, range(40))))
         print(set(MAP(look, range(40))))
         """,
+    "contexts of the caller, for workers that start beside a long first item": """
+        import decimal
+        def look(x):
+            busy(.8 if x == 0 else .003)
+            return str(decimal.Decimal(1) / 3)
+        decimal.getcontext().prec = 7
+        print(list(MAP(look, range(40))))
+        """,
     "folder and environment of the caller": """
         import tempfile
         def look(x):
@@ -120,6 +128,40 @@ def test_what_items_changed_is_gone_for_the_next_call(method, tmp_path):
     printed = programs.run(CHANGED_BY_ITEMS.format(options=options), None, tmp_path)
 
     assert printed == "True True\n"
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_what_an_initializer_has_set_stands(method, tmp_path):
+    """It is there to set things, and the caller's own settings are for workers that have none."""
+    program = f"""
+        import decimal
+        def initialize():
+            sys.setrecursionlimit(4321)
+            decimal.getcontext().prec = 9
+        def look(x): return sys.getrecursionlimit(), decimal.getcontext().prec
+        decimal.getcontext().prec = 7
+        options = {{"backend": "processes", "n_jobs": 2, "start_method": {method!r}, "initializer": initialize}}
+        for _ in range(2): print(set(amorsize.map(look, range(8), **options)))
+        """
+
+    printed = programs.run(program, None, tmp_path)
+
+    assert printed == "{(4321, 9)}\n" * 2
+
+
+def test_a_function_is_rebuilt_where_nothing_is_left_of_the_items_before(tmp_path):
+    """What its module reads when it is imported is the environment of the caller, not what an item has made of it."""
+    program = """
+        with open("reader.py", "w") as file:
+            file.write("import os\\nNAME = os.environ.get('AMORSIZE_TEST_NAME')\\ndef read(x): return NAME\\n")
+        def change(x): os.environ["AMORSIZE_TEST_NAME"] = "item"
+        options = {"backend": "processes", "n_jobs": 2, "start_method": "spawn"}
+        import reader
+        list(amorsize.map(change, range(8), **options))
+        print(set(amorsize.map(reader.read, range(8), **options)))
+        """
+
+    assert programs.run(program, None, tmp_path) == "{None}\n"
 
 
 @POSIX

@@ -36,6 +36,8 @@ class FunctionSet:
             return
 
     def __contains__(self, function: Any) -> bool:
+        if not self._members:
+            return False
         code = _code_of(function)
         found = self._members.get(id(code))
         return found is not None and found() is code

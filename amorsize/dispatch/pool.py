@@ -16,7 +16,7 @@ import selectors
 from collections import deque
 from itertools import count
 from time import perf_counter
-from weakref import finalize
+from weakref import ref
 
 from ..errors import AmorsizeError, InitializerError, SerializationError, from_signal_handler, let_signals_through
 from ..lean import map
@@ -62,6 +62,9 @@ _TAKE_BACK_SECONDS = 0.005
 MEMORY_GROWTH_BYTES = 1 << 30
 # Workers that die in their initializer, so many in one call, will not do better.
 _DEATHS_IN_INITIALIZER = 3
+
+# Making an epoll object and closing it takes longer than it saves where there are few workers.
+_Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.DefaultSelector)
 
 _calls = count(1)
 
@@ -126,7 +129,7 @@ class Lease:
         self._stop_at_error = stop_at_error
         self._timeout = timeout
         self._call = next(_calls)
-        self._selector = selectors.DefaultSelector()
+        self._selector = _Selector()
         self._events: list[Event] = []
         # Chunks for the next worker that is ready, as they will be sent: not yet any worker's.
         self._queue: deque[tuple[Chunk, bytes, list[bytes], Payload]] = deque()
@@ -140,10 +143,8 @@ class Lease:
         self._in_hand: Worker | None = None
         self._closed = False
         self._pid = os.getpid()
-        # Called only where a signal handler's exception came between: before anybody had this, or while closing. Not
-        # `__del__`, which would run for every lease, and what a handler raises in it is lost.
-        self._unreleased = finalize(self, _end_left, self._workers, self._pid)
-        self._unreleased.atexit = False
+        self._unreleased = ref(self, _end_left)
+        _unreleased[self._unreleased] = self._workers, self._pid
 
     def take(self) -> None:
         """Take the workers; if that fails, none is held and nothing is left over."""
@@ -324,7 +325,7 @@ class Lease:
             raise
         finally:
             self._workers.clear()
-            self._unreleased.detach()
+            _unreleased.pop(self._unreleased, None)
 
     def _under_way(self) -> bool:
         return any(worker.busy() for worker in self._workers)
@@ -447,8 +448,10 @@ class Lease:
         if type(values) is not list:
             values = list(values)
         chunk = flight.chunk
-        errors = pickle.loads(body[at : at + n_errors]) if n_errors else ()
-        failures = failures_of(chunk, errors, first, values, scalars=is_scalars(payload))
+        failures = {}
+        if n_errors or not is_scalars(payload):  # of scalars there may be 100,000, of a microsecond each
+            errors = pickle.loads(body[at : at + n_errors]) if n_errors else ()
+            failures = failures_of(chunk, errors, first, values)
         rest = None
         if last and unstarted:
             begun = len(chunk.items) - unstarted
@@ -562,8 +565,14 @@ class Lease:
             self._hand_back(self._queue.popleft()[0])
 
 
-def _end_left(workers: list[Worker], pid: int) -> None:
-    """End the workers of a lease that nobody released."""
+# The workers of each lease that was not released, and the process they belong to. A lease goes unreleased only where a
+# signal handler's exception came between: before anybody had it, or while it was closing. Not `__del__`, which would
+# run for every lease, and what a handler raises in it is lost.
+_unreleased: dict[ref[Lease], tuple[list[Worker], int]] = {}
+
+
+def _end_left(lease: ref[Lease]) -> None:
+    workers, pid = _unreleased.pop(lease)
     if os.getpid() == pid and not warm.leaving():
         for worker in workers:
             worker.end(kill=True)

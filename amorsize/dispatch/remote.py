@@ -209,7 +209,7 @@ def _set(error: BaseException, name: str, data: bytes) -> None:
 
 
 def failures_of(
-    chunk: Chunk, errors: Iterable[tuple[int, bytes]], first: int, values: list[Any], *, scalars: bool
+    chunk: Chunk, errors: Iterable[tuple[int, bytes]], first: int, values: list[Any]
 ) -> dict[int, Failure]:
     """Return the failures of some results: errors of the function, and results that could not be rebuilt.
 
@@ -218,13 +218,12 @@ def failures_of(
         errors: packed errors, each with its item's place in the chunk.
         first: position in the input of the first value.
         values: the results; those that could not be rebuilt become None.
-        scalars: whether they came as scalars, which can always be rebuilt: there may be 100,000, of a microsecond each.
     """
     failures: dict[int, Failure] = {}
     for offset, packed in errors:
         index = chunk.first + offset
         failures[index] = Failure(add_index(unpack_error(packed), index), chunk.items[offset])
-    for position, value in enumerate(() if scalars else values):
+    for position, value in enumerate(values):
         if type(value) is Unpicklable:
             index = first + position
             error = UnsentResult(f"the result of item {index} could not be rebuilt: {value.error!r}")

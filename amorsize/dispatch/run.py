@@ -275,6 +275,9 @@ class Run:
 
     def _fill(self) -> None:
         """Submit what there is room for."""
+        if not (self._backlog or self._later or self._to_end) and self._source.is_drained():
+            self._backend.flush()
+            return
         slice_seconds = 0.0 if self._options.chunksize else SLICE_SECONDS
         seconds_per_item = self._pace.seconds_per_item
         room = 1

@@ -31,6 +31,7 @@ __all__ += ["dump_values", "is_scalars", "load", "load_values", "rebuilt"]
 _LENGTH = Struct("<Q")
 _WHOLE = b"W"
 _PARTS = b"P"
+_WHOLE_CODE = _WHOLE[0]
 
 
 class Undumpable(Exception):
@@ -149,12 +150,12 @@ def _joined(
 
 def is_scalars(data: bytes | memoryview) -> bool:
     """Say whether a batch has scalars, or tuples of scalars, and nothing else."""
-    return bytes(data[:1]) == _WHOLE
+    return data[0] == _WHOLE_CODE
 
 
 def load_values(data: memoryview) -> Sequence[Any]:
     """Rebuild a batch. A value that cannot be rebuilt is an `Unpicklable` in its place."""
-    if data[:1] == _WHOLE:
+    if data[0] == _WHOLE_CODE:
         values: Sequence[Any] = pickle.loads(data[1:])
         return values
     (count,) = _LENGTH.unpack_from(data, 1)

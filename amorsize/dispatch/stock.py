@@ -223,7 +223,7 @@ class StockPool:
             return Refused(chunk, answer)
         payload, packed_errors, seconds, cpu_seconds = answer
         values = list(load_values(memoryview(payload)))
-        failures = failures_of(chunk, packed_errors, chunk.first, values, scalars=is_scalars(payload))
+        failures = failures_of(chunk, packed_errors, chunk.first, values)
         rest = None
         if len(values) < len(chunk.items):
             rest = Chunk(chunk.first + len(values), chunk.items[len(values) :])

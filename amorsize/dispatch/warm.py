@@ -183,10 +183,12 @@ def take(kind: Kind, n_jobs: int, taken: list[Worker]) -> None:
                 other, worker, until = idle
                 if not _alive(worker):
                     gone.append(worker)
-                elif now > until or _is_stale(other, kind):
+                elif now > until:
                     stale.append(worker)
                 elif len(taken) < n_jobs and other == kind:
                     taken.append(worker)
+                elif _is_stale(other, kind):
+                    stale.append(worker)
                 else:
                     kept.append(idle)
             _idle[:] = reversed(kept)  # at once: an interrupt before leaves each where it was, or ended

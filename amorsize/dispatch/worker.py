@@ -24,7 +24,7 @@ from ..plan.retry import NOT_OF_ITEMS
 from ..rng import runs_items
 from ..seeding import Seeded
 from . import wire
-from .ambient import ProcessState
+from .ambient import ProcessState, snapshot
 from .backend import UnrebuiltItem, UnsentResult
 from .blame import said_of
 from .remote import pack_error
@@ -90,14 +90,16 @@ def main(sock: socket.socket, setup: Setup, slots: memoryview | None = None) -> 
         slots = slots or open_slots(sock)
         _prepare_environment(setup)
         _reseed()
+        before = None
         if setup.initializer is not None:
+            before = snapshot()
             try:
                 setup.initializer()
             except BaseException as error:  # SystemExit too: a worker without its initializer runs nothing
                 wire.send(sock, wire.REFUSED, [pack_error(error)])
                 return
         wire.send(sock, wire.READY, [wire.READY_BODY.pack(monotonic() - setup.started_at)])
-        _Worker(sock, slots).serve(setup.idle_seconds)
+        _Worker(sock, slots, ProcessState(before)).serve(setup.idle_seconds)
     except (EOFError, ConnectionError):
         return  # the caller closed its end; nobody is left to tell
     except Unfit:
@@ -176,12 +178,13 @@ class Unfit(Exception):
 
 
 class _Worker:
-    def __init__(self, sock: socket.socket, slots: memoryview) -> None:
+    def __init__(self, sock: socket.socket, slots: memoryview, state: ProcessState) -> None:
         self._sock = sock
         self._slots = slots
         self._functions: dict[bytes, bytes | Rebuilt] = {}
         self._call = 0
-        self._state = ProcessState()
+        self._state = state
+        self._look_due = False
         self._reseed_due = False  # a seeded call has left this process's own random states set
         self.streams: Streams | None = None
         self._kept = wire.KeptFunctions()
@@ -190,7 +193,7 @@ class _Worker:
 
     def serve(self, idle_seconds: float) -> None:
         inbox = wire.Inbox(self._sock)
-        something_came = _waiter(self._sock, idle_seconds)
+        something_came, more_came = _waiter(self._sock, idle_seconds), _waiter(self._sock, 0.0)
         while something_came():
             inbox.read()
             for kind, body in inbox.messages():
@@ -200,6 +203,10 @@ class _Worker:
                     self._keep(bytes(body[:16]), bytes(body[16:]))
                 else:
                     return
+            if self._look_due and not more_came():
+                # Once a call: in short calls, where it counts, this is their end.
+                self._look_due = False
+                self._state.look()
 
     def _keep(self, digest: bytes, function: bytes) -> None:
         for dropped in self._kept.add(digest, len(function)):
@@ -208,15 +215,20 @@ class _Worker:
 
     def _function(self, digest: bytes, call: int) -> Callable[[Any], Any] | Seeded:
         rebuilt = self._functions[digest]
+        begins = call != self._call
+        # First of all, since rebuilding may import, and so read the environment and the folder.
+        if begins and not self._state.put_back():
+            raise Unfit
         if isinstance(rebuilt, bytes):
             rebuilt = self._functions[digest] = rebuild(rebuilt, digest)
         else:
             rebuilt.enter()
-        if call != self._call:
-            self._call = call
+        if begins:
+            self._call, self._look_due = call, True
             rebuilt.space.begin_call()
-            if not self._state.put_back(rebuilt.ambient):
+            if not self._state.settle(rebuilt.ambient):
                 raise Unfit
+        self._state.known = False
         return rebuilt.function
 
     def _run(self, body: memoryview) -> None:

@@ -114,10 +114,10 @@ class Payload:
         self._carried = carried
         self._waived = waived
         self._ambient = ambient
-        told = [surroundings.digest, b"i" if initialized else b"", ambient, *(data for _, data in carried)]
-        if waived:
-            told.append(repr(sorted(waived)).encode())
-        self.digest = sha256(b"".join([function, *told])).digest()[:16]
+        told = [function, surroundings.digest, ambient]
+        if initialized or carried or waived:
+            told += [b"i" if initialized else b"", *(data for _, data in carried), repr(sorted(waived)).encode()]
+        self.digest = sha256(b"".join(told)).digest()[:16]
         self._around = b""
 
     def __len__(self) -> int:
