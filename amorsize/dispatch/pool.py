@@ -143,8 +143,8 @@ class Lease:
         self._in_hand: Worker | None = None
         self._closed = False
         self._pid = os.getpid()
-        self._unreleased = ref(self, _end_left)
-        _unreleased[self._unreleased] = self._workers, self._pid
+        self._reference = ref(self, _end_left)
+        _unreleased[self._reference] = self._workers, self._pid
 
     def take(self) -> None:
         """Take the workers; if that fails, none is held and nothing is left over."""
@@ -325,7 +325,7 @@ class Lease:
             raise
         finally:
             self._workers.clear()
-            _unreleased.pop(self._unreleased, None)
+            _unreleased.pop(self._reference, None)
 
     def _under_way(self) -> bool:
         return any(worker.busy() for worker in self._workers)
@@ -572,7 +572,7 @@ _unreleased: dict[ref[Lease], tuple[list[Worker], int]] = {}
 
 
 def _end_left(lease: ref[Lease]) -> None:
-    workers, pid = _unreleased.pop(lease)
+    workers, pid = _unreleased.pop(lease, ((), None))
     if os.getpid() == pid and not warm.leaving():
         for worker in workers:
             worker.end(kill=True)
