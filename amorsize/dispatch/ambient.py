@@ -13,6 +13,7 @@ libraries read some of these when they are loaded.
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import sys
 import warnings
@@ -21,7 +22,7 @@ from _signal import getsignal  # type: ignore[import-not-found]  # `signal`'s ow
 
 from ..lean import NamedTuple
 from ..log import debug
-from .serialize import dump_function
+from .serialize import PROTOCOL, dump_function
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ProcessState", "packed_snapshot", "raw_environ", "set_ambient", "snapshot"]
 
+# What the documentation of `decimal` gives for its default context, in the order of `_decimal_settings`.
+_STOCK_DECIMAL = (
+    28, "ROUND_HALF_EVEN", -999999, 999999, 1, 0, ("DivisionByZero", "InvalidOperation", "Overflow"),
+)  # fmt: skip
 _DECIMAL = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
 # Of these, what differs from NumPy's defaults is carried.
 _PRINTING = {
@@ -76,7 +81,9 @@ def packed_snapshot() -> bytes:
     if known is not None and known[0] == now:
         return known[1]
     try:
-        data = dump_function(now)
+        # CPython's own filters name "__main__", as a text: that alone is no reason to load cloudpickle.
+        by_name = now[5] in (None, ()) and all(entry[2].__module__ != "__main__" for entry in now[2])
+        data = pickle.dumps(now, PROTOCOL) if by_name else dump_function(now)
     except Exception as error:
         debug("warning filters and print options are not carried to workers: %r", error)
         data = dump_function((*now[:2], None, *now[3:5], None, *now[6:]))
@@ -106,13 +113,12 @@ class ProcessState:
         self._ambient = snapshot()
         self._chosen = tuple([old != now for old, now in zip(before or self._ambient, self._ambient, strict=True)])
         self._folder = _folder()
-        self._environ = dict(os.environ)
-        self._raw_environ = dict(raw_environ())
+        self._environ = dict(raw_environ())
         self._path = list(sys.path)
         self._streams = sys.stdout, sys.stderr
         self._handlers = [getsignal(number) for number in _SIGNALS]
         self._umask = _umask()
-        self._limits = _first_limits()
+        self._limits = {kind: resource.getrlimit(kind) for kind in _LIMITS}
         self._settled: tuple[Ambient, Ambient] | None = None  # what was carried last, and what then stood
         self.known = False
 
@@ -123,7 +129,7 @@ class ProcessState:
     def _is_as_it_was(self) -> bool:
         return (
             _folder() == self._folder
-            and raw_environ() == self._raw_environ
+            and raw_environ() == self._environ
             and sys.path == self._path
             and sys.stdout is self._streams[0]
             and sys.stderr is self._streams[1]
@@ -134,10 +140,8 @@ class ProcessState:
         )
 
     def _limits_are_as_they_were(self) -> bool:
-        if sys.platform == "win32" or sys.modules.keys().isdisjoint(_CHANGE_LIMITS):
+        if sys.modules.keys().isdisjoint(_CHANGE_LIMITS):
             return True
-        import resource
-
         return all(resource.getrlimit(kind) == limits for kind, limits in self._limits.items())
 
     def put_back(self) -> bool:
@@ -155,9 +159,10 @@ class ProcessState:
         if self._folder is not None and _folder() != self._folder:
             os.chdir(self._folder)
         zone = os.environ.get("TZ")
-        if raw_environ() != self._raw_environ:
+        if raw_environ() != self._environ:
+            decode = getattr(os.environ, "decodekey", str), getattr(os.environ, "decodevalue", str)
             os.environ.clear()
-            os.environ.update(self._environ)
+            os.environ.update({decode[0](name): decode[1](value) for name, value in self._environ.items()})
         sys.path[:] = self._path
         sys.stdout, sys.stderr = self._streams
         os.umask(self._umask)
@@ -166,15 +171,13 @@ class ProcessState:
                 signal.signal(number, handler)
         if sys.platform == "win32":
             return
-        if zone != self._environ.get("TZ"):
+        if zone != os.environ.get("TZ"):
             import time
 
             time.tzset()
         for timer in _TIMERS:
             signal.setitimer(timer, 0.0)
         if not self._limits_are_as_they_were():
-            import resource
-
             for kind, limits in self._limits.items():
                 resource.setrlimit(kind, limits)
 
@@ -228,17 +231,23 @@ def _umask() -> int:
 _CHANGE_LIMITS = frozenset(("_cffi_backend", "ctypes", "psutil", "resource"))
 
 
-def _first_limits() -> dict[int, tuple[int, int]]:
-    """Return the limits that items can change, and leave no trace: that `resource` is loaded says who may do so."""
+def _resource() -> Any:
+    """Return the standard library's `resource`, None on Windows, and leave no trace: that it is loaded tells of users.
+
+    Once, before workers are forked: it takes 0.5 ms.
+    """
     if sys.platform == "win32":
-        return {}
+        return None
     loaded = "resource" in sys.modules
     import resource
 
     if not loaded:
-        del sys.modules["resource"]
-    kinds = {value for name, value in vars(resource).items() if name.startswith("RLIMIT_")}
-    return {kind: resource.getrlimit(kind) for kind in kinds}
+        sys.modules.pop("resource", None)
+    return resource
+
+
+resource: Any = _resource()
+_LIMITS = tuple({value for name, value in vars(resource).items() if name.startswith("RLIMIT_")}) if resource else ()
 
 
 # Older releases of CPython 3.10 have no such limit.
@@ -255,10 +264,12 @@ def _decimal_settings(context: Any) -> tuple[Any, ...]:
     # What pickling a context takes: its arguments in the order of `_DECIMAL`, then its flags and traps as lists. Six
     # times as fast as reading them one by one.
     *settings, _, traps = context.__reduce__()[1]
-    return (*settings, tuple([trap.__name__ for trap in traps]))
+    return (*settings, tuple(sorted([trap.__name__ for trap in traps])))
 
 
 def _write_decimal(settings: tuple[Any, ...]) -> None:
+    if "decimal" not in sys.modules and settings == _STOCK_DECIMAL:
+        return  # importing it would only take time
     import decimal
 
     context = decimal.getcontext()

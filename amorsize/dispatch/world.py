@@ -25,7 +25,7 @@ from ..code.reach import Entry, different, find_place, surroundings
 from ..code.seeds import mentions_seeding, program_seeds
 from ..code.strict import ABSENT, is_foreign
 from ..errors import AmorsizeError, SerializationError, let_signals_through
-from ..lean import NamedTuple, map, sha256
+from ..lean import map, sha256
 from ..seeding import Seeded
 from . import by_value
 from .ambient import packed_snapshot
@@ -288,7 +288,7 @@ def _carry(place: Place, outdated: frozenset[Place]) -> bytes:
     return by_value.dump_for_place(value, outdated)
 
 
-class Rebuilt(NamedTuple):
+class Rebuilt:
     """A function in a worker, with what it needs around it.
 
     Attributes:
@@ -300,11 +300,20 @@ class Rebuilt(NamedTuple):
     """
 
     function: Callable[[Any], Any] | Seeded
-    space: by_value.Space
-    digest: bytes
-    entries: tuple[Entry, ...]
-    carried: tuple[tuple[Any, str, Any], ...]
-    ambient: tuple[Any, ...]
+
+    def __init__(
+        self,
+        space: by_value.Space,
+        digest: bytes,
+        entries: tuple[Entry, ...],
+        carried: tuple[tuple[Any, str, Any], ...],
+        ambient: tuple[Any, ...],
+    ) -> None:
+        self.space = space
+        self.digest = digest
+        self.entries = entries
+        self.carried = carried
+        self.ambient = ambient
 
     def enter(self) -> None:
         """Make this the function that runs: all around it becomes as the caller has it, or was when it was sent."""
@@ -344,9 +353,10 @@ def rebuild(data: bytes, digest: bytes) -> Rebuilt:
         holder, name, _ = find_place(module, path)
         values.append((holder, name, load_function(packed, space) if packed else ABSENT))
     settings = load_function(ambient, space)
-    rebuilt = Rebuilt(None, space, digest, tuple(map(Entry._make, entries)), tuple(values), settings)  # type: ignore[arg-type]  # yet
-    rebuilt.enter()
-    return rebuilt._replace(function=load_function(data[at + length :], space))
+    rebuilt = Rebuilt(space, digest, tuple(map(Entry._make, entries)), tuple(values), settings)
+    rebuilt.enter()  # before the function: importing its module may run code that reads what was carried
+    rebuilt.function = load_function(data[at + length :], space)
+    return rebuilt
 
 
 def leave() -> None:
