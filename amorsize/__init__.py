@@ -18,8 +18,10 @@
 
 from __future__ import annotations
 
+from .advise import OptimizedPlan, optimize
 from .api import amap, map, shutdown, starmap
 from .cache.lookup import CacheStats, cache_stats, clear_cache, get_cache_dir, prune_expired_cache
+from .call.stream import Stream
 from .decorator import Parallelized, parallelize
 from .errors import (
     AmorsizeError,
@@ -30,11 +32,9 @@ from .errors import (
     UnsupportedError,
     WorkerCrashError,
 )
-from .optimize import OptimizedPlan, optimize
 from .options import config
 from .plan.planner import Plan
 from .rng import item_rng
-from .stream import Stream
 
 __all__ = [
     "AmorsizeError",

@@ -8,12 +8,12 @@ from __future__ import annotations
 import builtins
 import sys
 
+from .call.stream import Stream, start
 from .errors import UnsupportedError
 from .lean import TypeVar, overload
 from .lean import map as builtin_map
 from .options import check, resolve, undecorated
 from .replaced import means_the_builtin, standing_in
-from .stream import Stream, start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ def shutdown() -> None:
     >>> import amorsize
     >>> amorsize.shutdown()
     """
-    if "amorsize.dispatch.pool" in sys.modules:  # else no worker was ever started
-        from .dispatch.pool import shutdown as release
+    if "amorsize.backends.processes.lease" in sys.modules:  # else no worker was ever started
+        from .backends.processes.lease import shutdown as release
 
         release()

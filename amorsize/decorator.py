@@ -12,11 +12,11 @@ import sys
 from functools import partial, update_wrapper
 from types import MethodType
 
+from .advise import optimize
+from .call.stream import start
 from .lean import Generic, ParamSpec, TypeVar, overload
-from .optimize import optimize
 from .options import Options, check, resolve
 from .rng import runs_items
-from .stream import start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from .optimize import OptimizedPlan
+    from .advise import OptimizedPlan
+    from .call.stream import Stream
     from .options import GivenOptions
-    from .stream import Stream
 
 __all__ = ["Parallelized", "ParallelizedOver", "parallelize"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from amorsize.cache.lookup import forget
+from .cache.lookup import forget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

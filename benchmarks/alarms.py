@@ -27,9 +27,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))  # a checkout need not be installed
 
 import amorsize
+from amorsize.backends.processes.handle import all_workers
+from amorsize.backends.processes.idle import warm_count
 from amorsize.cache import lookup
-from amorsize.dispatch.process import all_workers
-from amorsize.dispatch.warm import warm_count
 
 RESULTS = Path(__file__).parent / "results" / "alarms.txt"
 LEAVE_SECONDS = 5.0  # for a thread that is on its way out

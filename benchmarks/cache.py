@@ -21,9 +21,10 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # a checkout need not be installed
 
 import amorsize  # noqa: E402
-from amorsize.cache import disk, fingerprint, lookup  # noqa: E402
+from amorsize.cache import disk, lookup  # noqa: E402
 from amorsize.cache.entry import Key, System  # noqa: E402
 from amorsize.cache.memory import memory  # noqa: E402
+from amorsize.code import fingerprint  # noqa: E402
 from amorsize.plan.profile import WorkProfile  # noqa: E402
 
 if TYPE_CHECKING:

@@ -37,7 +37,7 @@ SETTINGS = {
     "ours": """
         import multiprocessing, os, signal, sys, threading, time
         import amorsize
-        from amorsize.dispatch.process import all_workers
+        from amorsize.backends.processes.start import all_workers
         def many(function, items):
             options = dict(backend="processes", n_jobs=2, chunksize=1, start_method={method!r})
             return list(amorsize.map(function, items, **options))

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # a checkout need not be 
 import psutil
 
 import amorsize
-from amorsize.dispatch.process import all_workers
+from amorsize.backends.processes.handle import all_workers
 
 RESULTS = Path(__file__).parent / "results" / "kills.txt"
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - counted, not written to

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import amorsize
-from amorsize.dispatch import wire
+from amorsize.transport import wire
 
 GUARD_SECONDS = 30  # nothing waits so long unless it is stuck
 

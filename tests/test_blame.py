@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import amorsize
-from amorsize.dispatch.blame import where_unpicklable
+from amorsize.transport.blame import where_unpicklable
 
 LOCK = threading.Lock()
 
@@ -203,7 +203,7 @@ def test_attributes_of_a_class_that_reduces_itself_are_named():
 MAIN = """
 import threading
 from amorsize import parallelize
-from amorsize.dispatch.blame import where_unpicklable
+from amorsize.transport.blame import where_unpicklable
 
 lock = threading.Lock()
 

@@ -5,9 +5,10 @@ import os
 
 import pytest
 
-from amorsize.cache import command, disk
+from amorsize.cache import disk
 from amorsize.cache.entry import System
 from amorsize.cache.lookup import store
+from amorsize.cli import cache as command
 from amorsize.plan.profile import WorkProfile
 
 SYSTEM = System(8, "fork", 10**9, "linux", "3.11.7")

@@ -10,20 +10,21 @@ from time import monotonic
 import pytest
 
 import amorsize
-from amorsize import decision as decision_module
-from amorsize import serial as serial_module
-from amorsize.cache import fingerprint, lookup
+from amorsize.backends.events import Done, Failure, Refused
+from amorsize.cache import lookup
 from amorsize.cache.lookup import Found
-from amorsize.call import Call
-from amorsize.dispatch import serialize
-from amorsize.dispatch.backend import Done, Failure, Refused
-from amorsize.dispatch.run import Run
+from amorsize.call import caller as serial_module
+from amorsize.call import policy as decision_module
+from amorsize.call.driver import Call
+from amorsize.code import fingerprint
 from amorsize.errors import SerializationError
+from amorsize.feed.pump import Run
 from amorsize.measure import machine
 from amorsize.measure.sampling import Transfer
 from amorsize.measure.startup import Costs
 from amorsize.plan import escalate
 from amorsize.plan.profile import WorkProfile
+from amorsize.transport import serialize
 
 STEP = 0.010  # seconds that an item takes, by the clock of these tests
 

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from amorsize import cli, demo
+from amorsize.cli import demo
+from amorsize.cli import main as cli
 from amorsize.errors import UnsupportedError
 
 

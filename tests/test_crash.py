@@ -13,7 +13,7 @@ import pytest
 from pool_workers import Always, Noting, Once, die, die_half_way_through_the_results, leave
 
 import amorsize
-from amorsize.dispatch.process import all_workers
+from amorsize.backends.processes.handle import all_workers
 
 SQUARES = [number**2 for number in range(1000)]
 LARGE = 300_000

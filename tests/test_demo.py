@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import amorsize
-from amorsize import cli, demo
+from amorsize.cli import demo
+from amorsize.cli import main as cli
 
 SOURCE = """\
 class A:

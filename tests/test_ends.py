@@ -7,7 +7,7 @@ from collections import UserList
 
 import pytest
 
-from amorsize.ends import Ends
+from amorsize.feed.ends import Ends
 
 todo = [1, 2]
 

@@ -16,7 +16,8 @@ from fault_workers import BAD, Squares
 
 import amorsize
 from amorsize import ItemTimeoutError, SerializationError, WorkerCrashError
-from amorsize.dispatch import pool, process
+from amorsize.backends.processes import lease as pool
+from amorsize.backends.processes import start as process
 
 pytestmark = pytest.mark.slow
 

@@ -13,9 +13,8 @@ import weakref
 import pytest
 
 from amorsize import parallelize
-from amorsize.cache import describe, fingerprint
-from amorsize.cache.fingerprint import forget
-from amorsize.code import bytecode
+from amorsize.code import bytecode, describe, fingerprint
+from amorsize.code.fingerprint import forget
 
 
 def made(source, name="work", **names):
@@ -401,7 +400,7 @@ def test_specialised_bytecode_does_not_count():
 def test_every_process_agrees():
     """The fingerprint is the same under every hash seed."""
     code = """if True:
-        from amorsize.cache.fingerprint import fingerprint
+        from amorsize.code.fingerprint import fingerprint
         S = {"a", "b", "c", ("d", 1)}
         D = {name: {name} for name in S}
         def helper(x): return x in {"x", "y", "z"}

@@ -241,7 +241,7 @@ def test_idle_workers_leave_with_their_caller(start, tmp_path):
     program = start(
         """
         list(amorsize.map(pool_workers.Noting(long.folder, pool_workers.pid_of), range(2), **options))
-        from amorsize.dispatch.process import all_workers
+        from amorsize.backends.processes.start import all_workers
 
         print(*[worker.process.pid for worker in all_workers()])
         sys.stdout.flush()

@@ -16,8 +16,9 @@ import pytest
 
 import amorsize
 from amorsize import context
-from amorsize.cache import disk, fingerprint, lookup
+from amorsize.cache import disk, lookup
 from amorsize.cache.lookup import Found
+from amorsize.code import fingerprint
 from amorsize.plan.profile import WorkProfile
 
 GUARD_SECONDS = 30

@@ -13,26 +13,23 @@ PACKAGE = Path(amorsize.__file__).parent
 FLOORS = (
     {"lean"},
     {"context"},
-    {"errors", "log", "values"},
+    {"errors", "log"},
     {"options"},
+    {"rng", "code"},
+    {"seeding"},
+    {"transport"},
     {"plan"},
     {"measure"},
-    {"rng", "code"},
     {"cache"},
-    {"seeding"},
-    {"dispatch", "report"},
-    {"ends"},
-    {"source"},
-    {"serial", "understudy"},
-    {"decision"},
+    {"child"},
+    {"backends"},
+    {"feed", "report"},
     {"call"},
-    {"stream"},
-    {"optimize", "replaced"},
+    {"advise", "replaced"},
     {"api"},
     {"decorator"},
     {"__init__"},
-    {"demo", "testing"},
-    {"cli"},
+    {"cli", "testing"},
     {"__main__"},
 )
 RANK = {name: rank for rank, names in enumerate(FLOORS) for name in names}
@@ -48,16 +45,10 @@ def layer_of(path):
 
 
 def imports_of(path):
-    """Yield the absolute name of every module or attribute that a file imports at run time, and the line."""
+    """Yield the absolute name of every module or attribute that a file imports, those for typing as well, and the line."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     package = ("amorsize", *path.relative_to(PACKAGE).parts[:-1])
-    typing_only = set()
     for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            typing_only.update(inner for statement in node.body for inner in ast.walk(statement))
-    for node in ast.walk(tree):
-        if node in typing_only:
-            continue
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, node.lineno

@@ -23,7 +23,7 @@ from amorsize.options import config
 from amorsize.plan.profile import MachineProfile, WorkProfile
 
 # The module; the package has the function under the same name.
-advisor = importlib.import_module("amorsize.optimize")
+advisor = importlib.import_module("amorsize.advise")
 optimize = advisor.optimize
 
 TWO_CORES = MachineProfile(2, 2, 8_000_000_000, "fork", 0.011, 0.003, 20e-6, 1e9)

@@ -11,9 +11,11 @@ import pytest
 import workers
 
 import amorsize
-from amorsize.dispatch import pool, warm
-from amorsize.dispatch.backend import Chunk, Done, Lost, Unsendable
-from amorsize.dispatch.process import all_workers
+from amorsize.backends.base import Unsendable
+from amorsize.backends.events import Chunk, Done, Lost
+from amorsize.backends.processes import idle as warm
+from amorsize.backends.processes import lease as pool
+from amorsize.backends.processes.handle import all_workers
 from amorsize.measure import machine
 
 

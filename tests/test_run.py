@@ -7,15 +7,16 @@ from collections import Counter
 
 import pytest
 
-from amorsize import source as source_module
-from amorsize.dispatch import run as run_module
-from amorsize.dispatch.backend import Chunk, Done, Failure, Lost, Refused, Unsendable
-from amorsize.dispatch.run import WINDOW_BYTES, WINDOW_ITEMS, Pace, Run
-from amorsize.dispatch.serialize import load
+from amorsize.backends.base import Unsendable
+from amorsize.backends.events import Chunk, Done, Failure, Lost, Refused
 from amorsize.errors import InitializerError, SerializationError, WorkerCrashError
+from amorsize.feed import pump as run_module
+from amorsize.feed import source as source_module
+from amorsize.feed.pump import WINDOW_BYTES, WINDOW_ITEMS, Pace, Run
+from amorsize.feed.source import Source
 from amorsize.options import Options
 from amorsize.plan.schedule import SLICE_SECONDS
-from amorsize.source import Source
+from amorsize.transport.serialize import load
 
 
 class Clock:

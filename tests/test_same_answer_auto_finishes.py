@@ -186,7 +186,7 @@ LOST = """
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             values = list(MAP(work, range(100)))
-        from amorsize.dispatch.process import all_workers
+        from amorsize.backends.processes.start import all_workers
         print(len(values), len(caught), noted() == list(range(100)), len(all_workers()))
         """
 RESULTS = {
@@ -257,8 +257,8 @@ def test_a_function_that_workers_cannot_have_warns_once(what, tmp_path):
 def test_our_warning_as_an_error_leaves_nothing(tmp_path):
     """With warnings made errors, ours ends the call; no worker is held, and the next call runs."""
     program = """
-        from amorsize.dispatch import pool
-        from amorsize.dispatch.process import all_workers
+        from amorsize.backends.processes import lease as pool
+        from amorsize.backends.processes.start import all_workers
         def work(x):
             busy(.02)
             return (digit for digit in str(x))
@@ -311,7 +311,7 @@ def test_a_named_backend_goes_on_with_the_workers_that_are_left(method, tmp_path
                 return x
             os._exit(1)
         stream = amorsize.map(dying, range(40), backend="processes", n_jobs=2, retries=1, chunksize=1, OPTIONS)
-        from amorsize.dispatch import process
+        from amorsize.backends.processes import start as process
         workers = process.start_workers
         started = []
         def once(*arguments):
@@ -319,7 +319,7 @@ def test_a_named_backend_goes_on_with_the_workers_that_are_left(method, tmp_path
                 raise BlockingIOError(11, "Resource temporarily unavailable")
             started.append(True)
             return workers(*arguments)
-        from amorsize.dispatch import warm
+        from amorsize.backends.processes import idle as warm
         warm.start_workers = once
         print(list(stream) == list(range(40)))
         amorsize.shutdown()

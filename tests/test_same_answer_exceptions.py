@@ -12,8 +12,8 @@ import programs
 import pytest
 
 import amorsize
-from amorsize.dispatch import pool
-from amorsize.dispatch.process import all_workers
+from amorsize.backends.processes import lease as pool
+from amorsize.backends.processes.handle import all_workers
 from amorsize.errors import from_signal_handler, raised_by, signal_handlers
 
 # What each shows of an error: its class, text, arguments, and what else it carries.

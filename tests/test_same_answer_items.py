@@ -14,7 +14,7 @@ import item_programs as programs
 import pytest
 
 import amorsize
-from amorsize.decision import Decision
+from amorsize.call.policy import Decision
 from amorsize.errors import SerializationError, UnsupportedError
 
 TIMES = ["cold", "warm"]

@@ -11,7 +11,7 @@ import pytest
 import workers
 
 import amorsize
-from amorsize.dispatch import run as run_module
+from amorsize.feed import pump as run_module
 from amorsize.measure import machine
 
 FORK = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
@@ -263,7 +263,7 @@ def test_the_demo_times_nobody_over_a_cold_disk(monkeypatch, tmp_path, capsys):
     """Every file is read before the first contender begins."""
     from pathlib import Path
 
-    from amorsize import demo
+    from amorsize.cli import demo
 
     paths = []
     for name in "abc":

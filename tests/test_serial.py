@@ -10,9 +10,10 @@ from itertools import chain
 
 import pytest
 
-from amorsize import serial as serial_module
-from amorsize.serial import Attempt, Serial, apply_star, plain
-from amorsize.source import Source
+from amorsize.call import caller as serial_module
+from amorsize.call import watch as watch_module
+from amorsize.call.caller import Attempt, Serial, apply_star, plain
+from amorsize.feed.source import Source
 
 GUARD_SECONDS = 20  # for what another thread does at once; nothing waits so long unless it is stuck
 SHORT = 1e-6
@@ -98,7 +99,7 @@ def watches(monkeypatch):
         made.append(FakeWatch())
         return made[-1]
 
-    monkeypatch.setattr(serial_module, "_Watch", make)
+    monkeypatch.setattr(serial_module, "Watch", make)
     return made
 
 
@@ -259,7 +260,7 @@ class TestPhases:
 
     def test_few_items_need_no_thread(self, monkeypatch):
         """A hundred trivial items are over before a thread would pay, by any clock."""
-        monkeypatch.setattr(serial_module, "_Watch", lambda: pytest.fail("a watch was made"))
+        monkeypatch.setattr(serial_module, "Watch", lambda: pytest.fail("a watch was made"))
         monkeypatch.setattr(serial_module, "_UNWATCHED_SECONDS", float("inf"))
 
         assert all_results(begin(abs, range(100))) == list(range(100))
@@ -386,7 +387,7 @@ class TestPhases:
             def __bool__(self):
                 return clock.now > self.until
 
-        monkeypatch.setattr(serial_module, "_Watch", ClockWatch)
+        monkeypatch.setattr(serial_module, "Watch", ClockWatch)
 
         def function(item):
             clock.now += seconds if item % every == every // 2 else 1e-7
@@ -697,13 +698,13 @@ def telling(monkeypatch):
     """Let every watch, with its real thread, have a flag that tells; give the list of watches."""
     made = []
 
-    class TellingWatch(serial_module._Watch):
+    class TellingWatch(serial_module.Watch):
         def __init__(self):
             super().__init__()
             self.flag = Telling()
             made.append(self)
 
-    monkeypatch.setattr(serial_module, "_Watch", TellingWatch)
+    monkeypatch.setattr(serial_module, "Watch", TellingWatch)
     return made
 
 
@@ -790,8 +791,8 @@ class TestWatching:
 
     def test_a_thread_that_goes_is_followed_by_another(self, monkeypatch):
         """A flag lowered late is watched again, each time."""
-        monkeypatch.setattr(serial_module, "_STRETCH_SECONDS", 0.001)
-        watch = serial_module._Watch()
+        monkeypatch.setattr(watch_module, "STRETCH_SECONDS", 0.001)
+        watch = serial_module.Watch()
         watch.flag = Telling()
         with watch:
             for _ in range(3):
@@ -806,11 +807,11 @@ class TestWatching:
 
     def test_a_lowered_flag_is_raised_by_the_same_thread(self, monkeypatch):
         """While stretches follow one another, one thread serves them all."""
-        watch = serial_module._Watch()
+        watch = serial_module.Watch()
         watch.flag = Telling()
         raised = []
         watch.flag.append = lambda value: (list.append(watch.flag, value), raised.append(threading.current_thread()))
-        monkeypatch.setattr(serial_module, "_STRETCH_SECONDS", 0.001)
+        monkeypatch.setattr(watch_module, "STRETCH_SECONDS", 0.001)
         with watch:
             watch.begin()
             first = watch._thread
@@ -836,7 +837,7 @@ class TestWatching:
 
     def test_the_watching_thread_may_be_the_one_to_clean_up(self):
         """A garbage collection in the thread itself does not make it wait for itself."""
-        watch = serial_module._Watch()
+        watch = serial_module.Watch()
         watch._thread = threading.current_thread()
 
         with watch:
@@ -887,7 +888,7 @@ class TestProperty:
             items, star, attempt = KINDS[kind](len(steps))
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(serial_module, "perf_counter", clock)
-                patch.setattr(serial_module, "_Watch", watch)
+                patch.setattr(serial_module, "Watch", watch)
                 source = Source((items,))
                 spread = partial(apply_star, function) if star else function
                 serial = Serial(

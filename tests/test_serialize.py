@@ -8,10 +8,10 @@ from types import ModuleType
 import pytest
 import workers
 
-from amorsize.dispatch import initialize
-from amorsize.dispatch.by_value import Space, enter, load_function
-from amorsize.dispatch.initialize import ByValue
-from amorsize.dispatch.serialize import Undumpable, Unpicklable, dump, dump_function, dump_values, load_values
+from amorsize.child import initialize
+from amorsize.child.initialize import ByValue
+from amorsize.transport.by_value import Space, enter, load_function
+from amorsize.transport.serialize import Undumpable, Unpicklable, dump, dump_function, dump_values, load_values
 
 
 @pytest.fixture(autouse=True)

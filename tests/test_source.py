@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from amorsize.source import Source
-from amorsize.values import Fixed
+from amorsize.feed.source import Source
+from amorsize.transport.values import Fixed
 
 
 class Scripted:

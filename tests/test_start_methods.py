@@ -142,7 +142,7 @@ def test_the_global_start_method_is_obeyed(method, tmp_path, python):
             import amorsize
             multiprocessing.set_start_method({method!r})
             print(len(list(amorsize.map(abs, range(4), backend="processes", n_jobs=2))))
-            from amorsize.dispatch.process import all_workers
+            from amorsize.backends.processes.start import all_workers
             print({{worker.start_method for worker in all_workers()}})
             """
         )

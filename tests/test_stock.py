@@ -7,9 +7,10 @@ import threading
 import pytest
 
 from amorsize import context
-from amorsize.dispatch import stock
-from amorsize.dispatch.backend import Chunk, Lost, Refused, Unsendable
-from amorsize.dispatch.stock import StockPool
+from amorsize.backends import stock
+from amorsize.backends.base import Unsendable
+from amorsize.backends.events import Chunk, Lost, Refused
+from amorsize.backends.stock import StockPool
 from amorsize.errors import SerializationError
 
 GUARD_SECONDS = 20

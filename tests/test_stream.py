@@ -18,10 +18,10 @@ import pytest
 import workers
 
 import amorsize
-from amorsize import serial as serial_module
-from amorsize.dispatch import pool
+from amorsize.backends.processes import lease as pool
+from amorsize.call import caller as serial_module
+from amorsize.call.stream import Stream, _Phases, start
 from amorsize.options import Options
-from amorsize.stream import Stream, _Phases, start
 
 GUARD_SECONDS = 20
 LOCAL = [{"backend": "serial"}, {}, {"on_error": "return"}, {"backend": "serial", "retries": 1}]
@@ -359,7 +359,7 @@ class TestBesideTheFirst:
     @pytest.mark.skipif(sys.platform == "win32", reason="the file tells too late there")
     def test_they_are_given_back_when_the_rest_is_not_wanted(self, tmp_path, monkeypatch):
         """Dropping the results after the first one releases them."""
-        from amorsize.dispatch.process import all_workers
+        from amorsize.backends.processes.handle import all_workers
 
         monkeypatch.setattr("amorsize.measure.machine.cores", lambda: 2)
         sign = tmp_path / "sign"

@@ -13,7 +13,8 @@ import pytest
 
 import amorsize
 from amorsize import ItemTimeoutError, UnsupportedError
-from amorsize.dispatch import process, slots
+from amorsize.backends.processes import start as process
+from amorsize.transport import slots
 
 TIMEOUT_SECONDS = 0.4
 HANG_SECONDS = 1000

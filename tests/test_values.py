@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from amorsize.values import holds_iterator, is_plain, plainly_hold_none
+from amorsize.transport.values import holds_iterator, is_plain, plainly_hold_none
 
 Pair = namedtuple("Pair", "first second")  # noqa: PYI024 - the plain kind
 

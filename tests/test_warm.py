@@ -16,8 +16,9 @@ from conftest import FORKED
 from pool_workers import pid_after_meeting
 
 import amorsize
-from amorsize.dispatch import pool, warm
-from amorsize.dispatch.process import all_workers
+from amorsize.backends.processes import idle as warm
+from amorsize.backends.processes import lease as pool
+from amorsize.backends.processes.handle import all_workers
 
 
 @pytest.fixture
@@ -171,7 +172,7 @@ class TestRelease:
     def test_one_that_grew_is_replaced(self, monkeypatch):
         """A worker that has grown beyond the limit makes room for a new one between chunks; no result is lost."""
         monkeypatch.setattr(pool, "MEMORY_GROWTH_BYTES", 40 << 20)
-        monkeypatch.setattr("amorsize.dispatch.worker._MEMORY_SECONDS", 0.0)  # inherited by fork
+        monkeypatch.setattr("amorsize.child.main._MEMORY_SECONDS", 0.0)  # inherited by fork
 
         grown = list(amorsize.map(pool_workers.grow, range(24), backend="processes", n_jobs=2, start_method="fork"))
 

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from amorsize.dispatch import wire
+from amorsize.transport import wire
 
 SIZES = [0, 1, 8, 9, 10, 1000, 32_758, 32_759, 32_760, 32_768, 65_526, 65_527, 65_528, 65_535, 65_536, 65_537, 300_000]
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import stat
 
-from amorsize.cache.entry import Key
-from amorsize.lean import NamedTuple
+from ..lean import NamedTuple
+from .entry import Key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ Whatever stands in a file, `decode` gives an entry in which every field has its 
 
 from __future__ import annotations
 
-from amorsize.cache.fingerprint import DIGITS
-from amorsize.lean import NamedTuple
-from amorsize.plan.buckets import SIZES, TIMES, time_bucket
-from amorsize.plan.profile import WorkProfile
+from ..code.fingerprint import DIGITS
+from ..lean import NamedTuple
+from ..plan.buckets import SIZES, TIMES, time_bucket
+from ..plan.profile import WorkProfile
 
 try:
     # What `json` itself reads and writes with; importing `json` costs 5 ms, most of it for regular expressions.
@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from amorsize.plan.planner import Plan
+    from ..plan.planner import Plan
 
 __all__ = [
     "FORMAT",

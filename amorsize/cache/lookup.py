@@ -12,9 +12,14 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from amorsize.cache import disk
-from amorsize.cache import fingerprint as fingerprints
-from amorsize.cache.entry import (
+from ..code import fingerprint as fingerprints
+from ..code.functions import unfit
+from ..errors import let_signals_through
+from ..lean import NamedTuple
+from ..log import debug
+from ..plan.buckets import SIZES, TIMES, clearly_outside, size_bucket, time_bucket
+from . import disk
+from .entry import (
     TTL_SECONDS,
     Entry,
     FormatError,
@@ -27,12 +32,7 @@ from amorsize.cache.entry import (
     memory_changed,
     stored_plan,
 )
-from amorsize.cache.functions import unfit
-from amorsize.cache.memory import Held, memory
-from amorsize.errors import let_signals_through
-from amorsize.lean import NamedTuple
-from amorsize.log import debug
-from amorsize.plan.buckets import SIZES, TIMES, clearly_outside, size_bucket, time_bucket
+from .memory import Held, memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any, TypeVar
 
-    from amorsize.cache.memory import Group
-    from amorsize.plan.planner import Plan
-    from amorsize.plan.profile import WorkProfile
+    from ..plan.planner import Plan
+    from ..plan.profile import WorkProfile
+    from .memory import Group
 
     Clock = Callable[[], float]
     Result = TypeVar("Result")

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from amorsize.cache.entry import Entry
+    from .entry import Entry
 
     Group = tuple["Held", ...]
 

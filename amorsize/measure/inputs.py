@@ -16,7 +16,7 @@ from operator import length_hint
 
 from ..lean import map
 from ..log import debug
-from ..values import Fixed, holds_iterator, is_plain
+from ..transport.values import Fixed, holds_iterator, is_plain
 from .sampling import spread
 
 TYPE_CHECKING = False

@@ -13,7 +13,7 @@ from itertools import pairwise
 from ..errors import let_signals_through
 from ..lean import NamedTuple, map
 from ..log import debug
-from ..values import holds_iterator
+from ..transport.values import holds_iterator
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from amorsize.plan.planner import seconds_in_words
-
 from ..lean import map
+from ..plan.planner import seconds_in_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from amorsize.plan.planner import Alternative, Plan
+    from ..plan.planner import Alternative, Plan
 
 __all__ = ["explain"]
 

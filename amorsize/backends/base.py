@@ -1,0 +1,101 @@
+"""What a call asks of whatever runs its chunks."""
+
+from __future__ import annotations
+
+from ..errors import SerializationError, add_index
+from ..lean import Protocol
+from ..transport.blame import said_of
+from ..transport.remote import UnsentResult, unpack_error
+from ..transport.serialize import Unpicklable
+from ..transport.values import HeldIteratorError
+from .events import Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from ..transport.by_value import Outgoing
+    from .events import Chunk, Event
+
+__all__ = ["Backend", "Unsendable", "failures_of"]
+
+
+class Unsendable(SerializationError):
+    """An item cannot be pickled; `index` says which. Nothing of its chunk was sent."""
+
+    def __init__(self, index: int, error: BaseException, item: object) -> None:
+        self.holds_iterator = isinstance(error, HeldIteratorError)
+        # The search for the part at fault would pickle an iterator, too.
+        said = str(error) if self.holds_iterator else said_of(error, item)
+        super().__init__(f"item {index} cannot be sent to a worker: {said}")
+        self.index = index
+
+
+class Backend(Protocol):
+    """Runs chunks for one call, and for one thread at a time.
+
+    Attributes:
+        route: what costs are learnt for, "processes" or "pool".
+        bytes_in: bytes of the chunks that were submitted.
+        outgoing: pickles this call's items.
+    """
+
+    route: str
+    bytes_in: int
+    outgoing: Outgoing
+
+    def room(self, chunk_seconds: float | None) -> int:
+        """Return how many chunks that are expected to run for `chunk_seconds` may be submitted now; None: unknown."""
+
+    def submit(self, chunk: Chunk, slice_seconds: float) -> None:
+        """Take a chunk; it may leave with the next ones. Raises Unsendable when an item of it cannot be pickled."""
+
+    def flush(self) -> None:
+        """See that what was submitted is on its way."""
+
+    def wait(self, timeout: float | None = None) -> list[Event]:
+        """Block until something happened, or for `timeout` seconds, and return the events."""
+
+    def widen(self, n_jobs: int) -> None:
+        """Allow `n_jobs` workers from now on."""
+
+    def ask_back(self) -> None:
+        """Have chunks back that have not begun, as far as that can be; they come as events."""
+
+    def any_ready(self) -> bool:
+        """Say whether some worker has finished starting. Looks, but does not wait."""
+
+    def busy(self) -> bool:
+        """Say whether some chunk is under way."""
+
+    def close(self) -> None:
+        """Cancel what is under way and give back what was held. May be called twice."""
+
+    def kill(self) -> None:
+        """Close without waiting for items that are running."""
+
+
+def failures_of(
+    chunk: Chunk, errors: Iterable[tuple[int, bytes]], first: int, values: list[Any]
+) -> dict[int, Failure]:
+    """Return the failures of some results: errors of the function, and results that could not be rebuilt.
+
+    Args:
+        chunk: the chunk that the results belong to.
+        errors: packed errors, each with its item's place in the chunk.
+        first: position in the input of the first value.
+        values: the results; those that could not be rebuilt become None.
+    """
+    failures: dict[int, Failure] = {}
+    for offset, packed in errors:
+        index = chunk.first + offset
+        failures[index] = Failure(add_index(unpack_error(packed), index), chunk.items[offset])
+    for position, value in enumerate(values):
+        if type(value) is Unpicklable:
+            index = first + position
+            error = UnsentResult(f"the result of item {index} could not be rebuilt: {value.error!r}")
+            error.__cause__ = value.error
+            failures[index] = Failure(error, chunk.items[index - chunk.first])
+            values[position] = None
+    return failures

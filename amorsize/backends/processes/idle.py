@@ -1,0 +1,315 @@
+"""The idle workers that are kept for the next call, and when one must not be used again.
+
+What a worker inherited or was told at its start (start method, environment, folder, `sys.path`, initializer, thread
+limit, the versions of the modules) is its `Kind`; a call takes only idle workers of its own kind. Idle workers leave by
+themselves after `IDLE_SECONDS`; no thread of ours waits for that, so what the caller holds of them (a socket, and the
+system's record of an ended child) goes with the next call, with `shutdown`, or at exit.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from functools import partial
+from time import monotonic
+from types import MethodType
+
+from ...child.initialize import ByValue
+from ...child.main import Setup
+from ...errors import let_signals_through
+from ...lean import NamedTuple, map
+from ...measure import machine
+from ...transport import wire
+from ...transport.ambient import raw_environ
+from .handle import LEAVE_SECONDS, Worker, all_workers
+from .start import start_workers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+__all__ = ["IDLE_SECONDS", "Initializer", "Kind", "dismiss", "give_back", "kind_for", "leaving", "shutdown", "take"]
+__all__ += ["idle_workers", "warm_count"]
+
+# Shorter: a pause at the prompt costs a new start. Longer: memory is held for nobody.
+IDLE_SECONDS = 60.0
+# After this part of its time a worker is not taken any more: it could leave just then.
+_TAKEN_SHARE = 0.9
+# Widths and start methods may vary from call to call; more idle workers than this for each core are not kept.
+_IDLE_PER_CORE = 4
+
+
+class Kind(NamedTuple):
+    """What a worker was started with, and so cannot be changed in it."""
+
+    start_method: str
+    threads: int
+    environ: dict[Any, Any]
+    folder: str
+    path: tuple[str, ...]
+    initializer: Initializer | None
+    generation: int
+    tracked: bool
+
+
+class Initializer:
+    """An initializer with its arguments; equal to another that would do the same."""
+
+    def __init__(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        self.function = function
+        self.arguments = arguments
+
+    def __call__(self) -> object:
+        return self.function(*self.arguments)
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Initializer)
+            and _same(self.function, other.function)
+            and len(self.arguments) == len(other.arguments)
+            and all(map(_same, self.arguments, other.arguments))
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def name(self) -> str:
+        return getattr(self.function, "__qualname__", repr(self.function))
+
+
+def _same(one: object, other: object) -> bool:
+    # Other types may compare to anything; arrays do not even compare to one truth.
+    return one is other or (type(one) is type(other) and type(one) in _COMPARABLE and one == other)
+
+
+_COMPARABLE = (int, float, bool, str, bytes, MethodType)
+
+_lock = threading.RLock()
+_idle: list[tuple[Kind, Worker, float]] = []  # with the time until which each may be taken
+_generation = 0
+_specs_seen: dict[str, object] = {}
+_modules_looked_at = 0
+_exit_hook_set = False
+_leaving = False
+
+
+def kind_for(
+    function: Any,
+    *,
+    n_jobs: int,
+    start_method: str,
+    initializer: Callable[..., object] | None,
+    initargs: tuple[Any, ...],
+    shares_memory: bool = False,
+) -> Kind:
+    """Return what workers for a call must be like now; `shares_memory` if its function imports shared memory itself."""
+    try:
+        folder = os.getcwd()
+    except OSError as error:  # it was removed
+        let_signals_through(error)
+        folder = ""
+    if start_method == "fork" and (shares_memory or "multiprocessing.shared_memory" in sys.modules):
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()
+    return Kind(
+        start_method,
+        max(1, machine.cores() // n_jobs),
+        dict(raw_environ()),
+        folder,
+        tuple(sys.path),
+        None if initializer is None else Initializer(initializer, initargs),
+        _current_generation(function),
+        start_method != "fork" or tracker_runs(),
+    )
+
+
+def tracker_runs() -> bool:
+    """Say whether this process has the standard library's tracker of shared memory.
+
+    A worker that was forked before would start one of its own when it attaches to a segment, and that one unlinks the
+    segment when the worker leaves, whoever it belongs to. There is no public way to ask.
+    """
+    tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
+    return getattr(tracker, "_fd", None) is not None
+
+
+def warm_count() -> int:
+    """Return how many idle workers may be taken, of whatever kind."""
+    now = monotonic()
+    return sum(now <= until for _, _, until in tuple(_idle))
+
+
+def idle_workers() -> list[Worker]:
+    """Return the workers that wait for a call."""
+    return [worker for _, worker, _ in tuple(_idle)]
+
+
+def leaving() -> bool:
+    """Say whether the interpreter is leaving, and all workers have been ended."""
+    return _leaving
+
+
+def shutdown() -> None:
+    """Release the warm workers now, and wait until they are gone. Workers of a call under way are not touched."""
+    with _lock:
+        workers = [worker for _, worker, _ in _idle]
+        _idle.clear()
+    dismiss(workers)
+
+
+def dismiss(workers: list[Worker]) -> None:
+    """Let idle workers leave, and see that they do."""
+    for worker in workers:
+        worker.leave()
+    until = monotonic() + LEAVE_SECONDS
+    for worker in workers:
+        worker.end(kill=False, until=until)
+
+
+def take(kind: Kind, n_jobs: int, taken: list[Worker]) -> None:
+    """Put `n_jobs` workers into `taken`, warm ones first; the others are starting. All, or after an error none.
+
+    Into a list of the caller's, so that it has them whatever interrupts it.
+    """
+    gone: list[Worker] = []
+    stale: list[Worker] = []
+    now = monotonic()
+    try:
+        with _lock:
+            kept = []
+            for idle in reversed(_idle):
+                other, worker, until = idle
+                if not _alive(worker):
+                    gone.append(worker)
+                elif now > until:
+                    stale.append(worker)
+                elif len(taken) < n_jobs and other == kind:
+                    taken.append(worker)
+                elif _is_stale(other, kind):
+                    stale.append(worker)
+                else:
+                    kept.append(idle)
+            _idle[:] = reversed(kept)  # at once: an interrupt before leaves each where it was, or ended
+        for worker in gone:
+            worker.end(kill=True)
+        dismiss(stale)
+        if len(taken) < n_jobs:
+            taken += _start(kind, n_jobs - len(taken))
+    except BaseException:
+        ended = {*taken, *gone, *stale}
+        with _lock:
+            _idle[:] = [idle for idle in _idle if idle[1] not in ended]
+        for worker in ended:
+            worker.end(kill=True)
+        taken.clear()
+        raise
+
+
+def _is_stale(idle: Kind, wanted: Kind) -> bool:
+    """Say whether no call to come will want such workers any more."""
+    untracked = wanted.start_method == "fork" and wanted.tracked and not idle.tracked
+    return idle[2:5] != wanted[2:5] or idle.generation != wanted.generation or untracked
+
+
+def give_back(kind: Kind, workers: list[Worker]) -> None:
+    """Keep workers that have nothing under way for the next call."""
+    until = monotonic() + _TAKEN_SHARE * IDLE_SECONDS
+    for worker in workers:
+        worker.used = True
+    with _lock:
+        _idle.extend((kind, worker, until) for worker in workers)
+        surplus = [worker for _, worker, _ in _idle[: -_IDLE_PER_CORE * machine.cores()]]
+        del _idle[: len(surplus)]
+    dismiss(surplus)
+
+
+def _start(kind: Kind, n: int) -> list[Worker]:
+    global _exit_hook_set, _modules_looked_at
+    if not _exit_hook_set:
+        # Not atexit: a child that multiprocessing started runs only these, and waits for its own children after them.
+        from multiprocessing.util import Finalize
+
+        _exit_hook_set = True
+        Finalize(None, _kill_all, exitpriority=10)
+    if len(sys.modules) != _modules_looked_at:
+        _modules_looked_at = len(sys.modules)
+        for name in sys.modules.keys() - _specs_seen.keys():
+            _specs_seen[name] = getattr(sys.modules.get(name), "__spec__", None)
+    setup = Setup(
+        environ=None if kind.start_method == "fork" else dict(os.environ),
+        threads=kind.threads,
+        idle_seconds=IDLE_SECONDS,
+        initializer=None if kind.initializer is None else ByValue(kind.initializer),
+        started_at=monotonic(),
+    )
+    return start_workers(kind.start_method, setup, n)
+
+
+def _alive(worker: Worker) -> bool:
+    """Say whether an idle worker is still there, reading what it may have said since."""
+    try:
+        while worker.inbox.read():
+            for kind, _ in worker.inbox.messages():
+                if kind == wire.READY:
+                    worker.ready = worker.takes_chunks = True
+                elif kind == wire.RESULTS:
+                    worker.flights.popleft()  # its word on a chunk that was taken back
+    except EOFError:
+        return False
+    return True
+
+
+def _current_generation(function: Any) -> int:
+    """Return a number that grows whenever the module of a function was loaded again since workers may have had it."""
+    global _generation
+    for name in _modules_of(function):
+        spec = getattr(sys.modules.get(name), "__spec__", None)
+        if spec is not None and _specs_seen.setdefault(name, spec) is not spec:
+            _specs_seen[name] = spec
+            _generation += 1
+    return _generation
+
+
+def outdate() -> None:
+    """Have no idle worker taken any more: they have another program than the caller."""
+    global _generation
+    _generation += 1
+
+
+def _modules_of(function: Any) -> Iterator[str]:
+    """Yield the modules that a function and, for a partial, what it was given are from."""
+    name = getattr(function, "__module__", None)
+    if isinstance(name, str):
+        yield name
+    if issubclass(type(function), partial):
+        for part in (function.func, *function.args):
+            yield from _modules_of(part)
+
+
+def _kill_all() -> None:
+    """End every worker of this process: the interpreter is leaving, and nobody waits for what still runs."""
+    global _leaving
+    _leaving = True
+    workers = all_workers()
+    with _lock:
+        _idle.clear()
+    for worker in workers:
+        if worker.process.exitcode is None:
+            worker.process.kill()
+    for worker in workers:
+        worker.end(kill=True)
+
+
+def _after_fork_in_child() -> None:
+    """Forget the workers: they are the parent's, and another thread of it may have held the lock."""
+    global _lock, _exit_hook_set, _leaving
+    _lock = threading.RLock()
+    _exit_hook_set = _leaving = False
+    _idle.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

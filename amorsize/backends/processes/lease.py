@@ -1,0 +1,593 @@
+"""The lease a call holds on some worker processes.
+
+A call leases workers for itself alone, so their sockets are read by one thread at a time and one call's trouble is not
+another's. `warm` keeps the workers between calls.
+
+A worker is sent several short chunks ahead, so that neither side waits for the other. What waits behind a chunk that
+turns out long is taken back when another worker has nothing to do: the caller forbids it through a shared slot, waits
+long enough for that to be seen, and then looks whether the worker had begun it before.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import selectors
+from collections import deque
+from itertools import count
+from time import perf_counter
+from weakref import ref
+
+from ...errors import AmorsizeError, InitializerError, SerializationError, from_signal_handler, let_signals_through
+from ...lean import map
+from ...log import debug
+from ...measure import machine
+from ...transport import wire
+from ...transport.payload import Outdated, Uncarriable, payload_of, users_classes
+from ...transport.remote import unpack_error
+from ...transport.serialize import Outgoing, Undumpable, dump_items, is_scalars, load_values
+from ..base import Unsendable, failures_of
+from ..events import Broken, Chunk, Done, Lost, Refused
+from . import idle as warm
+from .handle import LOADING_SECONDS
+from .idle import shutdown, warm_count
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ...seeding import Seeded
+    from ...transport.payload import Payload
+    from ..events import Event
+    from .handle import Flight, Worker
+    from .idle import Kind
+
+__all__ = ["MEMORY_GROWTH_BYTES", "Lease", "lease", "shutdown", "warm_count"]
+
+# Two chunks a worker hide the caller's turn-round; behind a longer chunk, the second would only wait there.
+_QUEUE_SECONDS = 0.025
+# So much work in short chunks is sent ahead, and so many of them: then neither side wakes the other for each.
+_AHEAD_SECONDS = 0.001
+_AHEAD_CHUNKS = 64
+# What a cancelled worker gets to finish its item before it is killed: about what a new one would cost.
+_CANCEL_SECONDS = 0.05
+# The same when the caller has an error or an interrupt to show: enough for short items to be seen to be cancelled.
+_HURRY_SECONDS = 0.015
+# A death is seen on the socket; only where a grandchild holds it open must the process itself be asked.
+_LIVENESS_SECONDS = 1.0
+# How long a worker idles beside another's waiting chunks before those are forbidden, and as long again before they are
+# taken back. Shorter: chunks go to and fro that were about to begin, and at last a write to shared memory might not be
+# seen in time. Longer: cores stand idle beside a long item.
+_TAKE_BACK_SECONDS = 0.005
+# A worker that has grown by more than this since its first chunk is replaced between chunks.
+MEMORY_GROWTH_BYTES = 1 << 30
+# Workers that die in their initializer, so many in one call, will not do better.
+_DEATHS_IN_INITIALIZER = 3
+
+# Making an epoll object and closing it takes longer than it saves where there are few workers.
+_Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.DefaultSelector)
+
+_calls = count(1)
+
+
+def lease(
+    function: Callable[[Any], Any] | Seeded,
+    *,
+    n_jobs: int,
+    start_method: str,
+    stop_at_error: bool,
+    initializer: Callable[..., object] | None = None,
+    initargs: tuple[Any, ...] = (),
+    timeout: float | None = None,
+    waive_data: bool = True,
+    gain_seconds: float = 0.0,
+) -> Lease:
+    """Take `n_jobs` workers for one call, warm ones first; start the others without waiting for them.
+
+    With a `timeout`, a worker whose item runs longer than so many seconds is replaced. `waive_data` says whether data
+    that workers have otherwise than the caller, and that cannot be sent, may stay so; `gain_seconds` what the call is
+    expected to gain, 0 for no idea.
+
+    Raises:
+        SerializationError: the function cannot be pickled. No worker was taken.
+    """
+    payload = payload_of(function, initializer=initializer, gain_seconds=gain_seconds, by_name=waive_data)
+    kind = warm.kind_for(
+        function,
+        n_jobs=n_jobs,
+        start_method=start_method,
+        initializer=initializer,
+        initargs=initargs,
+        shares_memory=payload.shares_memory,
+    )
+    held = Lease(kind, n_jobs, payload, stop_at_error, timeout, waive_data=waive_data)
+    held.take()
+    return held
+
+
+class Lease:
+    """Some workers, held by one call; a `Backend`."""
+
+    route = "processes"
+
+    def __init__(
+        self,
+        kind: Kind,
+        n_jobs: int,
+        payload: Payload,
+        stop_at_error: bool,
+        timeout: float | None = None,
+        *,
+        waive_data: bool = True,
+    ) -> None:
+        self._kind = kind
+        self._workers: list[Worker] = []
+        self._n_jobs = n_jobs
+        self._payload = payload
+        self._waive_data = waive_data
+        self.outgoing = Outgoing()
+        self._kinds: set[type] = set()  # of the items so far
+        self._stop_at_error = stop_at_error
+        self._timeout = timeout
+        self._call = next(_calls)
+        self._selector = _Selector()
+        self._events: list[Event] = []
+        # Chunks for the next worker that is ready, as they will be sent: not yet any worker's.
+        self._queue: deque[tuple[Chunk, bytes, list[bytes], Payload]] = deque()
+        self._unsent: set[Worker] = set()
+        # Of workers whose last chunk waits beside an idle worker: its serial, when to act, whether it is forbidden yet.
+        self._waiting: dict[Worker, tuple[int, float, bool]] = {}
+        self._alive_until = perf_counter() + _LIVENESS_SECONDS
+        self._deaths_in_initializer = 0
+        self.bytes_in = 0
+        self._entered = 0.0
+        self._in_hand: Worker | None = None
+        self._closed = False
+        self._pid = os.getpid()
+        self._reference = ref(self, _end_left)
+        _unreleased[self._reference] = self._workers, self._pid
+
+    def take(self) -> None:
+        """Take the workers; if that fails, none is held and nothing is left over."""
+        try:
+            warm.take(self._kind, self._n_jobs, self._workers)
+            for worker in self._workers:
+                self._selector.register(worker.sock, selectors.EVENT_READ, worker)
+        except BaseException:
+            self._release([])
+            raise
+
+    def widen(self, n_jobs: int) -> None:
+        """Allow `n_jobs` workers from now on; further ones start when there is a chunk for them."""
+        self._n_jobs = n_jobs
+
+    def any_ready(self) -> bool:
+        if not any(worker.ready for worker in self._workers):
+            self._pump(0.0)
+        return any(worker.ready for worker in self._workers)
+
+    def busy(self) -> bool:
+        return bool(self._events or self._queue) or self._under_way()
+
+    def room(self, chunk_seconds: float | None) -> int:
+        self._check_process()
+        if chunk_seconds is None:
+            depth = 2
+        elif chunk_seconds * _AHEAD_CHUNKS <= _AHEAD_SECONDS:
+            depth = _AHEAD_CHUNKS
+        else:
+            depth = max(2, int(_AHEAD_SECONDS / chunk_seconds)) if chunk_seconds <= _QUEUE_SECONDS else 1
+        # Those that start, or may be started, take from the queue when they are ready.
+        here, to_come = 0, self._n_jobs
+        for worker in self._workers:
+            if worker.takes_chunks:
+                to_come -= 1
+                if worker.memory_growth <= MEMORY_GROWTH_BYTES:
+                    here += max(0, depth - len(worker.flights))
+        queued = len(self._queue)
+        return max(0, to_come * depth - queued) + (0 if queued else here)
+
+    def submit(self, chunk: Chunk, slice_seconds: float) -> None:
+        try:
+            payload = dump_items(chunk.items, self.outgoing)
+        except Undumpable as found:
+            position, error = found.position, found.error
+            raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
+        if not is_scalars(payload[0]) and (kinds := users_classes(chunk.items, self._kinds)):
+            self._payload = self._payload.with_items_of(kinds)
+        head = wire.CHUNK_HEAD.pack(
+            self._call,
+            chunk.first,
+            len(chunk.items),
+            slice_seconds,
+            self._stop_at_error,
+            self._timeout is not None,
+            self._payload.digest,
+        )
+        self.bytes_in += sum(map(len, payload))
+        if not self._kind.tracked and warm.tracker_runs():
+            self._retire_untracked()
+        self._queue.append((chunk, head, payload, self._payload))
+        self._assign()
+
+    def _retire_untracked(self) -> None:
+        """Have other workers from now on: the caller has made shared memory since these were forked.
+
+        What they have was sent before and cannot know of it, so they end that first.
+        """
+        self._kind = self._kind._replace(tracked=True)
+        for worker in self._workers:
+            worker.retires, worker.takes_chunks = True, False
+        self._dismiss([worker for worker in self._workers if not worker.flights])
+
+    def _dismiss(self, workers: list[Worker]) -> None:
+        for worker in workers:
+            self._drop(worker)
+        warm.dismiss(workers)
+
+    def _assign(self) -> None:
+        """Give what is queued to workers that are ready; while others are starting, few chunks each."""
+        while self._queue:
+            worker = self._least_busy()
+            if worker is None or worker.flights:
+                if len(self._workers) < self._n_jobs:
+                    self._start_another()
+                    continue  # with another worker, or with a width that allows none
+                starting = not all(worker.takes_chunks for worker in self._workers)
+                if worker is None or (starting and len(worker.flights) > 1):
+                    return
+            at_once = not worker.flights
+            self._in_hand = worker
+            worker.put_chunk(*self._queue.popleft())
+            self._in_hand = None
+            if not at_once:
+                self._unsent.add(worker)  # it has something to do; this leaves with more, before the caller waits
+            elif not self._flush(worker):
+                # It left or died since we last looked: the chunk just given to it has not been started.
+                self._hand_back(worker.flights.pop().chunk)
+                self._bury(worker)
+
+    def _least_busy(self) -> Worker | None:
+        least = None
+        for worker in self._workers:
+            if worker.takes_chunks and (least is None or len(worker.flights) < len(least.flights)):
+                least = worker
+        return least
+
+    def flush(self) -> None:
+        while self._unsent:
+            worker = self._unsent.pop()
+            if not self._flush(worker):
+                self._bury(worker)
+
+    def wait(self, timeout: float | None = None) -> list[Event]:
+        self._check_process()
+        self._entered = perf_counter()
+        deadline = None if timeout is None else self._entered + timeout
+        while not self._events:
+            self._assign()
+            self.flush()
+            now = perf_counter()
+            left = _LIVENESS_SECONDS if deadline is None else deadline - now
+            self._pump(max(0.0, min(left, self._take_back(now), self._stop_late(), self._alive_until - now)))
+            if left <= 0:
+                break
+        events, self._events = self._events, []
+        return events
+
+    def close(self) -> None:
+        self._close(_CANCEL_SECONDS)
+
+    def kill(self) -> None:
+        """Close with next to no grace for workers that are in an item: the user wants out."""
+        if self._in_hand in self._workers and self._holds_workers():
+            # The interrupt came in the middle of a message.
+            self._drop(self._in_hand)
+            self._in_hand.end(kill=True)
+        self._close(_HURRY_SECONDS)
+
+    def _close(self, grace_seconds: float) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if not self._holds_workers():
+            return
+        self._queue.clear()
+        try:
+            for worker in self._workers:
+                worker.cancel(self._call)
+                worker.ask_back()
+            self.flush()
+            began = perf_counter()
+            while self._under_way() and (left := began + grace_seconds - perf_counter()) > 0:
+                self._pump(min(left, _TAKE_BACK_SECONDS))
+                if perf_counter() - began >= _TAKE_BACK_SECONDS:
+                    for worker in self._workers:
+                        worker.take_back()
+        finally:
+            # Half a message would be the next call's trouble.
+            fit = [worker for worker in self._workers if not (worker.busy() or worker.outbox or worker.retires)]
+            self._release(fit)
+
+    def _release(self, fit: list[Worker]) -> None:
+        """Let go of the workers: those that are fit wait for the next call, the others end."""
+        self._closed = True
+        try:
+            self._selector.close()
+            for worker in self._workers:
+                if worker not in fit:
+                    worker.end(kill=True)
+            warm.give_back(self._kind, fit)
+        except BaseException:  # a signal handler's: what has not been given back by now is not fit either
+            idle = warm.idle_workers()
+            for worker in self._workers:
+                if worker not in idle:
+                    worker.end(kill=True)
+            raise
+        finally:
+            self._workers.clear()
+            _unreleased.pop(self._reference, None)
+
+    def _under_way(self) -> bool:
+        return any(worker.busy() for worker in self._workers)
+
+    def _holds_workers(self) -> bool:
+        # In a forked child they are the parent's; when the interpreter leaves they have been ended.
+        return os.getpid() == self._pid and not warm.leaving()
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise AmorsizeError("this iterator's workers belong to the process that this one was forked from")
+
+    def _pump(self, timeout: float) -> None:
+        """Wait once, for `timeout` seconds at most, and take in what came."""
+        for key, mask in self._selector.select(timeout):
+            self._serve(key.data, mask)
+        if (now := perf_counter()) >= self._alive_until:
+            self._alive_until = now + _LIVENESS_SECONDS
+            for worker in [worker for worker in self._workers if not worker.process.is_alive()]:
+                self._bury(worker)
+
+    def _flush(self, worker: Worker) -> bool:
+        """Write what fits now, and let the selector tell when more does; say whether the worker is there."""
+        self._in_hand = worker
+        try:
+            worker.outbox.flush()
+        except OSError as error:
+            let_signals_through(error)
+            return False
+        self._in_hand = None
+        if worker.outbox:
+            self._selector.modify(worker.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, worker)
+        return True
+
+    def _serve(self, worker: Worker, mask: int) -> None:
+        self._in_hand = worker
+        try:
+            if mask & selectors.EVENT_WRITE:
+                worker.outbox.flush()
+                if not worker.outbox:
+                    self._selector.modify(worker.sock, selectors.EVENT_READ, worker)
+            if mask & selectors.EVENT_READ and worker.inbox.read():
+                self._hear(worker)
+        except (EOFError, OSError) as error:
+            let_signals_through(error)
+            self._bury(worker)
+            return
+        self._in_hand = None
+        if (worker.memory_growth > MEMORY_GROWTH_BYTES or worker.retires) and not worker.flights:
+            debug("a worker that grew by %d bytes is replaced", worker.memory_growth)
+            self._dismiss([worker])
+
+    def _hear(self, worker: Worker) -> None:
+        for kind, body in worker.inbox.messages():
+            if kind == wire.RESULTS:
+                self._results(worker, body)
+            elif kind == wire.READY:
+                worker.ready, worker.takes_chunks = True, not worker.retires
+                machine.learn_start(worker.start_method, wire.READY_BODY.unpack(body)[0])
+            else:
+                self._refused(worker, unpack_error(body))
+                if worker not in self._workers:
+                    return  # it was too old, and is gone
+
+    def _refused(self, worker: Worker, error: BaseException) -> None:
+        if worker.ready:
+            flight = worker.flights.popleft()
+            if isinstance(error, Outdated) and self._bring_up_to_date(worker, error):
+                self._hand_back(flight.chunk)
+            else:
+                self._events.append(Refused(flight.chunk, error))
+            return
+        worker.flights.clear()
+        self._events.append(self._bad_initializer(f"failed in a worker: {error!r}", error))
+
+    def _bring_up_to_date(self, worker: Worker, outdated: Outdated) -> bool:
+        """See that workers get what they have otherwise than the caller; say whether they will."""
+        if outdated.digest != self._payload.digest:
+            return True  # another worker said so before, and the chunk goes out again with the newer payload
+        try:
+            self._payload = self._payload.brought_up_to_date(outdated.places, waive_data=self._waive_data)
+        except Uncarriable as problem:
+            debug("%s", problem)
+            if not worker.used:
+                outdated.__cause__ = problem
+                return False
+            warm.outdate()
+            self._drop(worker)
+            for flight in worker.flights:
+                self._hand_back(flight.chunk)
+            worker.flights.clear()
+            worker.end(kill=True)
+        else:
+            self._hand_back_queue()
+        return True
+
+    def _bad_initializer(self, text: str, cause: BaseException | None = None) -> Refused:
+        name = self._kind.initializer.name if self._kind.initializer else "of the worker"
+        failure = InitializerError(f"the initializer {name} {text}")
+        failure.__cause__ = cause
+        return Refused(None, failure)
+
+    def _results(self, worker: Worker, body: memoryview) -> None:
+        # In the order of wire.ResultsHead, which is not made here: it would be a tenth of a short chunk's cost.
+        first, n_results, unstarted, last, seconds, cpu_seconds, memory, n_errors = wire.RESULTS_HEAD.unpack_from(body)
+        at = wire.RESULTS_HEAD.size
+        flight = worker.flights[0]
+        if last:
+            worker.flights.popleft()
+        flight.received += n_results
+        if memory:
+            worker.note_memory(memory)
+        if self._closed or flight.taken_back:
+            return
+        if len(body) >= machine.LEAST_BYTES_OBSERVED and worker.inbox.body_began >= self._entered:
+            # It came while the caller waited for it, and not while the user's own work went on between two pieces.
+            machine.learn_bandwidth(len(body), perf_counter() - worker.inbox.body_began)
+        payload = body[at + n_errors :]
+        values = load_values(payload)
+        if type(values) is not list:
+            values = list(values)
+        chunk = flight.chunk
+        failures = {}
+        if n_errors or not is_scalars(payload):  # of scalars there may be 100,000, of a microsecond each
+            errors = pickle.loads(body[at : at + n_errors]) if n_errors else ()
+            failures = failures_of(chunk, errors, first, values)
+        rest = None
+        if last and unstarted:
+            begun = len(chunk.items) - unstarted
+            rest = Chunk(chunk.first + begun, chunk.items[begun:])
+        self._events.append(Done(first, values, failures, rest, n_results, seconds, cpu_seconds, len(body)))
+
+    def _take_back(self, now: float) -> float:
+        """Take back what waits behind long chunks while a worker has nothing to do; return when to look again."""
+        if all(worker.flights or not worker.takes_chunks for worker in self._workers):
+            self._waiting.clear()
+            return _LIVENESS_SECONDS
+        soonest = _LIVENESS_SECONDS
+        for worker in self._workers:
+            if not worker.flights or worker.flights[-1].taken_back or worker.has_begun(worker.flights[-1]):
+                continue
+            last = worker.flights[-1].serial
+            seen, due, forbidden = self._waiting.get(worker, (0, 0.0, False))
+            if seen != last:
+                due, forbidden = now + _TAKE_BACK_SECONDS, False
+            elif now >= due and not forbidden:
+                worker.ask_back()
+                due, forbidden = now + _TAKE_BACK_SECONDS, True
+            elif now >= due:
+                for chunk in worker.take_back():
+                    self._hand_back(chunk)
+                due = now + _LIVENESS_SECONDS
+            self._waiting[worker] = last, due, forbidden
+            soonest = min(soonest, due - now)
+        return 0.0 if self._events else soonest
+
+    def _stop_late(self) -> float:
+        """End workers whose item has run for longer than it may; return when to look again."""
+        if self._timeout is None:
+            return _LIVENESS_SECONDS
+        soonest = self._timeout
+        for worker in list(self._workers):
+            left = worker.seconds_left(self._timeout)
+            if left > 0:
+                soonest = min(soonest, left)
+            elif worker.suspend_if_late(self._timeout):
+                self._bury(worker, timed_out=True)
+        return 0.0 if self._events else soonest
+
+    def _hand_back(self, chunk: Chunk) -> None:
+        self._events.append(Done(chunk.first, [], {}, chunk, 0, 0.0, 0.0, 0))
+
+    def _bury(self, worker: Worker, *, timed_out: bool = False) -> None:
+        """A worker is gone, or is to go: say what of its chunks ran, and release the rest of it."""
+        if warm.leaving():
+            # This is a daemon thread, which the end of the program overtook; it has nothing to say any more.
+            raise SystemExit
+        self._drop(worker)
+        try:
+            while worker.inbox.read():  # what it could still say before it died
+                self._hear(worker)
+        except EOFError:
+            pass
+        flights = [flight for flight in worker.flights if not flight.taken_back]
+        front = _what_is_left(worker, flights[0]) if flights else None
+        if not (worker.takes_chunks or worker.retires) and self._queue:
+            front = None, None, self._queue.popleft()[0]  # it was to have it, and others may die of the same
+        worker.flights.clear()
+        exitcode = worker.end(kill=True)
+        if not worker.ready and self._kind.initializer is not None:
+            self._deaths_in_initializer += 1
+            if self._deaths_in_initializer == _DEATHS_IN_INITIALIZER:
+                text = f"ended {_DEATHS_IN_INITIALIZER} workers, the last with exit code {exitcode}"
+                self._events.append(self._bad_initializer(text))
+        if timed_out and front is not None and front[:2] == (None, None):
+            text = f"the function or an item could not be rebuilt in a worker within {LOADING_SECONDS:g} seconds"
+            self._events.append(Refused(flights[0].chunk, SerializationError(text)))
+            front = None
+        # One death is one loss: of the chunk in front, begun or not. What waited behind it comes back as it was.
+        if front is not None:
+            self._events.append(Lost(*front, exitcode, timed_out))
+        for flight in flights[1:]:
+            self._hand_back(flight.chunk)
+
+    def _drop(self, worker: Worker) -> None:
+        self._workers.remove(worker)
+        self._selector.unregister(worker.sock)
+        self._unsent.discard(worker)
+        self._waiting.pop(worker, None)
+
+    def _start_another(self) -> None:
+        """Start one more worker; where none can be had, those that are there have to do."""
+        taken: list[Worker] = []
+        try:
+            warm.take(self._kind, 1, taken)
+            self._selector.register(taken[0].sock, selectors.EVENT_READ, taken[0])
+            self._workers += taken
+        except BaseException as error:
+            for worker in taken:
+                if worker not in self._workers:
+                    worker.end(kill=True)
+            if not isinstance(error, Exception) or from_signal_handler(error):
+                raise
+            debug("no worker to be had beside %d others: %r", len(self._workers), error)
+            self._n_jobs = len(self._workers)
+            if not self._workers:
+                self._hand_back_queue()
+                self._events.append(Broken(error))
+
+    def ask_back(self) -> None:
+        self._hand_back_queue()
+        for worker in self._workers:
+            worker.ask_back()
+
+    def _hand_back_queue(self) -> None:
+        while self._queue:
+            self._hand_back(self._queue.popleft()[0])
+
+
+# The workers of each lease that was not released, and the process they belong to. A lease goes unreleased only where a
+# signal handler's exception came between: before anybody had it, or while it was closing. Not `__del__`, which would
+# run for every lease, and what a handler raises in it is lost.
+_unreleased: dict[ref[Lease], tuple[list[Worker], int]] = {}
+
+
+def _end_left(lease: ref[Lease]) -> None:
+    workers, pid = _unreleased.pop(lease, ((), None))
+    if os.getpid() == pid and not warm.leaving():
+        for worker in workers:
+            worker.end(kill=True)
+
+
+def _what_is_left(worker: Worker, flight: Flight) -> tuple[Chunk | None, Chunk | None, Chunk | None]:
+    """Return (running, finished but lost, not started) of a dead worker's chunk."""
+    chunk, received = flight.chunk, flight.received
+    begun, is_running = worker.progress(flight)
+    begun = max(begun, received)
+    ended = begun - 1 if is_running and begun > received else begun
+
+    def part(start: int, stop: int) -> Chunk | None:
+        return Chunk(chunk.first + start, chunk.items[start:stop]) if start < stop else None
+
+    return part(ended, begun), part(received, ended), part(begun, len(chunk.items))

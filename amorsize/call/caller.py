@@ -1,0 +1,481 @@
+"""Running items in the caller: as the builtin would, or watched by a clock until it is known what they cost.
+
+Plain serial work is a generator around a `for` loop: CPython calls a Python function from a generator's frame as fast
+as the builtin's C loop does (`benchmarks/overhead.py`), each `next()` pulls and runs one item, and an error ends it.
+
+Watched work times each item while items are long. Once they are short, timing each would cost more than it tells, so
+they run in stretches: a few items at first, then until a watching thread raises a flag, every `STRETCH_SECONDS`. So
+however cheap the items were, at most one slow item runs before the clock is looked at again. Of a range the thread
+ends the iterator instead: then not even the flag is looked at between items, and the last number tells where to go on.
+The thread lives only while short items run one after another; it ends by itself when they do not.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import partial
+from itertools import islice
+from time import perf_counter, sleep
+from weakref import ref
+
+from ..context import in_import
+from ..errors import add_index, raised_by
+from ..lean import NamedTuple
+from ..measure.sampling import Running
+from ..plan.retry import NOT_OF_ITEMS, backoff_seconds
+from ..rng import runs_items
+from .watch import STRETCH_SECONDS, Watch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from types import CodeType
+    from typing import Any
+
+    from ..feed.source import Source
+    from ..rng import Streams
+
+__all__ = ["Attempt", "Serial", "apply_star", "attempts", "plain"]
+
+# Timing an item costs about 0.8 us. Items longer than this are timed one by one: at most 4% dearer.
+_LONG_ITEM_SECONDS = 20e-6
+# Items this long before the thread pays: starting and ending it costs 100 us. In all, and not each time that items turn
+# short: slow ones strewn among them would always be met here, where they are not counted.
+_UNWATCHED_SECONDS = 300e-6
+_UNWATCHED_ITEMS = 8
+# So many short items one after another, and the next ones are not timed alone: at least so many, and after something
+# long so many for each second of it. Fewer: slow items strewn among short ones are met only where they are not counted.
+# More: timing short items costs a larger part, now 5%, of what was long.
+_SHORT_IN_A_ROW = 4
+_SHORT_PER_LONG_SECOND = 60_000
+# No more than that of a stretch counts as long: it may have been a pause of the user's between two `next()`.
+_PAUSE_SECONDS = 0.016
+# A stretch that ends this late was held up by its last item, or by the user. Shorter: by the system's scheduling, too.
+_LATE_SECONDS = 4 * STRETCH_SECONDS
+# How many of the newest items and results are kept to learn what pickling them costs.
+_KEPT = 2
+
+
+@runs_items()
+def apply_star(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Call `function` with one item that is a tuple of arguments."""
+    return function(*arguments)
+
+
+@runs_items("source")
+def plain(function: Callable[..., Any], source: Source, *, star: bool) -> Iterator[Any]:
+    """Yield results as the builtin would. Where errors are caught as here, each item's `try` costs nothing."""
+    source.keep_count()
+    if star:
+        for arguments in source.iterator:
+            try:
+                yield function(*arguments)
+            except StopIteration:
+                return  # raised by the function; the builtin's iteration ends there too
+            except Exception as error:
+                _locate(error, source)
+                raise
+    else:
+        for item in source.iterator:
+            try:
+                yield function(item)
+            except StopIteration:
+                return
+            except Exception as error:
+                _locate(error, source)
+                raise
+
+
+def _locate(error: Exception, source: Source) -> None:
+    """Write on an error of the newest item which one that is."""
+    source.recount()
+    add_index(error, source.index - 1)
+
+
+class Attempt(NamedTuple):
+    """How one item is run where errors do not simply end the call.
+
+    Attributes:
+        function: takes one item.
+        retries: how often an item that raised is run again.
+        returns: whether the last error is the item's result.
+        failed: told (index, error, tries) of each item that failed for good.
+        streams: the items' random streams, which a retry draws from afresh; None without a seed.
+        limits: code of the signal handlers that were installed before the items began. What they raise is about the
+            whole; what a handler of an item's own raises is an error of that item.
+    """
+
+    function: Callable[[Any], Any]
+    retries: int
+    returns: bool
+    failed: Callable[[int, BaseException, int], None]
+    streams: Streams | None = None
+    limits: Collection[CodeType] = ()
+
+    @runs_items()
+    def __call__(self, item: Any, index: int) -> Any:
+        """Run one item."""
+        try:
+            return self.function(item)
+        except NOT_OF_ITEMS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the user's function
+            return self.rescue(error, item, index)
+
+    @runs_items()
+    def rescue(self, error: BaseException, item: Any, index: int) -> Any:
+        """Return what becomes of an item whose first try raised `error`, or raise its last error."""
+        if raised_by(self.limits, error):
+            raise error
+        for tries in range(1, self.retries + 1):
+            sleep(backoff_seconds(tries))
+            if self.streams is not None:
+                self.streams.restart()
+            try:
+                return self.function(item)
+            except NOT_OF_ITEMS:
+                raise
+            except BaseException as again:
+                if raised_by(self.limits, again):
+                    raise
+                error = again
+        self.failed(index, error, self.retries + 1)
+        add_index(error, index)
+        if not self.returns:
+            raise error
+        return error
+
+
+@runs_items("source")
+def attempts(
+    attempt: Attempt, source: Source, flag: Sequence[bool] = (), at_end: Callable[[bool], None] | None = None
+) -> Iterator[Any]:
+    """Yield results where errors do not simply end the call.
+
+    Args:
+        attempt: what becomes of an item.
+        source: the input; it keeps its own count from now on.
+        flag: ends it after the present item when it is no longer empty.
+        at_end: told at the end whether nothing is left to do.
+    """
+    source.keep_count()
+    function = attempt.function
+    ended = True
+    try:
+        for item in source.iterator:
+            try:
+                value = function(item)
+            except StopIteration:
+                return  # raised by the function; the builtin's iteration ends there too
+            except (KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 - the user's function
+                source.recount()
+                value = attempt.rescue(error, item, source.index - 1)
+            yield value
+            if flag:
+                ended = False
+                return
+    except StopIteration:
+        return  # raised by a later try
+    finally:
+        source.recount()
+        if at_end is not None:
+            at_end(ended)
+
+
+class Serial:
+    """Watched serial work. `phases()` yields iterables of results; it ends with the input, or when `leave` says so.
+
+    Args:
+        function: the user's function.
+        source: the input.
+        leave: asked now and then, with this object; true ends the serial work before the next item.
+        before_thread: called once before a thread starts here: what counts threads has to look now.
+        attempt: runs an item where errors do not end the call; None where they do.
+
+    Attributes:
+        running: times of the items so far.
+        ended: whether nothing is left to do: the input is over, or the function raised.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        source: Source,
+        *,
+        leave: Callable[[Serial], bool],
+        before_thread: Callable[[], object] | None = None,
+        attempt: Attempt | None = None,
+    ) -> None:
+        self.running = Running()
+        self.seconds = 0.0
+        self.ended = False
+        self._recent: deque[tuple[Any, Any]] = deque(maxlen=_KEPT)  # each as `_in_sight` gives it
+        self._items_per_second = 0.0
+        self._looks_long = False
+        self._short_in_a_row = _SHORT_IN_A_ROW
+        self._left = False
+        self._unwatched_seconds = _UNWATCHED_SECONDS
+        self._function = function
+        self._source = source
+        self._leave = leave
+        self._before_thread = before_thread
+        self._attempt = attempt
+
+    @property
+    def seconds_per_item(self) -> float:
+        """The newest items' mean seconds: what ran in about the last half of the time counts, the rest fades."""
+        return 1.0 / self._items_per_second if self._items_per_second else 0.0
+
+    @property
+    def recent(self) -> list[tuple[Any, Any]]:
+        """The newest few items that were timed alone, with their results, as far as they are still there."""
+        pairs = [(_seen(item), _seen(value)) for item, value in self._recent]
+        return [pair for pair in pairs if pair[0] is not _GONE and pair[1] is not _GONE]
+
+    def _keep(self, item: Any, value: Any) -> None:
+        """Keep an item and its result in sight, without keeping objects of the user's alive."""
+        self._recent.append((_in_sight(item), _in_sight(value)))
+
+    def is_over(self) -> bool:
+        """Say whether nothing is left to do, here or elsewhere."""
+        return self.ended
+
+    @runs_items("source")
+    def first_item(self, beside: AbstractContextManager[object]) -> Iterator[Any]:
+        """Run one item under the clock, `beside` entered around it."""
+        source, attempt = self._source, self._attempt
+        self.ended = True
+        for item in islice(source.iterator, 1):
+            source.index += 1
+            try:
+                with beside:
+                    began = perf_counter()
+                    value = self._function(item) if attempt is None else attempt(item, source.index - 1)
+                    seconds = perf_counter() - began
+            except StopIteration:
+                return
+            except Exception as error:
+                _locate(error, source)
+                raise
+            self._add(1, seconds)
+            self._keep(item, value)
+            self.ended = False
+            yield value
+
+    def phases(self) -> Iterator[Iterator[Any]]:
+        """Yield generators of results, each to be iterated to its end before the next is asked for."""
+        while True:
+            yield self._long_items()
+            if self._stop():
+                return
+            if self._unwatched_seconds > 0:
+                yield self._unwatched()
+                if self._stop():
+                    return
+            if self._before_thread is not None:
+                self._before_thread()
+            with Watch() as watch:
+                watch.preloads = not in_import()
+                while not self._looks_long:
+                    source, attempt = self._source, self._attempt
+                    numbers = source.numbers if attempt is None else None
+                    watch.begin(partial(source.interrupt, source.iterator, len(numbers)) if numbers else None)
+                    if attempt is not None:
+                        yield self._watched_attempts(attempt, watch.flag)
+                    elif numbers:
+                        yield self._range_stretch(numbers)
+                    else:
+                        yield self._watched_stretch(watch.flag)
+                    if self._stop():
+                        return
+
+    def _stop(self) -> bool:
+        return self.ended or self._left or self._leave(self)
+
+    def _look_long(self, seconds: float) -> None:
+        self._looks_long = True
+        self._short_in_a_row = max(_SHORT_IN_A_ROW, int(seconds * _SHORT_PER_LONG_SECOND))
+
+    def _add(self, items: int, seconds: float) -> None:
+        self.seconds += seconds
+        if items == 1:
+            self.running.add(seconds)
+        else:
+            self.running.add_block(items, seconds)
+        if seconds > 0:
+            weight = min(1.0, 2 * seconds / self.seconds)
+            self._items_per_second += weight * (items / seconds - self._items_per_second)
+
+    def _add_stretch(self, items: int, seconds: float) -> None:
+        # The time between two `next()`, the user's own, is in it: what looks long is timed alone before it counts.
+        if seconds >= items * _LONG_ITEM_SECONDS:
+            self._look_long(min(seconds, _PAUSE_SECONDS))
+        elif seconds > _LATE_SECONDS and items > 1:
+            # The flag was up long before: short items, and then one that was not.
+            self._look_long(min(seconds, _PAUSE_SECONDS))
+            self._add(items - 1, STRETCH_SECONDS)
+        else:
+            self._add(items, seconds)
+
+    @runs_items("source")
+    def _long_items(self) -> Iterator[Any]:
+        """Run items one by one under the clock, until they turn out short or `leave` says so."""
+        function, source, attempt = self._function, self._source, self._attempt
+        look_at, short = 0.0, 0
+        ended = True
+        try:
+            for item in source.iterator:
+                began = perf_counter()
+                source.index += 1
+                try:
+                    value = function(item) if attempt is None else attempt(item, source.index - 1)
+                except StopIteration:
+                    return  # the builtin's iteration ends there too
+                except Exception as error:
+                    _locate(error, source)
+                    raise
+                seconds = perf_counter() - began
+                self._add(1, seconds)
+                self._keep(item, value)
+                del item
+                if self.seconds >= look_at:
+                    # Before the result is handed out, for then it may be changed, or gone.
+                    self._left = self._leave(self)
+                    look_at = self.seconds * 1.25
+                yield value
+                del value
+                if self._left:
+                    ended = False
+                    return
+                if seconds < _LONG_ITEM_SECONDS:
+                    short += 1
+                else:
+                    short = 0
+                    self._look_long(seconds)
+                if short >= self._short_in_a_row:
+                    self._looks_long = False
+                    ended = False
+                    return
+        finally:
+            self.ended = ended
+
+    @runs_items("source")
+    def _unwatched(self) -> Iterator[Any]:
+        """Run items with a look at the clock every few, as long as it may still be, or until they turn out long."""
+        function, source, attempt = self._function, self._source, self._attempt
+        before = good = source.index
+        began = last = now = perf_counter()
+        ended = True
+        try:
+            while now - began < self._unwatched_seconds:
+                for item in islice(source.iterator, _UNWATCHED_ITEMS):
+                    source.index += 1
+                    try:
+                        value = function(item) if attempt is None else attempt(item, source.index - 1)
+                    except StopIteration:
+                        return
+                    except Exception as error:
+                        _locate(error, source)
+                        raise
+                    yield value
+                now = perf_counter()
+                done = source.index - good
+                if now - last >= done * _LONG_ITEM_SECONDS:
+                    # These few are left out of what is known: the time between two `next()` is in it.
+                    self._look_long(min(now - last, _PAUSE_SECONDS))
+                else:
+                    good, last = source.index, now
+                if done < _UNWATCHED_ITEMS:
+                    return  # the input is over, and is not asked again
+                if self._looks_long:
+                    break
+            ended = False
+        finally:
+            self.ended = ended
+            self._unwatched_seconds -= now - began
+            if good > before:
+                self._add(good - before, last - began)
+
+    @runs_items("source")
+    def _watched_stretch(self, flag: list[bool]) -> Iterator[Any]:
+        """Run items until the flag is up."""
+        function, source = self._function, self._source
+        source.keep_count()
+        before, began = source.index, perf_counter()
+        ended = True
+        try:
+            for item in source.iterator:
+                try:
+                    yield function(item)
+                except StopIteration:
+                    return
+                except Exception as error:
+                    _locate(error, source)
+                    raise
+                if flag:
+                    ended = False
+                    return
+        finally:
+            self.ended = ended
+            source.recount()
+            self._add_stretch(source.index - before, perf_counter() - began)
+
+    @runs_items("source")
+    def _range_stretch(self, numbers: range) -> Iterator[Any]:
+        """Run items of a range until the watch ends its iterator: between items nothing need be looked at."""
+        function, source = self._function, self._source
+        first = index = source.index
+        began = perf_counter()
+        number: Any = None
+        self.ended = ended = True
+        try:
+            for number in source.iterator:
+                yield function(number)
+            ended = number == numbers[-1]
+        except StopIteration:
+            return
+        except Exception as error:
+            add_index(error, numbers.index(number))
+            raise
+        finally:
+            if number is not None:
+                index = numbers.index(number) + 1
+            source.seek(index)
+            self._add_stretch(index - first, perf_counter() - began)
+            self.ended = ended  # last: an interrupt before leaves the work ended, and not begun anew
+
+    def _watched_attempts(self, attempt: Attempt, flag: list[bool]) -> Iterator[Any]:
+        """Run items until the flag is up, where errors do not simply end the call."""
+        source = self._source
+        before, began = source.index, perf_counter()
+
+        def at_end(ended: bool) -> None:
+            self.ended = ended
+            self._add_stretch(source.index - before, perf_counter() - began)
+
+        return attempts(attempt, source, flag, at_end)
+
+
+_GONE = object()
+_PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None), list, tuple, dict, set, frozenset})
+
+
+def _in_sight(value: Any) -> Any:
+    """Return what `_seen` turns into the value again: plain data itself, else a weak reference, where there is one."""
+    if type(value) in _PLAIN:
+        return value
+    try:
+        return ref(value)
+    except TypeError:  # it cannot be referred to weakly
+        return _GONE
+
+
+def _seen(kept: Any) -> Any:
+    """Return the value that was kept, or `_GONE` once nobody else has it."""
+    if type(kept) is not ref:  # no plain data is one
+        return kept
+    found = kept()
+    return _GONE if found is None else found

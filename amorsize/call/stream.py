@@ -1,0 +1,197 @@
+"""What a call hands out: a lazy iterator that is as cheap as the builtin's.
+
+`start` gives a `Stream`. It is an `itertools.chain` over phases, each an iterable of results: generators while items
+run in the caller, lists of results once they run on workers. So the loop over results is C code, and Python code of
+ours runs between stretches and chunks, not between items (`benchmarks/overhead.py`).
+"""
+
+from __future__ import annotations
+
+import sys
+from _thread import RLock  # threading's own, without the rest of it
+from itertools import chain
+from operator import length_hint
+from types import GeneratorType
+
+from .. import context
+from ..errors import UnsupportedError
+from ..feed.source import Source
+from ..lean import TypeVar
+from .driver import Call
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
+    from typing import Any
+
+    from ..options import Options
+    from ..plan.planner import Plan
+    from ..plan.retry import Failed
+
+__all__ = ["Stream", "start"]
+
+R = TypeVar("R")
+_READING_AHEAD = ("processes", "pool")
+
+
+def start(
+    function: Callable[..., R],
+    iterables: tuple[Iterable[Any], ...],
+    options: Options,
+    *,
+    star: bool = False,
+    strict: bool = False,
+) -> Stream[R]:
+    """Begin a call: `iter` is called on each iterable and nothing else happens until the first `next()`.
+
+    Args:
+        function: the user's function, undecorated.
+        iterables: one or more; `star` takes one, of argument tuples.
+        options: the resolved options.
+        star: whether each item is a tuple of arguments.
+        strict: whether iterables of unequal length are an error.
+
+    Raises:
+        UnsupportedError: an option asks for what does not exist (yet), or cannot be done here.
+        TypeError: an iterable is not iterable.
+    """
+    backend = _backend_name(function, options)
+    source = Source(iterables, strict=strict)
+    if backend in _READING_AHEAD and (shown := source.worklist_call()) is not None:
+        raise UnsupportedError(
+            f"backend={backend!r} reads ahead, and this input calls {shown} for its items, to which results may "
+            "add: use 'auto' or 'serial', or give a list"
+        )
+    call = Call(function, source, options, backend, star or len(iterables) > 1)
+    stream: Stream[R] = Stream.from_iterable(_Phases(call.phases()))  # type: ignore[assignment]  # as its subclass
+    stream._call = call
+    return stream
+
+
+def _backend_name(function: Callable[..., Any], options: Options) -> str:
+    """Return "auto", "serial", "processes" or "pool", or refuse."""
+    if options.progress is not False:
+        raise UnsupportedError("progress= is not built yet; leave it out")
+    if options.timeout is not None:
+        return _stoppable_backend(function, options.backend)
+    backend = options.backend
+    if context.worker_process or context.in_worker.get():
+        return "serial"
+    if not isinstance(backend, str):
+        pool_module: Any = sys.modules.get("multiprocessing.pool")
+        if isinstance(backend, getattr(pool_module, "Pool", ())):
+            if options.initializer is not None:
+                raise UnsupportedError("a Pool object has its own initializer; give it to the Pool")
+            return "pool"
+        raise UnsupportedError(
+            f"backend={backend!r} is not supported yet; a multiprocessing.Pool object, 'serial', 'processes' and "
+            "'pool' are"
+        )
+    if backend in ("threads", "dask", "ray"):
+        raise UnsupportedError(f"backend={backend!r} is not built yet; 'serial', 'processes' and 'pool' are")
+    if backend in ("processes", "pool") and context.in_daemon():
+        raise UnsupportedError(f"backend={backend!r}: a daemon process may not start processes of its own")
+    return backend
+
+
+def _stoppable_backend(function: Callable[..., Any], backend: object) -> str:
+    """Return the backend for items with deadlines, or refuse: only a process of ours can be stopped at any time."""
+    if backend not in ("auto", "processes"):
+        name = repr(backend) if isinstance(backend, str) else f"a {type(backend).__name__}"
+        raise UnsupportedError(f"timeout= needs workers that can be stopped: backend 'processes' or 'auto', not {name}")
+    where = None
+    if context.worker_process or context.in_worker.get():
+        where = "this already runs in a worker"
+    elif context.in_daemon():
+        where = "a daemon process may not start any"
+    elif context.works_in_place(function):
+        where = "the function is a method of an object of this process"
+    if where is not None:
+        raise UnsupportedError(f"timeout= needs worker processes, and {where}")
+    return "processes"
+
+
+class _Phases:
+    """What the chain asks for its next iterable, one thread at a time.
+
+    A chain forgets its present iterable when a second thread brings it another. So as long as the newest one has
+    something left, whoever asks gets that one: threads then share it, each taking its own items.
+    """
+
+    def __init__(self, phases: Iterator[Iterable[Any]]) -> None:
+        self._phases = phases
+        self._newest: Iterator[Any] | None = None
+        self._lock = RLock()
+
+    def __iter__(self) -> _Phases:
+        return self
+
+    def __next__(self) -> Iterator[Any]:
+        with self._lock:
+            try:
+                if self._newest is None or _is_spent(self._newest):
+                    self._newest = iter(next(self._phases))
+            except BaseException:
+                # The chain asks no more after an error, and a signal handler's may have struck out here.
+                self._phases.close()  # type: ignore[attr-defined]  # it is a generator
+                raise
+            return self._newest
+
+
+def _is_spent(iterator: Any) -> bool:
+    return iterator.gi_frame is None if type(iterator) is GeneratorType else not length_hint(iterator)
+
+
+class Stream(chain[R]):
+    """The results of one call: a lazy iterator, in input order unless `ordered=False`.
+
+    It can be closed, and used in a `with` block, which closes it at the end. Made by `amorsize.map` and its relatives.
+    """
+
+    _call: Call
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan in force; None until one was made, which cheap or short work never needs."""
+        return self._call.plan
+
+    @property
+    def failures(self) -> list[Failed]:
+        """The items that failed for good so far: index, error, tries."""
+        return self._call.failures
+
+    def close(self) -> None:
+        """Cancel what is not done, release the workers; `next()` then raises StopIteration. May be called twice."""
+        self._call.close()
+
+    def __enter__(self) -> Stream[R]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __length_hint__(self) -> int:
+        return self._call.length_hint()
+
+    # And no `__copy__`, which `itertools.tee` would call.
+    def __reduce__(self) -> Any:
+        raise TypeError("a running map cannot be pickled or copied; make a list of it first")
+
+    def warn_if_never_iterated(self, name: str) -> None:
+        """Warn when this is dropped without ever having been iterated: nothing of `name` ran then."""
+        self._call.unused_name = name
+
+    def __del__(self) -> None:
+        call = self.__dict__.get("_call")  # missing when `start` was interrupted
+        if call is None:
+            return
+        if call.unused_name is not None and not call.begun:
+            import warnings
+
+            warnings.warn(
+                f"the result of {call.unused_name} was never iterated, so nothing ran", RuntimeWarning, stacklevel=2
+            )
+        call.close()

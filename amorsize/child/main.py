@@ -1,0 +1,415 @@
+"""A worker's side: read a chunk, run its items, send results back; leave when the caller does.
+
+One thread reads, runs and writes, in that order, so nothing here needs a lock. Before each item its position goes into
+a slot of shared memory, which is how the caller knows the culprit when this process dies. The clock is read after each
+item. Every `FLUSH_SECONDS` at most, between items, finished results leave and the caller's wishes are looked up: a
+cancelled call or a used-up time slice ends the chunk, and its unstarted items go back. A second thread only waits for
+the caller's end.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import pickle
+import select
+import signal
+import sys
+from time import monotonic, monotonic_ns, perf_counter, process_time
+
+from .. import context
+from ..errors import SerializationError
+from ..lean import NamedTuple
+from ..plan.retry import NOT_OF_ITEMS
+from ..rng import runs_items
+from ..seeding import Seeded
+from ..transport import wire
+from ..transport.ambient import snapshot
+from ..transport.blame import said_of
+from ..transport.payload import Outdated
+from ..transport.remote import UnrebuiltItem, UnsentResult, pack_error
+from ..transport.serialize import Undumpable, Unpicklable, dump_values, is_scalars, load_values
+from ..transport.slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, STARTED, TAKEN_BACK, open_slots
+from .process_state import ProcessState
+from .rebuild import Rebuilt, rebuild
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..rng import Streams
+
+__all__ = ["Setup", "main"]
+
+# Shorter: more messages for the caller to read. Longer: more finished work lost with a worker. (benchmarks/pool.py)
+FLUSH_SECONDS = 0.010
+# Reading the resident size costs 10 us; growth between two readings goes unseen.
+_MEMORY_SECONDS = 0.1
+# Reading the CPU clock is a call to the system; items this short in all are taken to have used it all along.
+_CPU_CLOCK_SECONDS = 100e-6
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+class Setup(NamedTuple):
+    """What a worker needs to know before its first chunk.
+
+    Attributes:
+        environ: the caller's environment; None when it was inherited.
+        threads: how many threads numerical libraries may use here.
+        idle_seconds: the worker leaves after so long without a message.
+        initializer: called without arguments before the first chunk, or None.
+        started_at: `time.monotonic()` when the caller ordered this worker.
+    """
+
+    environ: dict[str, str] | None
+    threads: int
+    idle_seconds: float
+    initializer: Any = None
+    started_at: float = 0.0
+
+
+def main(sock: socket.socket, setup: Setup, slots: memoryview | None = None) -> None:
+    """Run chunks from `sock` until the caller closes it, says so, or is silent too long.
+
+    Args:
+        sock: the worker's end.
+        setup: what to do before the first chunk.
+        slots: the shared memory if it was inherited; else it comes through the socket.
+    """
+    _prepare_signals()
+    sock.setblocking(True)
+    if hasattr(os, "register_at_fork"):
+        # A process that an item forks must not keep this end open: it is how the caller sees our death.
+        os.register_at_fork(after_in_child=sock.close)
+    # Not threading.Thread, whose start waits until the thread runs.
+    _thread.start_new_thread(_leave_with_caller, (sock,))
+    context.in_worker.set(True)
+    context.worker_process = True
+    try:
+        slots = slots or open_slots(sock)
+        _prepare_environment(setup)
+        _reseed()
+        before = None
+        if setup.initializer is not None:
+            before = snapshot()
+            try:
+                setup.initializer()
+            except BaseException as error:  # SystemExit too: a worker without its initializer runs nothing
+                wire.send(sock, wire.REFUSED, [pack_error(error)])
+                return
+        wire.send(sock, wire.READY, [wire.READY_BODY.pack(monotonic() - setup.started_at)])
+        _Worker(sock, slots, ProcessState(before)).serve(setup.idle_seconds)
+    except (EOFError, ConnectionError):
+        return  # the caller closed its end; nobody is left to tell
+    except Unfit:
+        return  # the caller sees that it has left, and starts another
+
+
+def _prepare_signals() -> None:
+    """Leave it to the caller what an interrupt means; what a fork inherited is not for here."""
+    # A handler that does nothing, and not SIG_IGN: a program that an item runs would inherit that, and outlive Ctrl-C.
+    signal.signal(signal.SIGINT, _ignore)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)  # a forked event loop's
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+
+
+def _ignore(signum: int, frame: object) -> None:
+    pass
+
+
+def _leave_with_caller(sock: socket.socket) -> None:
+    """End this process when the caller's end of the socket closes, in the middle of an item too."""
+    if hasattr(select, "poll"):
+        poller = select.poll()
+        poller.register(sock, 0)  # a hang-up is told unasked
+        poller.poll()
+    else:
+        from multiprocessing import parent_process
+
+        parent = parent_process()
+        if parent is None:
+            return
+        parent.join()
+    os._exit(1)
+
+
+def _prepare_environment(setup: Setup) -> None:
+    if setup.environ is not None and dict(os.environ) != setup.environ:
+        os.environ.clear()
+        os.environ.update(setup.environ)
+    limit_threads(setup.threads)
+
+
+def limit_threads(threads: int) -> None:
+    """Let numerical libraries use at most `threads` threads in this process.
+
+    Libraries not loaded yet read the environment; loaded ones are told through threadpoolctl where it is installed.
+    A limit that the user set in the environment stands.
+    """
+    chosen = any(variable in os.environ for variable in _THREAD_VARIABLES)
+    for variable in _THREAD_VARIABLES:
+        os.environ.setdefault(variable, str(threads))
+    if "numpy" in sys.modules and not chosen:
+        try:
+            from threadpoolctl import threadpool_limits
+        except ImportError:
+            return
+        threadpool_limits(threads)
+
+
+def _reseed() -> None:
+    """Give this process random states of its own; a fork would repeat its parent's."""
+    # Imported by name, not taken from sys.modules: another thread may be in the middle of importing it.
+    if "random" in sys.modules:
+        import random
+
+        random.seed()
+    if "numpy.random" in sys.modules:
+        import numpy.random
+
+        numpy.random.seed()
+
+
+class Unfit(Exception):
+    """Items have changed this process for good."""
+
+
+class _Worker:
+    def __init__(self, sock: socket.socket, slots: memoryview, state: ProcessState) -> None:
+        self._sock = sock
+        self._slots = slots
+        self._functions: dict[bytes, bytes | Rebuilt] = {}
+        self._call = 0
+        self._state = state
+        self._look_due = False
+        self._reseed_due = False  # a seeded call has left this process's own random states set
+        self.streams: Streams | None = None
+        self._kept = wire.KeptFunctions()
+        self._serial = 0
+        self._memory_read_at = float("-inf")
+
+    def serve(self, idle_seconds: float) -> None:
+        inbox = wire.Inbox(self._sock)
+        something_came, more_came = _waiter(self._sock, idle_seconds), _waiter(self._sock, 0.0)
+        while something_came():
+            inbox.read()
+            for kind, body in inbox.messages():
+                if kind == wire.CHUNK:
+                    self._run(body)
+                elif kind == wire.FUNCTION:
+                    self._keep(bytes(body[:16]), bytes(body[16:]))
+                else:
+                    return
+            if self._look_due and not more_came():
+                # Once a call: in short calls, where it counts, this is their end.
+                self._look_due = False
+                self._state.look()
+
+    def _keep(self, digest: bytes, function: bytes) -> None:
+        for dropped in self._kept.add(digest, len(function)):
+            del self._functions[dropped]
+        self._functions[digest] = function
+
+    def _function(self, digest: bytes, call: int) -> Callable[[Any], Any] | Seeded:
+        rebuilt = self._functions[digest]
+        begins = call != self._call
+        # First of all, since rebuilding may import, and so read the environment and the folder.
+        if begins and not self._state.put_back():
+            raise Unfit
+        if isinstance(rebuilt, bytes):
+            rebuilt = self._functions[digest] = rebuild(rebuilt, digest)
+        else:
+            rebuilt.enter()
+        if begins:
+            self._call, self._look_due = call, True
+            rebuilt.space.begin_call()
+            if not self._state.settle(rebuilt.ambient):
+                raise Unfit
+        self._state.known = False
+        return rebuilt.function
+
+    def _run(self, body: memoryview) -> None:
+        chunk = wire.ChunkHead._make(wire.CHUNK_HEAD.unpack_from(body))
+        slots = self._slots
+        slots[CURSOR] = -1 - chunk.first
+        self._serial += 1
+        slots[CHUNK_SERIAL] = self._serial
+        # Looked up after the line above: who takes chunks back first forbids, and then sees whether this one had begun.
+        if slots[TAKEN_BACK] >= self._serial or slots[CALL_CANCELLED] == chunk.call:
+            self._send(_Report(chunk), [], last=True)
+            return
+        if chunk.timed:
+            slots[STARTED] = -monotonic_ns()
+        try:
+            function = self._function(chunk.function, chunk.call)
+        except Unfit:
+            self._send(_Report(chunk), [], last=True)  # unstarted, as another worker can run it
+            raise
+        except Outdated as outdated:
+            wire.send(self._sock, wire.REFUSED, [pack_error(outdated)])
+            return
+        except BaseException as error:  # importing the user's module runs the user's code
+            refusal = SerializationError(f"the function could not be rebuilt in a worker: {error!r}")
+            refusal.__cause__ = error
+            wire.send(self._sock, wire.REFUSED, [pack_error(refusal)])
+            return
+        self.streams = None
+        payload = body[wire.CHUNK_HEAD.size :]
+        plain = is_scalars(payload)
+        if isinstance(function, Seeded):
+            self.streams, function = function.begin(lambda: slots[CURSOR], keep=False, plain=plain)
+            self._reseed_due = True
+        elif self._reseed_due:
+            _reseed()
+            self._reseed_due = False
+        items = load_values(payload)
+        if not plain and any(type(item) is Unpicklable for item in items):
+            function = _refusing_unpicklable(function)
+        self._run_items(chunk, function, items)
+
+    @runs_items("self")
+    def _run_items(self, chunk: wire.ChunkHead, function: Callable[[Any], Any], items: Any) -> None:
+        slots, timed = self._slots, chunk.timed
+        report = _Report(chunk)
+        results: list[Any] = []
+        append = results.append
+        index = chunk.first
+        now = report.begin()
+        stop_at = now + chunk.slice_seconds if chunk.slice_seconds else float("inf")
+        look_at = 0.0 if timed else min(now + FLUSH_SECONDS, stop_at)
+        for index, item in enumerate(items, chunk.first):
+            slots[CURSOR] = index
+            if timed:
+                slots[STARTED] = monotonic_ns()
+            try:
+                append(function(item))
+            except BaseException as error:  # SystemExit of an item is its error like any other
+                report.errors.append((index - chunk.first, pack_error(error)))
+                append(None)
+                if chunk.stop_at_error or isinstance(error, NOT_OF_ITEMS):
+                    break
+            now = perf_counter()
+            if now >= look_at:
+                if now >= stop_at or slots[CALL_CANCELLED] == chunk.call:
+                    break
+                if index + 1 < chunk.first + chunk.count:
+                    slots[CURSOR] = -2 - index  # not the item's fault if the results are the end of us
+                    self._send(report, results, last=False)
+                    results.clear()
+                    if report.unsent:
+                        break  # they may all be like it, and what runs here would have to run again
+                    now = report.begin()
+                    look_at = 0.0 if timed else min(now + FLUSH_SECONDS, stop_at)
+        slots[CURSOR] = -2 - index
+        self._send(report, results, last=True)
+
+    def _send(self, report: _Report, results: list[Any], *, last: bool) -> None:
+        seconds, cpu_seconds = report.elapsed() if results else (0.0, 0.0)
+        payload = _dump_around_culprits(report, results)
+        errors = pickle.dumps(report.errors) if report.errors else b""
+        self._slots[STARTED] = 0  # the caller may take its time to read
+        chunk, count = report.chunk, len(results)
+        head = wire.RESULTS_HEAD.pack(
+            chunk.first + report.sent,
+            count,
+            chunk.count - report.sent - count,
+            last,
+            seconds,
+            cpu_seconds,
+            self._memory(),
+            len(errors),
+        )
+        _flush_output()
+        wire.send(self._sock, wire.RESULTS, [head, errors, *payload])
+        report.sent += count
+        report.errors.clear()
+
+    def _memory(self) -> int:
+        now = perf_counter()
+        if now - self._memory_read_at < _MEMORY_SECONDS:
+            return 0
+        self._memory_read_at = now
+        return resident_bytes()
+
+
+class _Report:
+    """What is known of a chunk between two messages."""
+
+    def __init__(self, chunk: wire.ChunkHead) -> None:
+        self.chunk = chunk
+        self.sent = 0
+        self.unsent = False  # whether a result could not be pickled
+        self.errors: list[tuple[int, bytes]] = []
+        self._cpu = self._wall = 0.0
+
+    def begin(self) -> float:
+        """Start the clocks anew; return the time."""
+        self._cpu = process_time()
+        self._wall = perf_counter()
+        return self._wall
+
+    def elapsed(self) -> tuple[float, float]:
+        """Return wall and CPU seconds since `begin`."""
+        seconds = perf_counter() - self._wall
+        return seconds, process_time() - self._cpu if seconds > _CPU_CLOCK_SECONDS else seconds
+
+
+def _dump_around_culprits(report: _Report, results: list[Any]) -> list[bytes]:
+    """Pickle results; of those that cannot be, the errors go into the report."""
+    while True:
+        try:
+            return dump_values(results)
+        except Undumpable as found:  # user code: anything, SystemExit too
+            offset = report.sent + found.position
+            refusal = UnsentResult(
+                f"the result of item {report.chunk.first + offset} cannot be pickled: "
+                f"{said_of(found.error, results[found.position])}"
+            )
+            refusal.__cause__ = found.error
+            report.errors.append((offset, pack_error(refusal)))
+            report.unsent = True
+            results[found.position] = None
+
+
+def _waiter(sock: socket.socket, seconds: float) -> Callable[[], object]:
+    """Return a function that waits until `sock` can be read: true, or false after `seconds`."""
+    if sys.platform == "win32":
+        return lambda: select.select([sock], [], [], seconds)[0]
+    poller = select.poll()  # and not select, which knows only the first thousand descriptors
+    poller.register(sock, select.POLLIN)
+    milliseconds = seconds * 1000
+    return lambda: poller.poll(milliseconds)
+
+
+def _flush_output() -> None:
+    """Write out what the items printed: a worker may be killed any time, and then it is lost."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            continue  # none there, or closed
+
+
+def _refusing_unpicklable(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @runs_items()
+    def run(item: Any) -> Any:
+        if type(item) is Unpicklable:
+            raise UnrebuiltItem(f"the item could not be rebuilt in a worker: {item.error!r}") from item.error
+        return function(item)
+
+    return run
+
+
+def resident_bytes() -> int:
+    """Return this process's resident memory in bytes, 0 where it cannot be read cheaply."""
+    if sys.platform != "linux":
+        return 0
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0

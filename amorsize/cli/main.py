@@ -1,0 +1,124 @@
+"""What does the command `amorsize` do? Reads the arguments, runs one subcommand, and says in one line what went wrong.
+
+A subcommand is one function here that adds its parser and sets `run`, what to do with the arguments; `_SUBCOMMANDS`
+lists them. The demo and what it imports is loaded only when it runs, so that the other commands stay quick.
+
+Exit codes: 0 done, 1 the command failed, 2 the arguments or the environment are wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..errors import UnsupportedError
+from ..options import check, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        arguments: the words after the program's name; None takes them from `sys.argv`.
+
+    Raises:
+        SystemExit: with code 2 if the arguments are wrong, with code 0 after `--help`.
+
+    >>> from amorsize.cli.main import main
+    >>> main(["demo", "--limit", "10"])  # doctest: +SKIP
+    0
+    """
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    try:
+        resolve()  # only the environment can be wrong here
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        code: int = parsed.run(parsed)
+    except UnsupportedError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        print("amorsize: interrupted", file=sys.stderr)
+        return 130
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong; the usage is a `--help` away."""
+
+    def error(self, message: str) -> NoReturn:
+        line = " ".join(message.split())
+        self.exit(2, f"{self.prog}: {line} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="amorsize", description="A drop-in parallel map that tunes itself.", allow_abbrev=False)
+    subcommands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in _SUBCOMMANDS:
+        add(subcommands)
+    return parser
+
+
+def _add_demo(subcommands: argparse._SubParsersAction[Any]) -> None:
+    parser = subcommands.add_parser(
+        "demo",
+        allow_abbrev=False,
+        help="survey the standard library's source files, with the builtin map and with amorsize.map",
+        description="Surveys the source files of Python's standard library three times: with the builtin map, with "
+        "amorsize.map knowing nothing, and with what it learnt. Compares the results, and shows seconds and plans.",
+    )
+    parser.add_argument("--limit", type=_file_count, metavar="N", help="survey only the first N files")
+    parser.add_argument("--n-jobs", type=_worker_count, metavar="N", help="number of workers, as the option n_jobs")
+    parser.set_defaults(run=_run_demo)
+
+
+def _run_demo(parsed: argparse.Namespace) -> int:
+    from .demo import run
+
+    return run(limit=parsed.limit, n_jobs=parsed.n_jobs)
+
+
+def _add_cache(subcommands: argparse._SubParsersAction[Any]) -> None:
+    from .cache import add_arguments, run
+
+    parser = subcommands.add_parser(
+        "cache",
+        allow_abbrev=False,
+        help="show, prune or clear what was measured and remembered",
+        description="Shows, prunes or clears what amorsize measured of your functions and keeps for later calls.",
+    )
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def _file_count(text: str) -> int:
+    count = _whole_number(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
+    return count
+
+
+def _worker_count(text: str) -> int:
+    count = _whole_number(text)
+    try:
+        check({"n_jobs": count})
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return count
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
+
+
+_SUBCOMMANDS: tuple[Callable[[argparse._SubParsersAction[Any]], None], ...] = (_add_demo, _add_cache)

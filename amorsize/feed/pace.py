@@ -1,0 +1,34 @@
+"""What a run's own chunks tell of its items: how fast they are."""
+
+from __future__ import annotations
+
+from ..plan.schedule import smoothed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..backends.events import Done
+
+__all__ = ["Pace"]
+
+
+class Pace:
+    """What the run's own chunks say of its items: the recent seconds an item, and the totals."""
+
+    def __init__(self, seconds_per_item: float | None = None) -> None:
+        self.seconds_per_item = seconds_per_item
+        self.items = 0
+        self.seconds = 0.0
+        self.cpu_seconds = 0.0
+        self.bytes_out = 0
+
+    def add(self, done: Done) -> None:
+        if not done.items:
+            return
+        self.items += done.items
+        self.seconds += done.seconds
+        self.cpu_seconds += done.cpu_seconds
+        self.bytes_out += done.bytes_out
+        if self.seconds_per_item is None:
+            self.seconds_per_item = done.seconds / done.items
+        else:
+            self.seconds_per_item = smoothed(self.seconds_per_item, done.items, done.seconds)

@@ -1,0 +1,299 @@
+"""The input of one call: read one item at a time by serial work, some at a time for workers, and never twice.
+
+A list, tuple, range, string or bytes is read ahead as it is. Any other input may refill one record for all its items,
+end a group when the next one begins, or be tied to its thread. It is advanced only by who calls `take`, and each item
+is fixed before the next is pulled: what cannot change waits as it is, anything else as its pickle. `unfixed` holds an
+item that can be neither: it must run before anything more is read.
+"""
+
+from __future__ import annotations
+
+import sys
+from itertools import compress, islice, repeat, takewhile
+from operator import length_hint
+from time import perf_counter
+
+from ..code.worklist import worklist_call
+from ..errors import let_signals_through
+from ..lean import NamedTuple, map
+from ..transport.values import SCALARS, Fixed, holds_iterator, is_plain
+from .ends import Ends
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any
+
+    from ..rng import Streams
+
+__all__ = ["Source", "Unfixed"]
+
+# A chunk's items are read for no longer than this, of an input that is not read as it is: a slow one would hold back
+# results that are ready. Shorter: shorter chunks, so more of what a chunk costs. Longer: results wait longer.
+_READING_SECONDS = 0.002
+
+
+class Unfixed(NamedTuple):
+    """An item that cannot wait, and why."""
+
+    item: Any
+    error: Exception
+
+
+class Source:
+    """What is left of the input.
+
+    Args:
+        iterables: the call's iterables; `iter` is called on each, and nothing else.
+        strict: whether unequal lengths are an error, as for `zip`.
+
+    Attributes:
+        iterator: yields items; several iterables give tuples.
+        index: position of the next item. Who reads from `iterator` directly counts here, or has `keep_count` do it.
+        error: what the input raised when it was last read by `take`; the items before it were returned.
+        single: whether an item is one argument.
+        exact: whether the input is read ahead as it is; its items then run no code of the user's when they are read.
+        held: whether `take` left the input unasked, since it may go on once the results so far are handed out.
+        unfixed: the item that `take` read last, after those it returned, if that cannot wait.
+        slow: whether reading took long the last time.
+    """
+
+    def __init__(self, iterables: tuple[Iterable[Any], ...], *, strict: bool = False) -> None:
+        self._iterables = iterables
+        self.held = self.slow = self._over = False
+        self.unfixed: Unfixed | None = None
+        self._iterators = tuple(map(iter, iterables))
+        self.single = len(iterables) == 1
+        self.iterator: Iterator[Any]
+        self._sequence: Sequence[Any] | None = None
+        if self.single:
+            self.iterator = self._iterators[0]
+            if type(iterables[0]) in _SEQUENCES and type(self.iterator) in _THEIR_ITERATORS:
+                self._sequence = iterables[0]  # type: ignore[assignment]  # as its type says
+        elif strict:
+            self.iterator = zip(*self._iterators, strict=True)
+        else:
+            self.iterator = zip(*self._iterators, strict=False)
+        self.exact = self.single and type(iterables[0]) in _EXACT
+        self._may_grow = self.exact and type(iterables[0]) is list
+        self._ends: Ends | None = None
+        self.index = 0
+        self._ticks: repeat[bool] | None = None
+        self._first_ticked = 0
+        self._interrupted: tuple[Iterator[Any], int] | None = None
+        self.streams: Streams | None = None
+        self.error: Exception | None = None
+        self._total: int | None = None
+        self._total_known = False
+
+    def keep_count(self) -> None:
+        """See to it that `recount` finds `index` from now on, without those counting who read from `iterator`."""
+        if self._sequence is None and self._ticks is None:
+            # One tick is drawn for each item, in C, and only after the item.
+            self._ticks = repeat(True, sys.maxsize)
+            self._first_ticked = self.index
+            self.iterator = compress(self.iterator, self._ticks)
+
+    def recount(self) -> None:
+        """Set `index` to where the iterator is, as far as that is known; after `keep_count` it is."""
+        if self._sequence is not None:
+            # The length is that of now: the function may have made a list longer, or shorter.
+            self.index = max(self.index, len(self._sequence) - length_hint(self.iterator))
+        elif self._ticks is not None:
+            self.index = self._first_ticked + sys.maxsize - length_hint(self._ticks)
+
+    @property
+    def numbers(self) -> range | None:
+        """The input, if it is a range that is read as it is: its items then tell their own positions."""
+        plain = type(self._sequence) is range and type(self.iterator) is _RANGE_ITERATOR and self.streams is None
+        return self._sequence if plain else None  # type: ignore[return-value]  # as its type says
+
+    def interrupt(self, iterator: Iterator[Any], length: int) -> None:
+        """End the iterator of a range of this length, from any thread; `seek` then gives the next one."""
+        self._interrupted = iterator, length_hint(iterator)  # about right: it goes on until the next line
+        # Whatever is beyond the end is clipped. Not sys.maxsize: it takes a C long, which Windows has shorter.
+        iterator.__setstate__(length)  # type: ignore[attr-defined]
+
+    def worklist_call(self) -> str | None:
+        """Return what an iterator's code calls to take an item off something that results may add to; None if nothing.
+
+        Such an input must not be read ahead: asked for more, it may find nothing where there would have been something.
+        """
+        if self.exact:
+            return None
+        return next(filter(None, map(worklist_call, self._iterators)), None)
+
+    def begins_with_iterators(self) -> bool:
+        """Say whether the first items of an exact input hold iterators, so that all may."""
+        sequence = self._sequence
+        return sequence is not None and type(sequence) is not range and any(map(holds_iterator, sequence[:2]))
+
+    def seek(self, index: int) -> None:
+        """Have the item at `index` come next, where the input is a sequence."""
+        assert self._sequence is not None
+        self.index = index
+        self.iterator = iter(self._sequence[index:])
+
+    def take(
+        self,
+        count: int,
+        *,
+        to_end: bool = True,
+        fix: Callable[[Any], bytes] | None = None,
+        plain_only: bool = False,
+        in_time: bool = False,
+    ) -> Sequence[Any]:
+        """Read up to `count` items. Fewer come back at the end, or before an error, which `error` then holds.
+
+        Neither is met twice: an iterator past its end is not asked again, and an error is also what is read next.
+        Fewer come back as well where `held`, `unfixed` or `slow` say so.
+
+        Args:
+            count: at least 1.
+            to_end: whether an input that may be at its end is asked: only when all results were handed out.
+            fix: pickles an item of an input that is not exact; None where each item runs before more is read.
+            plain_only: whether to stop before an item of an exact input that is no plain value.
+            in_time: whether a slow input, that is not exact, may give fewer.
+        """
+        items: list[Any] = []
+        self.held, self.slow, self.unfixed = False, False, None
+        if not self._over:
+            if self.exact:
+                asked = self._askable(count, to_end, plain_only) if self._may_grow or plain_only else count
+                ended = self._take_exact(items, asked)
+            else:
+                ended = self._take_fixed(items, count, to_end, fix, in_time)
+            if ended:
+                if not to_end and self._ends is not None:
+                    self._ends.note()
+                self.end()
+            if self.error is not None:
+                self.end()
+                self.iterator = _raising(self.error)
+        return items
+
+    def is_drained(self) -> bool:
+        """Say whether `take`, not asking what may be at its end, would find nothing now, and quickly."""
+        if self._over:
+            return self.error is None and self.unfixed is None
+        if type(self.iterator) not in _THEIR_ITERATORS or length_hint(self.iterator):
+            return False  # the iterator that seeds items may be anyone's
+        self.held = self._may_grow
+        return self.exact
+
+    def _askable(self, count: int, to_end: bool, plain_only: bool) -> int:
+        """Return how many items of an exact input may be read now; `held` tells why it is fewer."""
+        if self._may_grow and not to_end and type(self.iterator) is _LIST_ITERATOR:
+            left = length_hint(self.iterator)
+            self.held = left < count
+            count = min(left, count)
+        sequence = self._sequence
+        if plain_only and sequence is not None and type(sequence) is not range:
+            start = len(sequence) - length_hint(self.iterator)
+            count = sum(1 for _ in takewhile(is_plain, sequence[start : start + count]))
+        return count
+
+    def _take_exact(self, items: list[Any], count: int) -> bool:
+        """Read `count` items; say whether the input has ended."""
+        try:
+            items.extend(islice(self.iterator, count))  # keeps what came before an error
+        except Exception as error:
+            self.error = error
+        self.index += len(items)
+        return len(items) < count
+
+    def _take_fixed(
+        self, items: list[Any], count: int, to_end: bool, fix: Callable[[Any], bytes] | None, in_time: bool
+    ) -> bool:
+        """Read up to `count` items, each one fixed before the next is pulled; say whether the input has ended."""
+        if self._ends is None:
+            self._ends = Ends(self._iterables, self._iterators)
+        self._ends.look()
+        began = perf_counter()
+        doubtful = False
+        may_be_near = self._ends.may_be_near if self._ends.watches() else None
+        while len(items) < count:
+            if in_time and items and perf_counter() - began >= _READING_SECONDS:
+                break
+            if may_be_near is not None and may_be_near(self.index):
+                if not to_end or items:
+                    self.held = True
+                    break
+                doubtful = True
+            try:
+                item = next(self.iterator)
+            except StopIteration:
+                return True
+            except Exception as error:
+                self.error = error
+                return False
+            self.index += 1
+            if doubtful:
+                self._ends.disbelieve()
+            if type(item) in SCALARS or fix is None or is_plain(item):
+                items.append(item)
+                continue
+            try:
+                items.append(Fixed(fix(item)))
+            except Exception as error:
+                self.unfixed = Unfixed(item, error)
+                break
+        self.slow = perf_counter() - began >= _READING_SECONDS
+        return False
+
+    def has_grown_behind(self) -> bool:
+        """Say whether a list below the input became longer after the input had ended."""
+        return self._ends is not None and self._ends.has_grown()
+
+    def end(self) -> None:
+        """Have no more items, whatever the input has."""
+        self._over = True
+        self.iterator = iter(())
+        self._sequence = self._ticks = None
+        self._total, self._total_known = self.index, True
+
+    def remaining(self) -> int | None:
+        """Return how many items are left as far as the input tells; None if it does not."""
+        try:
+            if self._interrupted is not None and self._interrupted[0] is self.iterator:
+                return self._interrupted[1]
+            if self._sequence is not None:
+                return length_hint(self.iterator)
+            self.recount()
+            total = self._length()
+            if total is not None:
+                return max(0, total - self.index)
+            hints = [length_hint(iterator, -1) for iterator in self._iterators]
+        except Exception as error:
+            let_signals_through(error)
+            return None
+        return None if min(hints) < 0 else min(hints)
+
+    def _length(self) -> int | None:
+        if not self._total_known:
+            self._total_known = True
+            try:
+                self._total = min(map(len, self._iterables))  # type: ignore[arg-type]
+            except Exception as error:
+                let_signals_through(error)
+                self._total = None
+            if self._total is not None and any(map(_is_iterator, self._iterables)):
+                self._total = None
+        return self._total
+
+
+_EXACT: tuple[type, ...] = (list, tuple, range, str, bytes)
+_LIST_ITERATOR: type = type(iter([]))
+_RANGE_ITERATOR: type = type(iter(range(0)))
+_SEQUENCES: tuple[type, ...] = (list, tuple, range)
+_THEIR_ITERATORS: tuple[type, ...] = (_LIST_ITERATOR, type(iter(())), _RANGE_ITERATOR)
+
+
+def _raising(error: Exception) -> Iterator[Any]:
+    raise error
+    yield
+
+
+def _is_iterator(iterable: object) -> bool:
+    # An iterator's length, where it has one, is usually what is left and shrinks.
+    return hasattr(iterable, "__next__")

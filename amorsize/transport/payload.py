@@ -1,0 +1,287 @@
+"""The program around a function: what a worker must have as the caller has it, and how it is brought up to date.
+
+A function travels with its *surroundings* (`code.reach`): places in the user's modules, each with a digest. A worker
+compares them before it runs the function, and if something differs refuses with `Outdated`, which names the places.
+The caller then sends the function again, with what it has there (`carry`): numbers, texts and plain data, and
+functions with their code. The worker puts these into its modules while it runs this function, and puts back what was
+there before it runs another one.
+
+What cannot be carried (a class with other bases, a mock, a connection) is `Uncarriable`: a worker that is fresh will
+not do better, one that is old may be replaced.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import warnings
+from functools import partial
+from struct import Struct
+from types import CodeType
+
+from ..code.draws import draws_of
+from ..code.functions import FunctionSet
+from ..code.reach import find_place, surroundings
+from ..code.seeds import mentions_seeding, program_seeds
+from ..code.strict import ABSENT, is_foreign
+from ..errors import AmorsizeError, SerializationError, let_signals_through
+from ..lean import map, sha256
+from ..seeding import Seeded
+from . import by_value
+from .ambient import packed_snapshot
+from .blame import said_of
+from .serialize import dump_function
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import FrameType
+    from typing import Any
+
+    from ..code.reach import Surroundings
+
+    Place = tuple[str, str]
+
+__all__ = ["LENGTH", "Outdated", "Payload", "Uncarriable", "payload_of", "users_classes"]
+
+LENGTH = Struct("<Q")
+# Data that may have changed in place are compared again before a call that sends work: if they have few parts, or so
+# few that this is a small share of what the call is expected to gain. Fewer: changes go unnoticed. More: calls begin
+# later (benchmarks/against.py).
+_ALWAYS_PARTS = 64
+_SECONDS_PER_PART = 0.4e-6
+_SHARE_OF_GAIN = 0.02
+
+
+class Outdated(SerializationError):
+    """A worker has something else than the caller at some places, so it did not run the function.
+
+    Args:
+        digest: of the payload that was refused.
+        places: module and qualified name of each.
+    """
+
+    def __init__(self, digest: bytes, places: list[Place]) -> None:
+        super().__init__(digest, places)
+        self.digest = digest
+        self.places = places
+
+    def __str__(self) -> str:
+        names = ", ".join(f"{module}.{path}" for module, path in self.places[:5])
+        return f"workers have another {names} than the caller"
+
+
+class KeptHere(AmorsizeError):
+    """A function would give other answers in a worker, so that nobody but who asked for workers by name gets them."""
+
+
+class Uncarriable(SerializationError):
+    """What the caller has at a place, and its workers have not, cannot be sent to them."""
+
+
+class Payload:
+    """A function on its way to workers, with its surroundings.
+
+    Args:
+        function: pickled.
+        look: returns what the function, and methods of its items' classes, reach by name.
+        initialized: whether an initializer runs in the workers: data are then its to set, and are not compared.
+        carried: what the caller has at places that workers had otherwise, pickled.
+        waived: places that are not compared any more.
+        ambient: what the caller has set around it, pickled.
+
+    Attributes:
+        surroundings: what the function and its items' classes reach by name.
+    """
+
+    def __init__(
+        self,
+        function: bytes,
+        look: Callable[[Iterable[type]], Surroundings],
+        kinds: frozenset[type] = frozenset(),
+        *,
+        initialized: bool = False,
+        carried: tuple[tuple[Place, bytes], ...] = (),
+        waived: frozenset[Place] = frozenset(),
+        ambient: bytes,
+    ) -> None:
+        self._function = function
+        self._look = look
+        self._kinds = kinds
+        self.surroundings = surroundings = look(kinds)
+        self._initialized = initialized
+        self._carried = carried
+        self._waived = waived
+        self._ambient = ambient
+        told = [function, surroundings.digest, ambient]
+        if initialized or carried or waived:
+            told += [b"i" if initialized else b"", *(data for _, data in carried), repr(sorted(waived)).encode()]
+        self.digest = sha256(b"".join(told)).digest()[:16]
+        self._around = b""
+
+    def __len__(self) -> int:
+        return len(self._function)
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether the function imports shared memory itself, so that workers may be the first to have it."""
+        return self.surroundings.shares
+
+    def parts(self) -> list[bytes]:
+        """Return the buffers that `rebuild` takes joined."""
+        if not self._around:
+            entries = [
+                tuple(entry)
+                for entry in self.surroundings.entries
+                if (entry.code or not self._initialized) and (entry.module, entry.path) not in self._waived
+            ]
+            self._around = pickle.dumps((entries, self._carried, self._ambient), by_value.PROTOCOL)
+        return [LENGTH.pack(len(self._around)), self._around, self._function]
+
+    def with_items_of(self, kinds: frozenset[type]) -> Payload:
+        """Return the payload for items that are of these classes as well."""
+        return Payload(
+            self._function,
+            self._look,
+            self._kinds | kinds,
+            initialized=self._initialized,
+            carried=self._carried,
+            waived=self._waived,
+            ambient=self._ambient,
+        )
+
+    def brought_up_to_date(self, places: Iterable[Place], *, waive_data: bool) -> Payload:
+        """Return a payload that carries what the caller has at these places.
+
+        Args:
+            places: where workers have something else.
+            waive_data: whether data that cannot be carried may be left as the workers have them.
+
+        Raises:
+            Uncarriable: something cannot be sent.
+        """
+        known = dict(self._carried)
+        data = {(entry.module, entry.path) for entry in self.surroundings.entries if not entry.code}
+        outdated = frozenset(places)
+        waived = set(self._waived)
+        for place in outdated:
+            if place in known:
+                problem = f"{place[0]}.{place[1]} stays another in workers"
+            else:
+                problem = ""
+                try:
+                    known[place] = _carry(place, outdated)
+                except Exception as error:  # pickling runs the user's code
+                    let_signals_through(error)
+                    problem = f"{place[0]}.{place[1]} cannot be sent to a worker: {error}"
+            if problem and waive_data and place in data:
+                waived.add(place)
+            elif problem:
+                raise Uncarriable(problem)
+        return Payload(
+            self._function,
+            self._look,
+            self._kinds,
+            initialized=self._initialized,
+            carried=tuple(known.items()),
+            waived=frozenset(waived),
+            ambient=self._ambient,
+        )
+
+
+def payload_of(
+    function: Any,
+    *,
+    initializer: Callable[..., object] | None = None,
+    gain_seconds: float = 0.0,
+    by_name: bool = True,
+) -> Payload:
+    """Return the payload of a user's function.
+
+    Args:
+        function: any callable, or `Seeded`.
+        initializer: runs in the workers first.
+        gain_seconds: what the call is expected to gain, 0 for no idea.
+        by_name: whether the user asked for workers by name.
+
+    Raises:
+        SerializationError: it cannot be pickled.
+    """
+    try:
+        pickled = dump_function(function)
+    except BaseException as error:  # user code: anything, SystemExit too
+        let_signals_through(error)
+        raise SerializationError(f"{function!r} cannot be sent to a worker: {said_of(error, function)}") from error
+    plain = function.function if isinstance(function, Seeded) else function
+    most_parts = max(_ALWAYS_PARTS, gain_seconds * _SHARE_OF_GAIN / _SECONDS_PER_PART)
+    look = partial(surroundings, plain, most_parts)
+    payload = Payload(pickled, look, initialized=initializer is not None, ambient=packed_snapshot())
+    reason = _must_draw_here(plain, payload.surroundings, seeded=plain is not function, initializer=initializer)
+    if reason and not by_name:
+        raise KeptHere(reason)
+    if reason and plain not in _warned:
+        _warned.add(plain)
+        warnings.warn(f"amorsize: {reason}", RuntimeWarning, stacklevel=_levels_to_the_user())
+    return payload
+
+
+def _must_draw_here(
+    function: Any, around: Surroundings, *, seeded: bool, initializer: Callable[..., object] | None
+) -> str:
+    """Return why a function's random numbers would be others in a worker; empty if they would not.
+
+    Args:
+        function: the user's.
+        around: what it reaches by name.
+        seeded: whether the call sets the shared states for each item.
+        initializer: may seed the workers' states.
+    """
+    draws = draws_of(function, around)
+    if draws.own:
+        return (
+            f"{function!r} draws from a random generator of this process ({draws.own}), and each worker would draw the "
+            f"same numbers from a copy; pass seed= and draw from amorsize.item_rng() for the same numbers everywhere"
+        )
+    if not draws.shared or seeded or _seeds(initializer) or not program_seeds():
+        return ""
+    return (
+        f"{function!r} draws from a random state that this program has seeded ({draws.shared}), and workers have "
+        f"states of their own; pass seed= for the same numbers everywhere"
+    )
+
+
+def _seeds(initializer: Any) -> bool:
+    while type(initializer) is partial:
+        initializer = initializer.func
+    code = getattr(initializer, "__code__", None)
+    return "seed" in str(getattr(initializer, "__name__", "")) or (type(code) is CodeType and mentions_seeding(code))
+
+
+def _levels_to_the_user() -> int:
+    """Return the `stacklevel` of the line that asked for the results, seen from the caller of this."""
+    frame: FrameType | None = sys._getframe(1)
+    level = 1
+    while frame is not None and frame.f_back is not None and _is_ours(frame):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] == "amorsize"
+
+
+_warned = FunctionSet()
+
+
+def users_classes(items: Iterable[object], seen: set[type]) -> frozenset[type]:
+    """Return which classes of the user's are among the items' and were not `seen` before, and take note of them."""
+    new = set(map(type, items)) - seen
+    seen |= new
+    return frozenset(kind for kind in new if not is_foreign(kind.__module__) and kind.__module__ != "builtins")
+
+
+def _carry(place: Place, outdated: frozenset[Place]) -> bytes:
+    _, _, value = find_place(*place)
+    if value is ABSENT:
+        return b""
+    return by_value.dump_for_place(value, outdated)

@@ -1,0 +1,167 @@
+"""What is an item made of? Told by types alone: nothing is pulled from it, pickled or called.
+
+Items of an input that may not be read ahead as it is wait in one of two forms: exact immutable scalars, and exact
+tuples of them, as they are; anything else as `Fixed`, its pickle from the moment it was read.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from functools import lru_cache
+from itertools import chain, islice
+from types import MemberDescriptorType
+
+from ..lean import map
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
+
+__all__ = ["SCALARS", "Fixed", "HeldIteratorError", "holds_iterator", "is_plain", "plainly_hold_none"]
+
+SCALARS = frozenset({int, float, complex, str, bytes, bool, type(None)})
+# So many elements of an item are looked at, spread over those of a longer container. More: a long list of numbers takes
+# longer to look through than to pickle. Fewer: an iterator among many other things is met less often.
+_LOOKED_AT = 512
+_PLACES = frozenset({list, tuple})
+# Values of so many elements each are looked at together.
+_FEW = 32
+# Iterators may stand in items' tuples, as in `enumerate(groupby(...))`: so far down.
+_DEPTH = 4
+
+
+class Fixed:
+    """Stands for an item that was pickled when it was read.
+
+    Attributes:
+        data: its pickle.
+    """
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+
+class HeldIteratorError(TypeError):
+    """An item is or holds an iterator, which has the rest of its items from this process."""
+
+
+def is_plain(value: Any) -> bool:
+    """Say whether nobody can change a value: an exact immutable scalar, or an exact tuple of such.
+
+    >>> is_plain(1), is_plain(("a", 2.0)), is_plain([1]), is_plain(((1,),))
+    (True, True, False, False)
+    """
+    kind = type(value)
+    return kind in SCALARS or (kind is tuple and SCALARS.issuperset(map(type, value)))
+
+
+def holds_iterator(value: Any) -> bool:
+    """Say whether a value is an iterator, or holds one in an element or attribute, or in those of its containers.
+
+    >>> holds_iterator(iter("ab")), holds_iterator((1, iter("ab"))), holds_iterator([1, "ab"])
+    (True, True, False)
+    """
+    # What most items are is told at once.
+    kind: Any = type(value)
+    if kind is dict and len(value) <= _LOOKED_AT:
+        if SCALARS.issuperset(map(type, value.values())):
+            return False
+    elif kind in _PLACES and len(value) <= _LOOKED_AT and SCALARS.issuperset(map(type, value)):
+        return False
+    try:
+        return _holds(value, _DEPTH, [_LOOKED_AT])
+    except Exception:
+        return False
+
+
+def plainly_hold_none(values: Sequence[Any]) -> bool:
+    """Say whether several values are all lists, tuples or dicts of a few scalars each: a quick look at all of them.
+
+    >>> plainly_hold_none([{"a": 1}, {"a": 2}]), plainly_hold_none([[1], [iter("ab")]])
+    (True, False)
+    """
+    kinds = set(map(type, values))
+    if kinds == {dict}:
+        elements: Iterable[Any] = chain.from_iterable(map(dict.values, values))
+    elif kinds in ({list}, {tuple}):
+        elements = chain.from_iterable(values)
+    else:
+        return False
+    return sum(map(len, values)) <= _FEW * len(values) and SCALARS.issuperset(map(type, elements))
+
+
+def _holds(value: Any, depth: int, left: list[int]) -> bool:
+    """Say whether a value holds an iterator, `depth` containers down at most; `left` counts what may be looked at."""
+    if type(value) in SCALARS:
+        return False
+    is_iterator, take, members = _facts(type(value))  # type: ignore[arg-type]  # a class can be hashed
+    if is_iterator:
+        return True
+    if not depth or left[0] <= 0:
+        return False
+    if take is not None and _any_holds(take(value), depth - 1, left):
+        return True
+    if members is None:
+        return False
+    held = getattr(value, "__dict__", None)
+    if type(held) is dict and held and _any_holds(list(islice(held.values(), _LOOKED_AT)), depth - 1, left):
+        return True
+    return any(_any_holds(_attribute(member, value), depth - 1, left) for member in members)
+
+
+def _any_holds(elements: Sequence[Any], depth: int, left: list[int]) -> bool:
+    if SCALARS.issuperset(map(type, elements)):
+        return False
+    left[0] -= len(elements)
+    return any(_holds(element, depth, left) for element in elements)
+
+
+@lru_cache(maxsize=128)
+def _facts(kind: type) -> tuple[bool, Callable[[Any], Sequence[Any]] | None, tuple[Any, ...] | None]:
+    """Return whether objects of a class are iterators, what gives their elements, and the descriptors of their slots.
+
+    The latter is None where there are no attributes to look at.
+    """
+    take = next((take for base, take in _CONTAINERS.items() if issubclass(kind, base)), None)
+    if kind.__module__ == "builtins":
+        return hasattr(kind, "__next__"), take, None
+    slots = (member for base in kind.__mro__ for member in vars(base).values() if type(member) is MemberDescriptorType)
+    return hasattr(kind, "__next__"), take, tuple(slots)
+
+
+def _attribute(member: Any, value: Any) -> tuple[Any, ...]:
+    try:
+        return (member.__get__(value),)
+    except AttributeError:  # not set
+        return ()
+
+
+def _places(kind: Any) -> Callable[[Any], Sequence[Any]]:
+    """Return what gives elements of a list or tuple, without asking a subclass of the user's."""
+
+    def take(value: Any) -> Sequence[Any]:
+        length = kind.__len__(value)
+        if length <= _LOOKED_AT:
+            return kind.__getitem__(value, slice(None))  # type: ignore[no-any-return]
+        third = _LOOKED_AT // 3
+        ends = kind.__getitem__(value, slice(third)), kind.__getitem__(value, slice(-third, None))
+        return list(chain(*ends, kind.__getitem__(value, slice(None, None, length // third))))
+
+    return take
+
+
+def _first(elements: Callable[[Any], Iterable[Any]]) -> Callable[[Any], Sequence[Any]]:
+    return lambda value: list(islice(elements(value), _LOOKED_AT))
+
+
+_CONTAINERS: dict[type, Callable[[Any], Sequence[Any]]] = {
+    list: _places(list),
+    tuple: _places(tuple),
+    dict: _first(dict.values),
+    set: _first(set.__iter__),
+    frozenset: _first(frozenset.__iter__),
+    deque: _first(deque.__iter__),
+}
