@@ -45,7 +45,7 @@ def layer_of(path):
 
 
 def imports_of(path):
-    """Yield the absolute name of every module or attribute that a file imports, those for typing as well, and the line."""
+    """Yield the absolute name of every module or attribute that a file imports, for typing too, and the line."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     package = ("amorsize", *path.relative_to(PACKAGE).parts[:-1])
     for node in ast.walk(tree):
