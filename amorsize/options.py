@@ -11,6 +11,7 @@ import os
 from contextvars import ContextVar
 from types import MappingProxyType
 
+from .backends.rows import names
 from .lean import NamedTuple, map
 
 TYPE_CHECKING = False
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "check", "config", "resolve"]
 
-BACKENDS = ("auto", "serial", "threads", "processes", "pool", "dask", "ray")
 START_METHODS = ("fork", "spawn", "forkserver")
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
@@ -234,8 +234,8 @@ def _one_of(*allowed: str | None) -> Callable[[str, Any], None]:
 
 def _backend(name: str, value: Any) -> None:
     if isinstance(value, str):
-        if value not in BACKENDS:
-            raise ValueError(f"backend must be one of {', '.join(map(repr, BACKENDS))}, or an object, not {value!r}")
+        if value not in names():
+            raise ValueError(f"backend must be one of {', '.join(map(repr, names()))}, or an object, not {value!r}")
     elif value is None or isinstance(value, (bool, int, float, type)):
         raise TypeError(f"backend must be text, an executor, a Pool or a client, not {type(value).__name__} {value!r}")
 

@@ -8,17 +8,19 @@ from collections import Counter
 from time import monotonic
 
 import pytest
+from toy_backend import InTurn
 
 import amorsize
-from amorsize.backends.events import Done, Failure, Refused
+from amorsize.backends.base import Job
+from amorsize.backends.events import Refused, Returned
 from amorsize.cache import lookup
 from amorsize.cache.lookup import Found
 from amorsize.call import caller as serial_module
-from amorsize.call import policy as decision_module
+from amorsize.call import policy as policy_module
 from amorsize.call.driver import Call
 from amorsize.code import fingerprint
 from amorsize.errors import SerializationError
-from amorsize.feed.pump import Run
+from amorsize.feed.pump import Pump
 from amorsize.measure import machine
 from amorsize.measure.sampling import Transfer
 from amorsize.measure.startup import Costs
@@ -39,58 +41,23 @@ class Clock:
         return self.now
 
 
-class Elsewhere:
-    """A backend that runs its chunks in this process, or refuses them."""
+class Elsewhere(InTurn):
+    """Runs its chunks in this process, or refuses them, or hands them back."""
 
-    route = "processes"
-    bytes_in = 0
-    outgoing = None
-
-    def __init__(self, function, world):
-        self.function = function
+    def __init__(self, job, world):
+        super().__init__(job)
         self.world = world
-        self.chunks = []
-
-    def room(self, chunk_seconds):
-        return len(self.chunks) < 2
-
-    def submit(self, chunk, slice_seconds):
-        self.chunks.append(chunk)
-
-    def flush(self):
-        pass
 
     def wait(self, timeout=None):
-        chunk = self.chunks.pop(0)
         if self.world.refuses:
-            return [Refused(chunk, SerializationError("unknown there"))]
+            return [Refused(self._chunks.popleft()[0], SerializationError("unknown there"))]
         if self.world.hands_back:
-            return [Done(chunk.first, [], {}, chunk, 0, 0.0, 0.0, 0)]
-        values, failures = [], {}
+            return [Returned(self._chunks.popleft()[0])]
         self.world.elsewhere = True
-        for index, item in enumerate(chunk.items, chunk.first):
-            try:
-                values.append(self.function(item))
-            except Exception as error:  # noqa: BLE001 - as a worker would
-                values.append(None)
-                failures[index] = Failure(error, item)
+        events = super().wait(timeout)
         self.world.elsewhere = False
-        count = len(values)
-        return [Done(chunk.first, values, failures, None, count, count * STEP, count * STEP, 0)]
-
-    def widen(self, n_jobs):
-        pass
-
-    def any_ready(self):
-        return True
-
-    def busy(self):
-        return bool(self.chunks)
-
-    def close(self):
-        self.chunks.clear()
-
-    kill = close
+        seconds = len(events[0].values) * STEP
+        return [events[0]._replace(seconds=seconds, cpu_seconds=seconds), *events[1:]]
 
 
 class World:
@@ -122,18 +89,18 @@ def world(monkeypatch):
     """Let items take time by a clock of the test's, and workers be pretended."""
     world = World()
 
-    def open_backend(call, name, n_jobs):
+    def open_backend(call, move, width, outgoing):
         world.opened.append(sum(world.started.values()))
         if world.unsendable:
             raise SerializationError("it cannot be sent")
-        return Elsewhere(call._one_item(), world)
+        return Elsewhere(Job(call._one_item(), outgoing, width, "fork"), world)
 
     monkeypatch.setattr(serial_module, "perf_counter", world.clock)
     monkeypatch.setattr(Call, "_open", open_backend)
     monkeypatch.setattr(escalate, "should_escalate", lambda *_: world.pays)
     monkeypatch.setattr(machine, "cores", lambda: 2)
     monkeypatch.setattr(lookup, "find", lambda *_, **__: Found(world.known, "hit" if world.known else "new"))
-    monkeypatch.setattr(lookup, "store", lambda func, n_items, profile, *_: world.stored.append((n_items, profile)))
+    monkeypatch.setattr(lookup, "store", lambda _, *told, **__: world.stored.append(told[:2]))
     return world
 
 
@@ -245,7 +212,7 @@ class TestComingBack:
     def test_each_vain_try_puts_the_next_one_off(self, world, monkeypatch):
         """Workers that did not help are tried again ever later, and every item is started once."""
         world.hands_back = True
-        monkeypatch.setattr(Run, "_withdraw_if_slower", lambda run: setattr(run, "withdrawn", "too slow"))
+        monkeypatch.setattr(Pump, "_withdraw_if_slower", lambda pump: pump.withdraw("too slow"))
 
         assert list(amorsize.map(world.work, numbers(400))) == [number * 2 for number in range(400)]
         assert set(world.here.values()) == {1}
@@ -296,7 +263,7 @@ class TestMissed:
         for name in ("miss", "missed", "settle"):
             monkeypatch.setattr(machine, name, getattr(costs, name))
         monkeypatch.setattr(fingerprint, "remembers", lambda _: True)
-        monkeypatch.setattr(decision_module, "_warm_workers", lambda: 0)
+        monkeypatch.setattr(policy_module, "_warm_workers", lambda: 0)
         monkeypatch.setattr(machine, "start_method", lambda _: "fork")
         monkeypatch.setattr(serialize, "dump", lambda _: b"")
         world.known = WorkProfile(3, STEP, bytes_in=10.0, bytes_out=10.0)
@@ -328,7 +295,7 @@ class TestMissed:
     def test_items_that_cannot_be_sent_miss_nothing(self, world, monkeypatch):
         """What cannot be pickled is not for workers, however long it takes."""
         world.known = world.known._replace(bytes_in=None)
-        monkeypatch.setattr(decision_module, "measure_transfer", lambda *_: Transfer(None, 10.0, 0.0))
+        monkeypatch.setattr(policy_module, "measure_transfer", lambda *_: Transfer(None, 10.0, 0.0))
 
         assert self.started(world, 10)[0] == [False] * 10
 
@@ -362,7 +329,7 @@ class TestMissed:
         missed = []
         monkeypatch.setattr(machine, "miss", lambda seconds, _: missed.append(seconds))
         self.started(world, 1)
-        monkeypatch.setattr(decision_module, "_warm_workers", lambda: 2)
+        monkeypatch.setattr(policy_module, "_warm_workers", lambda: 2)
         self.started(world, 1)
 
         assert len(missed) == 1

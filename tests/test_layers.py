@@ -14,6 +14,7 @@ FLOORS = (
     {"lean"},
     {"context"},
     {"errors", "log"},
+    {"backends.rows"},  # the names of the backends, which the options must know
     {"options"},
     {"rng", "code"},
     {"seeding"},
@@ -40,8 +41,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def layer_of(path):
-    """Return the layer that a file of the package belongs to."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    """Return the layer that a file of the package belongs to: its own, if it has one, or its folder's."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return next((name for name in (".".join(parts[:2]), parts[0]) if name in RANK), parts[0])
 
 
 def imports_of(path):
@@ -64,7 +66,8 @@ def own_layers(path):
     for name, line in imports_of(path):
         first, *rest = name.split(".")
         if first == "amorsize":
-            yield (rest[0] if rest and rest[0] in RANK else "__init__"), line
+            names = (".".join(rest[:2]), *rest[:1], "__init__")
+            yield next(name for name in names if name in RANK), line
 
 
 def test_every_module_has_a_floor():

@@ -11,12 +11,13 @@ import pytest
 import workers
 
 import amorsize
-from amorsize.backends.base import Unsendable
-from amorsize.backends.events import Chunk, Done, Lost
+from amorsize.backends.base import Job, Unsendable
+from amorsize.backends.events import Chunk, Lost, Results, Returned
 from amorsize.backends.processes import idle as warm
 from amorsize.backends.processes import lease as pool
 from amorsize.backends.processes.handle import all_workers
 from amorsize.measure import machine
+from amorsize.transport.serialize import Outgoing
 
 
 @pytest.fixture
@@ -25,15 +26,13 @@ def lease(one_method):
     leases = []
 
     def make(function, n_jobs=2, **options):
-        made = pool.lease(
-            function, **{"n_jobs": n_jobs, "start_method": one_method["start_method"], "stop_at_error": True, **options}
-        )
+        made = pool.open_backend(Job(function, Outgoing(), n_jobs, one_method["start_method"])._replace(**options))
         leases.append(made)
         return made
 
     yield make
     for made in leases:
-        made.kill()
+        made.close(hurry=True)
 
 
 def results(lease):
@@ -41,10 +40,11 @@ def results(lease):
     found = {}
     while lease.busy():
         for event in lease.wait():
-            assert isinstance(event, Done), event
+            if isinstance(event, Returned):
+                lease.submit(event.chunk, 0.0)
+                continue
+            assert isinstance(event, Results), event
             found.update(enumerate(event.values, event.first))
-            if event.rest is not None:
-                lease.submit(event.rest, 0.0)
         lease.flush()
     return found
 
@@ -146,7 +146,7 @@ class TestErrors:
                 if isinstance(event, Lost):
                     one.submit(event.rest, 0.0)
 
-        assert type(events[-1]) is Done
+        assert type(events[-1]) is Results
         assert gone.sock.fileno() == -1
 
     def test_one_death_is_one_loss(self, lease, tmp_path):
@@ -159,15 +159,15 @@ class TestErrors:
         while one.busy():
             events += one.wait()
 
-        assert [type(event) for event in events] == [Lost, Done, Done, Done, Done]
+        assert [type(event) for event in events] == [Lost] + [Returned] * 4
         assert events[0].running == Chunk(0, [0])
-        assert [event.rest for event in events[1:]] == [Chunk(number, [number]) for number in range(1, 5)]
+        assert [event.chunk for event in events[1:]] == [Chunk(number, [number]) for number in range(1, 5)]
 
     def test_widening_starts_a_worker_when_there_is_work(self, lease):
         """More workers are allowed at once, and started with the next chunk that finds none idle."""
         one = lease(abs, n_jobs=1)
         one.submit(Chunk(0, [0]), 0.0)
-        one.widen(2)
+        one.resize(2)
         assert len(one._workers) == 1
 
         one.submit(Chunk(1, [1]), 0.0)
@@ -208,7 +208,7 @@ class TestEnds:
         one = lease(abs)
         one.close()
         one.close()
-        one.kill()
+        one.close(hurry=True)
 
         assert warm.warm_count() == 2
 
@@ -223,7 +223,7 @@ class TestEnds:
             patch.setattr(one._workers[0].outbox, "put", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 one.submit(Chunk(0, [0]), 0.0)
-        one.kill()
+        one.close(hurry=True)
 
         assert warm.warm_count() == 1
 

@@ -13,6 +13,7 @@ import pytest
 from amorsize.call import caller as serial_module
 from amorsize.call import watch as watch_module
 from amorsize.call.caller import Attempt, Serial, apply_star, plain
+from amorsize.feed.outcome import Outcome
 from amorsize.feed.source import Source
 
 GUARD_SECONDS = 20  # for what another thread does at once; nothing waits so long unless it is stuck
@@ -111,8 +112,8 @@ def begin(function, items, *, star=False, leave=stay, attempt=None):
     return Serial(partial(apply_star, function) if star else function, Source((items,)), leave=leave, attempt=attempt)
 
 
-def attempting(function, *, retries=0, returns=False, failed=None):
-    return Attempt(function, retries, returns, (lambda *_: None) if failed is None else failed)
+def attempting(function, *, retries=0, returns=False, failures=None):
+    return Attempt(function, Outcome(retries, returns, [] if failures is None else failures))
 
 
 def timed(clock, seconds=SHORT, slow=()):
@@ -182,7 +183,7 @@ class TestAttempt:
             tries.append(item)
             return 1 // max(0, len(tries) - 2)
 
-        attempt = attempting(function, retries=2, failed=lambda *told: failed.append(told))
+        attempt = attempting(function, retries=2, failures=failed)
 
         assert attempt("item", 4) == 1
         assert (tries, failed) == (["item"] * 3, [])
@@ -191,7 +192,7 @@ class TestAttempt:
     def test_the_last_error_counts(self, clock, returns):
         """What fails each time is told once, with the number of tries, and is raised or returned."""
         failed = []
-        attempt = attempting(int, retries=1, returns=returns, failed=lambda *told: failed.append(told))
+        attempt = attempting(int, retries=1, returns=returns, failures=failed)
 
         if returns:
             error = attempt("x", 4)
@@ -620,11 +621,11 @@ class TestEveryPhase:
             clock.now += SHORT
             return 1 // (item - at)
 
-        attempt = attempting(function, returns=True, failed=lambda index, error, tries: failed.append((index, tries)))
+        attempt = attempting(function, returns=True, failures=failed)
         results = all_results(begin(function, range(1000), attempt=attempt))
 
         assert isinstance(results[at], ZeroDivisionError)
-        assert failed == [(at, 1)]
+        assert [(failure.index, failure.tries) for failure in failed] == [(at, 1)]
         assert len(results) == 1000
 
 
@@ -672,13 +673,13 @@ class TestFirstItem:
     def test_retries_count_here_too(self, clock):
         """An attempt runs it, and learns its index."""
         failed = []
-        attempt = attempting(int, returns=True, failed=lambda *told: failed.append(told[0]))
+        attempt = attempting(int, returns=True, failures=failed)
         serial = begin(int, ["x"], attempt=attempt)
 
         (result,) = serial.first_item(contextlib.nullcontext())
 
         assert isinstance(result, ValueError)
-        assert failed == [0]
+        assert [failure.index for failure in failed] == [0]
 
 
 class Telling(list):

@@ -8,10 +8,12 @@ import pytest
 
 from amorsize import context
 from amorsize.backends import stock
-from amorsize.backends.base import Unsendable
-from amorsize.backends.events import Chunk, Lost, Refused
+from amorsize.backends.base import Job, Unsendable
+from amorsize.backends.events import Chunk, Lost, Refused, Returned
 from amorsize.backends.stock import StockPool
+from amorsize.child import run_chunk
 from amorsize.errors import SerializationError
+from amorsize.transport.serialize import Outgoing
 
 GUARD_SECONDS = 20
 
@@ -86,7 +88,8 @@ def pool(monkeypatch):
 
 
 def begin(pool, function=abs, *, stop_at_error=False, own=False):
-    backend = StockPool(function, n_jobs=2, stop_at_error=stop_at_error, pool=pool)
+    backend = StockPool(Job(function, Outgoing(), 2, "fork", stop_at_error), pool)
+    backend.width = 2
     backend._own = own
     return backend
 
@@ -103,7 +106,7 @@ class TestChunks:
 
         (done,) = backend.wait()
 
-        assert (done.first, done.values, done.failures, done.rest, done.items) == (10, [1, 2, 3], {}, None, 3)
+        assert (done.first, done.values, done.failures) == (10, [1, 2, 3], {})
         assert done.seconds >= 0
         assert done.bytes_out > 0
         assert not backend.busy()
@@ -119,15 +122,15 @@ class TestChunks:
         assert [(done.first, done.values) for done in backend.wait() + backend.wait()] == [(1, [2]), (0, [1])]
 
     def test_a_few_chunks_wait_behind_the_running_ones(self, pool):
-        """There is room for two chunks a worker, and for more once the run is wider."""
+        """There is room for two chunks a worker; a standard Pool has as many workers as it was made with."""
         backend = begin(pool)
         for first in range(4):
             assert backend.room(None)
             backend.submit(Chunk(first, [first]), 0.0)
 
         assert not backend.room(0.0)
-        backend.widen(3)
-        assert backend.room(0.0)
+        backend.resize(3)
+        assert not backend.room(0.0)
 
     def test_an_error_stands_in_its_place(self, pool):
         """Items that raise are failures with their errors and items; the others have their results."""
@@ -148,9 +151,9 @@ class TestChunks:
         backend.submit(Chunk(5, ["1", "x", "3"]), 0.0)
         pool.answer()
 
-        (done,) = backend.wait()
+        done, returned = backend.wait()
 
-        assert (done.values, list(done.failures), done.rest) == ([1, None], [6], Chunk(7, ["3"]))
+        assert (done.values, list(done.failures), returned) == ([1, None], [6], Returned(Chunk(7, ["3"])))
 
     def test_an_interrupt_ends_a_chunk(self, pool):
         """`KeyboardInterrupt` in an item is for the caller to decide about; nothing runs after it."""
@@ -162,24 +165,24 @@ class TestChunks:
         backend.submit(Chunk(0, [1, 2]), 0.0)
         pool.answer()
 
-        (done,) = backend.wait()
+        done, returned = backend.wait()
 
         assert type(done.failures[0].error) is KeyboardInterrupt
-        assert done.rest == Chunk(1, [2])
+        assert returned == Returned(Chunk(1, [2]))
 
     def test_a_slice_that_is_over_hands_back_the_rest(self, pool, monkeypatch):
         """An item that outlasts the slice is finished; those behind it come back."""
         ticks = iter([0.0, 0.01, 0.04, 0.04])
-        monkeypatch.setattr(stock, "perf_counter", lambda: next(ticks))
         backend = begin(pool)
         backend.submit(Chunk(0, range(-4, 0)), 0.03)
+        monkeypatch.setattr(run_chunk, "perf_counter", lambda: next(ticks))
         pool.answer()
         monkeypatch.undo()
 
-        (done,) = backend.wait()
+        done, returned = backend.wait()
 
         assert done.values == [4, 3]
-        assert (done.rest.first, list(done.rest.items)) == (2, [-2, -1])
+        assert (returned.chunk.first, list(returned.chunk.items)) == (2, [-2, -1])
         context.worker_process = False
 
     def test_an_item_that_cannot_be_sent_is_named(self, pool):
@@ -311,7 +314,7 @@ class TestDeaths:
     def test_a_broken_pool_that_ends_is_left_to_itself(self, broken, pool):
         """Where `terminate` returns, nothing is killed."""
         broken.wait()
-        broken.kill()
+        broken.close(hurry=True)
 
         assert pool.said == ["terminate", "join"]
         assert not any(process.killed for process in pool._pool)
@@ -323,7 +326,7 @@ class TestDeaths:
         pool.terminate = lambda: (release.wait(GUARD_SECONDS), ended.set())
         broken.wait()
         try:
-            broken.kill()
+            broken.close(hurry=True)
 
             assert all(process.killed for process in pool._pool)
         finally:
@@ -338,7 +341,7 @@ class TestEnds:
         """A pool that was handed in is neither closed nor terminated."""
         backend = begin(pool)
         backend.submit(Chunk(0, [1]), 0.0)
-        backend.kill()
+        backend.close(hurry=True)
         backend.close()
 
         assert pool.said == []
@@ -351,12 +354,12 @@ class TestEnds:
 
         assert pool.said == ["close", "join"]
 
-    @pytest.mark.parametrize("verb", ["close", "kill"])
-    def test_our_pool_is_terminated_in_mid_work(self, pool, verb):
+    @pytest.mark.parametrize("hurry", [False, True])
+    def test_our_pool_is_terminated_in_mid_work(self, pool, hurry):
         """Nobody waits for chunks that nobody wants."""
         backend = begin(pool, own=True)
         backend.submit(Chunk(0, [1]), 0.0)
-        getattr(backend, verb)()
+        backend.close(hurry=hurry)
         backend.close()
 
         assert pool.said == ["terminate", "join"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import SerializationError, add_index
-from ..lean import Protocol
+from ..lean import NamedTuple, Protocol
 from ..transport.blame import said_of
 from ..transport.remote import UnsentResult, unpack_error
 from ..transport.serialize import Unpicklable
@@ -12,13 +12,14 @@ from .events import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
+    from ..seeding import Seeded
     from ..transport.by_value import Outgoing
     from .events import Chunk, Event
 
-__all__ = ["Backend", "Unsendable", "failures_of"]
+__all__ = ["Backend", "Job", "Unsendable", "failures_of"]
 
 
 class Unsendable(SerializationError):
@@ -32,24 +33,55 @@ class Unsendable(SerializationError):
         self.index = index
 
 
+class Job(NamedTuple):
+    """What a backend is opened for: one call.
+
+    Attributes:
+        function: runs one item.
+        outgoing: what the call sends is pickled by this.
+        width: how many workers.
+        start_method: how new processes are started.
+        stop_at_error: whether an item that raises ends its chunk.
+        timeout: how many seconds an item may run; None for as long as it likes.
+        initializer, initargs: what each worker calls first.
+        by_name: whether the user named the backend, so that it does what "auto" would leave.
+        gain_seconds: what the call is expected to gain; 0 for no idea.
+    """
+
+    function: Callable[[Any], Any] | Seeded
+    outgoing: Outgoing
+    width: int
+    start_method: str
+    stop_at_error: bool = True
+    timeout: float | None = None
+    initializer: Callable[..., object] | None = None
+    initargs: tuple[Any, ...] = ()
+    by_name: bool = True
+    gain_seconds: float = 0.0
+
+
 class Backend(Protocol):
     """Runs chunks for one call, and for one thread at a time.
 
+    Its module has `open_backend(job, target)`, which returns one; `target` is the object that the user gave, or None.
+
     Attributes:
-        route: what costs are learnt for, "processes" or "pool".
-        bytes_in: bytes of the chunks that were submitted.
-        outgoing: pickles this call's items.
+        route: what costs are learnt for.
+        width: how many workers it has, or may have, now.
     """
 
     route: str
-    bytes_in: int
-    outgoing: Outgoing
+    width: int
 
     def room(self, chunk_seconds: float | None) -> int:
         """Return how many chunks that are expected to run for `chunk_seconds` may be submitted now; None: unknown."""
 
-    def submit(self, chunk: Chunk, slice_seconds: float) -> None:
-        """Take a chunk; it may leave with the next ones. Raises Unsendable when an item of it cannot be pickled."""
+    def submit(self, chunk: Chunk, slice_seconds: float) -> int:
+        """Take a chunk, which may leave with the next ones; return how many bytes it has.
+
+        Raises:
+            Unsendable: an item of it cannot be sent. Nothing of it was taken.
+        """
 
     def flush(self) -> None:
         """See that what was submitted is on its way."""
@@ -57,23 +89,24 @@ class Backend(Protocol):
     def wait(self, timeout: float | None = None) -> list[Event]:
         """Block until something happened, or for `timeout` seconds, and return the events."""
 
-    def widen(self, n_jobs: int) -> None:
-        """Allow `n_jobs` workers from now on."""
+    def resize(self, width: int) -> None:
+        """Allow so many workers from now on, as far as that can be changed."""
 
     def ask_back(self) -> None:
         """Have chunks back that have not begun, as far as that can be; they come as events."""
 
-    def any_ready(self) -> bool:
-        """Say whether some worker has finished starting. Looks, but does not wait."""
+    def starting(self) -> bool:
+        """Say whether all workers are still starting. Looks, but does not wait."""
 
     def busy(self) -> bool:
         """Say whether some chunk is under way."""
 
-    def close(self) -> None:
-        """Cancel what is under way and give back what was held. May be called twice."""
+    def close(self, *, hurry: bool = False) -> None:
+        """Cancel what is under way and give back what was held. May be called twice.
 
-    def kill(self) -> None:
-        """Close without waiting for items that are running."""
+        Args:
+            hurry: whether there is no waiting for items that are running.
+        """
 
 
 def failures_of(

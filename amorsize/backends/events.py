@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from ..lean import NamedTuple
+from ..lean import NamedTuple, Protocol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, TypeAlias
 
-    Event: TypeAlias = "Done | Lost | Refused | Broken"
+    Event: TypeAlias = "Results | Returned | Lost | Refused | Broken"
 
-__all__ = ["Broken", "Chunk", "Done", "Failure", "Lost", "Refused"]
+__all__ = ["Broken", "Chunk", "Failure", "Lost", "Observer", "Refused", "Results", "Returned"]
 
 
 class Chunk(NamedTuple):
@@ -33,28 +33,36 @@ class Failure(NamedTuple):
     item: Any
 
 
-class Done(NamedTuple):
-    """Some results of a chunk, in order.
+class Results(NamedTuple):
+    """Some results of a chunk, in order. A chunk may give them in several parts.
 
     Attributes:
         first: position of the first result.
         values: one a finished item; None where the item failed.
         failures: the items that failed, by position in the input.
-        rest: the items that the worker hands back unstarted; None unless this ends the chunk with some left.
-        items: number of items that `seconds` speaks of.
         seconds: wall seconds the items took in the worker.
         cpu_seconds: CPU seconds they took.
         bytes_out: pickled size of the results.
+        worker: which one ran them, by a number that only it has; None where that is not known.
+        sent: when the chunk was given to the worker, in `time.perf_counter()` seconds of this process.
+        began: how many seconds after that these items began; None where the worker's clock cannot be compared.
     """
 
     first: int
     values: list[Any]
     failures: dict[int, Failure]
-    rest: Chunk | None
-    items: int
-    seconds: float
-    cpu_seconds: float
-    bytes_out: int
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    bytes_out: int = 0
+    worker: int | None = None
+    sent: float = 0.0
+    began: float | None = None
+
+
+class Returned(NamedTuple):
+    """Items that were not started come back: the time slice was over, or they were asked back."""
+
+    chunk: Chunk
 
 
 class Lost(NamedTuple):
@@ -86,3 +94,15 @@ class Broken(NamedTuple):
     """No worker is left, and no other can be had. What they had has been handed back, or told as lost."""
 
     error: BaseException
+
+
+class Observer(Protocol):
+    """Is told what happens on workers, by the thread in `next()`: for reports and timelines. It must not raise."""
+
+    def chunk(
+        self, worker: int | None, first: int, items: int, sent: float, began: float | None, seconds: float, nbytes: int
+    ) -> None:
+        """Hear of some results of a chunk; the arguments are those of `Results`, and how many items there were."""
+
+    def ended(self, error: BaseException | None) -> None:
+        """Hear that the work on workers is over, and what ended it early; None if nothing did."""

@@ -7,37 +7,34 @@ error instead; which item was running cannot be known.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 import threading
 from functools import partial
 from itertools import count
-from time import perf_counter, process_time
+from time import perf_counter
 
 from .. import context
 from ..child.initialize import ByValue
 from ..child.rebuild import Rebuilt, leave, rebuild
+from ..child.run_chunk import Packed, run_chunk
 from ..log import debug
-from ..plan.retry import NOT_OF_ITEMS
-from ..rng import runs_items
-from ..seeding import Seeded
 from ..transport.ambient import set_ambient, snapshot
-from ..transport.blame import said_of
 from ..transport.payload import Outdated, Uncarriable, payload_of, users_classes
-from ..transport.remote import UnrebuiltItem, UnsentResult, pack_error
-from ..transport.serialize import Outgoing, Undumpable, Unpicklable, dump_items, dump_values, is_scalars, load_values
+from ..transport.serialize import Undumpable, dump_items, is_scalars, load_values
 from .base import Unsendable, failures_of
-from .events import Chunk, Done, Lost, Refused
+from .events import Chunk, Lost, Refused, Results, Returned
 from .processes.start import main_hidden
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from multiprocessing.pool import Pool
     from typing import Any
 
+    from .base import Job
     from .events import Event
 
-__all__ = ["StockPool"]
+__all__ = ["StockPool", "open_backend"]
 
 # How often the pool's processes are looked at while nothing comes back.
 _LIVENESS_SECONDS = 0.5
@@ -50,80 +47,71 @@ _calls = count(1)
 _DEPTH = 2
 
 
+def open_backend(job: Job, target: Any) -> StockPool:
+    """Return a backend on the user's Pool, or on one made for the call."""
+    return StockPool(job, target)
+
+
 class StockPool:
     """A `Backend` on a standard Pool.
 
     Args:
-        function: takes one item.
-        n_jobs: number of workers.
-        stop_at_error: whether an error ends a chunk.
+        job: what it is to run.
         pool: the user's pool, which is left as it was found; None to make one for this call.
-        start_method: for a pool made here.
-        initializer, initargs: for a pool made here.
 
     Raises:
         SerializationError: the function cannot be pickled.
     """
 
     route = "pool"
+    width: int
 
-    def __init__(
-        self,
-        function: Callable[[Any], Any] | Seeded,
-        *,
-        n_jobs: int,
-        stop_at_error: bool,
-        pool: Pool | None = None,
-        start_method: str | None = None,
-        initializer: Callable[..., object] | None = None,
-        initargs: tuple[Any, ...] = (),
-    ) -> None:
-        self._payload = payload_of(function, initializer=initializer)
+    def __init__(self, job: Job, pool: Pool | None = None) -> None:
+        self._payload = payload_of(job.function, initializer=job.initializer)
         self._function = b"".join(self._payload.parts())
-        self.outgoing = Outgoing()
+        self._outgoing = job.outgoing
         self._kinds: set[type] = set()  # of the items so far
         self._call = next(_calls)
-        self._stop_at_error = stop_at_error
+        self._stop_at_error = job.stop_at_error
         self._own = pool is None
         if pool is None:
-            first = None if initializer is None else ByValue(partial(initializer, *initargs))
-            if start_method == "fork":
+            first = None if job.initializer is None else ByValue(partial(job.initializer, *job.initargs))
+            if job.start_method == "fork":
                 # Else each worker that comes to use shared memory has a tracker of its own, which unlinks it when the
                 # worker leaves, whoever it belongs to.
                 from multiprocessing import resource_tracker
 
                 resource_tracker.ensure_running()
-            with main_hidden(start_method):
-                pool = multiprocessing.get_context(start_method).Pool(n_jobs, first)
+            with main_hidden(job.start_method):
+                pool = multiprocessing.get_context(job.start_method).Pool(job.width, first)
         self._pool = pool
-        self._n_jobs = n_jobs
-        self._under_way: dict[int, tuple[Chunk, bytes]] = {}
+        self.width = job.width if self._own else getattr(pool, "_processes", job.width)
+        self._under_way: dict[int, tuple[Chunk, bytes, float]] = {}
         self._numbers = count()
         self._answers: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
         # Read only, and missed gracefully: there is no public way to see a pool's processes.
         self._processes = list(getattr(pool, "_pool", ()))
-        self.bytes_in = 0
         self._closed = False
         self._broken = False
 
-    def widen(self, n_jobs: int) -> None:
-        self._n_jobs = n_jobs  # a standard Pool keeps its width; only the chunks under way may be more
+    def resize(self, width: int) -> None:  # noqa: ARG002 - the protocol's
+        return  # a standard Pool keeps its width
 
     def ask_back(self) -> None:
         return  # what a standard Pool was given it runs
 
-    def any_ready(self) -> bool:
-        return True  # a standard Pool does not tell
+    def starting(self) -> bool:
+        return False  # a standard Pool does not tell
 
     def busy(self) -> bool:
         return bool(self._under_way)
 
     def room(self, chunk_seconds: float | None) -> int:  # noqa: ARG002 - the protocol's
-        return _DEPTH * self._n_jobs - len(self._under_way)
+        return _DEPTH * self.width - len(self._under_way)
 
-    def submit(self, chunk: Chunk, slice_seconds: float) -> None:
+    def submit(self, chunk: Chunk, slice_seconds: float) -> int:
         try:
-            buffers = dump_items(chunk.items, self.outgoing)
+            buffers = dump_items(chunk.items, self._outgoing)
         except Undumpable as found:
             position, error = found.position, found.error
             raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
@@ -133,14 +121,14 @@ class StockPool:
         payload = b"".join(buffers)
         number = next(self._numbers)
         digest = self._payload.digest
-        self._under_way[number] = chunk, digest
-        self.bytes_in += len(payload)
+        self._under_way[number] = chunk, digest, perf_counter()
         self._pool.apply_async(
             _run_chunk,
             (digest, self._function, payload, slice_seconds, self._stop_at_error, chunk.first, self._call),
             callback=lambda answer: self._answers.put((number, answer)),
             error_callback=lambda error: self._answers.put((number, error)),
         )
+        return len(payload)
 
     def flush(self) -> None:
         return  # what was submitted left at once
@@ -160,23 +148,18 @@ class StockPool:
                 continue
             sent = self._under_way.pop(number, None)
             if sent is not None:  # else it was given up with a dead worker, though another one had it
-                return [self._event(*sent, answer)]
+                return self._heard(*sent, answer)
 
-    def close(self) -> None:
-        if self._closed:
+    def close(self, *, hurry: bool = False) -> None:
+        if self._closed or (hurry and not self._own):
             return
         self._closed = True
         if not self._own:
             return
-        if self._drained(_DRAIN_SECONDS):
+        if not hurry and self._drained(_DRAIN_SECONDS):
             self._pool.close()
             self._pool.join()
         else:
-            self._force_end()
-
-    def kill(self) -> None:
-        if self._own and not self._closed:
-            self._closed = True
             self._force_end()
 
     def _drained(self, seconds: float) -> bool:
@@ -214,23 +197,25 @@ class StockPool:
             return []
         self._broken = True
         # Which chunk it had is unknown: the first one that has not come back stands for it.
-        chunk, _ = self._under_way.pop(min(self._under_way))
+        chunk, *_ = self._under_way.pop(min(self._under_way))
         rest = Chunk(chunk.first + 1, chunk.items[1:]) if len(chunk.items) > 1 else None
         return [Lost(Chunk(chunk.first, chunk.items[:1]), None, rest, codes[0])]
 
-    def _event(self, chunk: Chunk, digest: bytes, answer: Any) -> Done | Refused:
+    def _heard(self, chunk: Chunk, digest: bytes, sent: float, answer: Any) -> list[Event]:
         if isinstance(answer, Outdated) and self._bring_up_to_date(digest, answer):
-            return Done(chunk.first, [], {}, chunk, 0, 0.0, 0.0, 0)
+            return [Returned(chunk)]
         if isinstance(answer, BaseException):
-            return Refused(chunk, answer)
-        payload, packed_errors, seconds, cpu_seconds = answer
+            return [Refused(chunk, answer)]
+        worker, (payload, packed_errors, began, seconds, cpu_seconds) = answer
         values = list(load_values(memoryview(payload)))
         failures = failures_of(chunk, packed_errors, chunk.first, values)
-        rest = None
+        size, after = len(payload), max(0.0, began - sent)
+        events: list[Event] = [
+            Results(chunk.first, values, failures, seconds, cpu_seconds, size, worker, sent, after)
+        ]
         if len(values) < len(chunk.items):
-            rest = Chunk(chunk.first + len(values), chunk.items[len(values) :])
-        return Done(chunk.first, values, failures, rest, len(values), seconds, cpu_seconds, len(payload))
-
+            events.append(Returned(Chunk(chunk.first + len(values), chunk.items[len(values) :])))
+        return events
 
     def _bring_up_to_date(self, digest: bytes, outdated: Outdated) -> bool:
         """See that workers get what they have otherwise than the caller; say whether they will."""
@@ -272,52 +257,14 @@ def _function(digest: bytes, packed: bytes, call: int) -> Rebuilt:
 
 def _run_chunk(
     digest: bytes, packed: bytes, payload: bytes, slice_seconds: float, stop_at_error: bool, first: int, call: int
-) -> tuple[bytes, list[tuple[int, bytes]], float, float]:
-    """In a worker: run a chunk and return (results, errors by position, wall seconds, CPU seconds)."""
+) -> tuple[int, Packed]:
+    """In a worker: run a chunk; return the number of this process, too."""
     context.worker_process = True
     before = snapshot()
     rebuilt = _function(digest, packed, call)
     try:
         set_ambient(rebuilt.ambient)
-        return _run_items(rebuilt.function, payload, slice_seconds, stop_at_error, first)
+        return os.getpid(), run_chunk(rebuilt.function, payload, first, slice_seconds, stop_at_error)
     finally:
         leave()  # the pool may be the user's, who runs other things in it
         set_ambient(before)
-
-
-@runs_items("streams")
-def _run_items(
-    function: Callable[[Any], Any] | Seeded, payload: bytes, slice_seconds: float, stop_at_error: bool, first: int
-) -> tuple[bytes, list[tuple[int, bytes]], float, float]:
-    offset, streams = 0, None
-    if isinstance(function, Seeded):
-        streams, function = function.begin(  # noqa: RUF059 - `runs_items` finds it by name
-            lambda: first + offset, keep=True, plain=is_scalars(payload)
-        )
-    items = load_values(memoryview(payload))
-    results: list[Any] = []
-    errors: list[tuple[int, bytes]] = []
-    cpu_began, began = process_time(), perf_counter()
-    for offset, item in enumerate(items):
-        try:
-            if type(item) is Unpicklable:
-                raise UnrebuiltItem(f"the item could not be rebuilt in a worker: {item.error!r}") from item.error
-            results.append(function(item))
-        except BaseException as error:  # SystemExit of an item is its error like any other
-            errors.append((offset, pack_error(error)))
-            results.append(None)
-            if stop_at_error or isinstance(error, NOT_OF_ITEMS):
-                break
-        if slice_seconds and perf_counter() - began > slice_seconds:
-            break
-    seconds, cpu_seconds = perf_counter() - began, process_time() - cpu_began
-    while True:
-        try:
-            return b"".join(dump_values(results)), errors, seconds, cpu_seconds
-        except Undumpable as found:  # user code: anything, SystemExit too
-            offset, cause = found.position, found.error
-            said = said_of(cause, results[offset])
-            refusal = UnsentResult(f"the result of item {first + offset} cannot be pickled: {said}")
-            refusal.__cause__ = cause
-            errors.append((offset, pack_error(refusal)))
-            results[offset] = None

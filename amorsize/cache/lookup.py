@@ -163,6 +163,7 @@ def store(
     plan: Plan | None,
     system: System,
     *,
+    on_disk: bool = True,
     clock: Clock = time.time,
 ) -> None:
     """Keep a work profile: in memory at once, on disk if it tells the next process something new. Never raises.
@@ -173,6 +174,7 @@ def store(
         profile: what was measured.
         plan: the plan that it gave, for people who read the file.
         system: the machine's facts now.
+        on_disk: whether the disk may be used now; it may not be in a destructor.
         clock: gives seconds since the epoch.
     """
     try:
@@ -182,6 +184,9 @@ def store(
     except Exception as error:  # noqa: BLE001 - a user's callable may run any code; what it raises is not the run's error
         let_signals_through(error)
         debug("cache: not stored: %r", error)
+        return
+    if not on_disk:
+        memory.put(Held(entry, key.text, None))
         return
     group, _ = _known(key.func, (key.size,))
     written = next((held.written for held in group if held.entry.key == key), None)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Any
 
+    from ..feed.outcome import Outcome
     from ..feed.source import Source
     from ..rng import Streams
 
@@ -98,18 +99,14 @@ class Attempt(NamedTuple):
 
     Attributes:
         function: takes one item.
-        retries: how often an item that raised is run again.
-        returns: whether the last error is the item's result.
-        failed: told (index, error, tries) of each item that failed for good.
+        outcome: the verdict on items that failed.
         streams: the items' random streams, which a retry draws from afresh; None without a seed.
         limits: code of the signal handlers that were installed before the items began. What they raise is about the
             whole; what a handler of an item's own raises is an error of that item.
     """
 
     function: Callable[[Any], Any]
-    retries: int
-    returns: bool
-    failed: Callable[[int, BaseException, int], None]
+    outcome: Outcome
     streams: Streams | None = None
     limits: Collection[CodeType] = ()
 
@@ -128,8 +125,10 @@ class Attempt(NamedTuple):
         """Return what becomes of an item whose first try raised `error`, or raise its last error."""
         if raised_by(self.limits, error):
             raise error
-        for tries in range(1, self.retries + 1):
+        tries = 1
+        while self.outcome.is_tried_again(error, tries):
             sleep(backoff_seconds(tries))
+            tries += 1
             if self.streams is not None:
                 self.streams.restart()
             try:
@@ -140,11 +139,9 @@ class Attempt(NamedTuple):
                 if raised_by(self.limits, again):
                     raise
                 error = again
-        self.failed(index, error, self.retries + 1)
-        add_index(error, index)
-        if not self.returns:
-            raise error
-        return error
+        if self.outcome.stands(index, error, tries):
+            return error
+        raise error
 
 
 @runs_items("source")
@@ -198,6 +195,7 @@ class Serial:
     Attributes:
         running: times of the items so far.
         ended: whether nothing is left to do: the input is over, or the function raised.
+        failed: whether the function raised.
     """
 
     def __init__(
@@ -211,7 +209,7 @@ class Serial:
     ) -> None:
         self.running = Running()
         self.seconds = 0.0
-        self.ended = False
+        self.ended = self.failed = False
         self._recent: deque[tuple[Any, Any]] = deque(maxlen=_KEPT)  # each as `_in_sight` gives it
         self._items_per_second = 0.0
         self._looks_long = False
@@ -239,6 +237,11 @@ class Serial:
         """Keep an item and its result in sight, without keeping objects of the user's alive."""
         self._recent.append((_in_sight(item), _in_sight(value)))
 
+    def _failed(self, error: Exception) -> None:
+        """Write on an error of the newest item which one that is."""
+        self.failed = True
+        _locate(error, self._source)
+
     def is_over(self) -> bool:
         """Say whether nothing is left to do, here or elsewhere."""
         return self.ended
@@ -258,7 +261,7 @@ class Serial:
             except StopIteration:
                 return
             except Exception as error:
-                _locate(error, source)
+                self._failed(error)
                 raise
             self._add(1, seconds)
             self._keep(item, value)
@@ -335,7 +338,7 @@ class Serial:
                 except StopIteration:
                     return  # the builtin's iteration ends there too
                 except Exception as error:
-                    _locate(error, source)
+                    self._failed(error)
                     raise
                 seconds = perf_counter() - began
                 self._add(1, seconds)
@@ -378,7 +381,7 @@ class Serial:
                     except StopIteration:
                         return
                     except Exception as error:
-                        _locate(error, source)
+                        self._failed(error)
                         raise
                     yield value
                 now = perf_counter()
@@ -413,7 +416,7 @@ class Serial:
                 except StopIteration:
                     return
                 except Exception as error:
-                    _locate(error, source)
+                    self._failed(error)
                     raise
                 if flag:
                     ended = False

@@ -1,23 +1,27 @@
-"""One call's life: run in the caller while that is best, hand over to workers when it is not (`decision`), remember."""
+"""One call's phases: items in the caller while that is best, on workers when not (`policy`), and what is learnt."""
 
 from __future__ import annotations
 
 from collections import deque
 from functools import partial
 from operator import length_hint
+from time import monotonic
 
+from ..backends.base import Job
+from ..backends.registry import open_backend, stays
+from ..backends.rows import AUTO, SERIAL
 from ..code import fingerprint
 from ..code.functions import FunctionSet, unfit
-from ..context import in_daemon, in_import, works_in_place
+from ..context import in_import
 from ..errors import SerializationError, let_signals_through, signal_handlers
+from ..feed.outcome import Outcome
 from ..log import debug
 from ..measure import machine
 from ..measure.sampling import Running
-from ..plan.retry import Failed
 from ..rng import numbered
 from .caller import Attempt, Serial, apply_star, attempts, plain
-from .headstart import Understudy
-from .policy import Decision
+from .headstart import Headstart
+from .policy import Policy, holding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,59 +31,56 @@ if TYPE_CHECKING:
 
     from ..backends.base import Backend
     from ..feed.pace import Pace
-    from ..feed.pump import Run
+    from ..feed.pump import Pump
     from ..feed.source import Source
-    from ..options import Options
     from ..plan.planner import Plan
+    from ..plan.retry import Failed
     from ..seeding import Seeded
+    from ..transport.by_value import Outgoing
+    from .policy import Move
+    from .request import Request
 
 __all__ = ["Call"]
 
 _RANGE_ITERATOR = type(iter(range(0)))
+# Of a call that was left before its end, fewer items say nothing of the next one.
+_LEAST_ITEMS = 2
 
 
 class Call:
     """The state behind a Stream.
 
     Args:
-        function: the user's function, undecorated.
+        request: what was asked for.
         source: the input.
-        options: the resolved options.
-        backend: "auto", "serial", "processes" or "pool".
-        star: whether an item is a tuple of arguments.
 
     Attributes:
-        decision: where the items run, and why.
+        plan: the plan in force; None until one was made.
+        failures: the items that failed for good so far.
+        begun: whether somebody has asked for a result.
+        unused_name: what to warn of if nobody ever does; None for no warning.
     """
 
-    def __init__(
-        self, function: Callable[..., Any], source: Source, options: Options, backend: str, star: bool
-    ) -> None:
-        self.decision = Decision(function, source, options)
+    def __init__(self, request: Request, source: Source) -> None:
+        self.plan: Plan | None = None
         self.failures: list[Failed] = []
         self.begun = False
         self.unused_name: str | None = None
-        self._function = function
+        self._request = request
         self._source = source
-        self._options = options
-        self._backend = backend
-        self._star = star
+        self._policy = Policy(request, source)
         self._generator: Any = None
         self._current: Iterator[Any] = iter(())
         self._serial: Serial | None = None
         self._pace: Pace | None = None
+        self._pump: Pump | None = None
         self._seeded: Seeded | None = None
         self._seeded_here: Callable[[Any], Any] | None = None
-        self._run: Run | None = None
         self._limits: frozenset[CodeType] | None = None
-        self._over = False
-        self._running = Running()
-        self._serial_seconds = 0.0
-
-    @property
-    def plan(self) -> Plan | None:
-        """The plan in force; None until one was made."""
-        return self.decision.plan
+        self._over = self._learnt = False
+        self._input_stays: bool | None = None
+        self._times = _Times()
+        self._move: Move | None = None
 
     def length_hint(self) -> int:
         """Return about how many results are still to come."""
@@ -88,11 +89,15 @@ class Call:
         remaining = self._source.remaining()
         if remaining is None:
             return NotImplemented  # type: ignore[no-any-return]
-        ahead = self._run.ahead if self._run is not None else 0
+        ahead = self._pump.ahead if self._pump is not None else 0
         return remaining + ahead + length_hint(self._current, 0)  # a generator, serial work, has no hint: 0
 
-    def close(self) -> None:
-        """Cancel what is not done and release what is held."""
+    def close(self, *, dropped: bool = False) -> None:
+        """Cancel what is not done and release what is held.
+
+        Args:
+            dropped: whether this is a destructor, where the disk is left alone.
+        """
         self.unused_name = None
         current, self._current = self._current, iter(())
         if hasattr(current, "close"):
@@ -101,8 +106,11 @@ class Call:
             deque(current, maxlen=0)  # results of workers that were handed over and are not wanted
         if self._generator is not None:
             self._generator.close()
-        if self._run is not None:
-            self._run.close()  # nothing is left to close, unless a signal handler's exception came between
+        if self._pump is not None:
+            self._pump.close()  # nothing is left to close, unless a signal handler's exception came between
+        if self.begun and not (self._learnt or (self._serial is not None and self._serial.failed)):
+            # Read by `zip`, `islice` or `next` to a known count: nobody asked for the end, and all may have run.
+            self._learn(on_disk=not dropped)
         self._serial = None  # it refers back to this call; the input goes now, not with the next collection
 
     def phases(self) -> Iterator[Iterable[Any]]:
@@ -113,9 +121,10 @@ class Call:
     def _tracked(self) -> Iterator[Iterable[Any]]:
         self.begun = True
         self._seed()
-        if self._backend == "serial" or (self._backend == "auto" and self._must_stay()):
+        row = self._request.row
+        if row is SERIAL or (row is AUTO and self._must_stay()):
             phases = self._serial_only()
-        elif self._backend == "auto":
+        elif row is AUTO:
             phases = self._as_it_turns_out()
         else:
             phases = self._on_named()
@@ -123,45 +132,47 @@ class Call:
             for phase in phases:
                 self._current = iter(phase)
                 yield self._current
+        except GeneratorExit:
+            raise
+        except BaseException:
+            self._learnt = True  # of a call that failed nothing is kept
+            raise
         finally:
             phases.close()  # type: ignore[attr-defined]
             self._current = iter(())
 
     def _must_stay(self) -> bool:
-        options, function = self._options, self._function
-        return options.n_jobs == 1 or works_in_place(function) or in_daemon() or function in unfit
+        return stays(self._request.function, self._request.options.n_jobs) or self._request.function in unfit
 
     # Serial work that cannot become anything else.
 
     def _serial_only(self) -> Iterator[Iterable[Any]]:
+        self._learnt = True  # there is nothing to learn
         self._initialize_here()
         attempt = self._attempt()
         if attempt is None:
             seeded = self._seeded_here
-            yield plain(seeded or self._function, self._source, star=self._star and seeded is None)
+            yield plain(seeded or self._request.function, self._source, star=self._request.star and seeded is None)
         else:
             yield attempts(attempt, self._source)
 
     def _initialize_here(self) -> None:
-        if self._options.initializer is not None:
-            self._options.initializer(*self._options.initargs)
+        options = self._request.options
+        if options.initializer is not None:
+            options.initializer(*options.initargs)
 
     def _attempt(self) -> Attempt | None:
-        options = self._options
+        options = self._request.options
         if not options.retries and options.on_error == "raise":
             return None
-        returns = options.on_error == "return"
         if self._limits is None:
             self._limits = signal_handlers()
-        one = self._one_item()
-        return Attempt(one, options.retries, returns, self._note_failure, self._source.streams, self._limits)
-
-    def _note_failure(self, index: int, error: BaseException, tries: int) -> None:
-        self.failures.append(Failed(index, error, tries))
+        outcome = Outcome(options.retries, options.on_error == "return", self.failures)
+        return Attempt(self._one_item(), outcome, self._source.streams, self._limits)
 
     def _seed(self) -> None:
         """Give the items random streams of their own, if the call has a seed."""
-        seed = self._options.seed
+        seed = self._request.options.seed
         if seed is None:
             return
         from ..seeding import Seeded
@@ -176,7 +187,7 @@ class Call:
         """Return what runs one item in the caller's own serial work."""
         if self._seeded_here is not None:
             return self._seeded_here
-        return partial(apply_star, self._function) if self._star else self._function
+        return partial(apply_star, self._request.function) if self._request.star else self._request.function
 
     def _to_send(self) -> Callable[[Any], Any] | Seeded:
         """Return what runs one item elsewhere, or out of turn."""
@@ -185,8 +196,9 @@ class Call:
     # Work that starts in the caller and goes to workers when that pays.
 
     def _as_it_turns_out(self) -> Iterator[Iterable[Any]]:
-        if self._known_to_pay():
-            yield from self._on_workers("processes")
+        move = self._known_move()
+        if move is not None:
+            yield from self._on_workers(move)
         if not self._over:
             self._initialize_here()
         while not self._over:
@@ -197,206 +209,297 @@ class Call:
                 before_thread=self._before_thread,
                 attempt=self._attempt(),
             )
-            run = yield from self._first_item(serial)
-            if run is None and not serial.is_over():
+            pump = yield from self._first_item(serial)
+            if pump is None and not serial.is_over():
                 yield from serial.phases()
-            self._running.merge(serial.running)
-            self._serial_seconds += serial.seconds
+            self._times.add(serial)
             if serial.is_over():
                 self._over = True
-            elif run is not None:
+            elif pump is not None:
                 if self._pace is not None and self._pace.seconds_per_item is None:
                     self._pace.seconds_per_item = serial.seconds_per_item
-                run.widen()
-                yield from self._finish(run)
+                pump.widen()
+                yield from self._finish(pump)
             else:
-                yield from self._on_workers("processes")
+                assert self._move is not None  # or the serial work would not have been left
+                yield from self._on_workers(self._move)
         self._learn()
 
     # What decides, looks up, imports or starts is ours: if it fails, for want of a file or of memory, items stay here.
 
-    def _known_to_pay(self) -> bool:
+    def _known_move(self) -> Move | None:
         try:
-            return fingerprint.remembers(self._function) and self.decision.known_to_pay()
+            if not fingerprint.remembers(self._request.function):
+                return None
+            self._policy.look_up()
+            return self._taken(self._policy.before_first())
         except Exception as error:  # noqa: BLE001 - as said above
             self._stay(error)
+            return None
+
+    def _taken(self, move: Move | None) -> Move | None:
+        """Make a move's plan the one in force, unless the items must stay."""
+        if move is None or self._items_stay():
+            return None
+        if move.pays_missed:
+            if not self._can_be_sent():
+                return None
+            machine.settle()
+        self.plan = move.plan
+        return move
+
+    def _items_stay(self, serial: Serial | None = None) -> bool:
+        """Say whether the items cannot be read ahead, or cannot leave: then workers are thought of no more."""
+        if self._input_stays is None or (serial is not None and not self._input_stays):
+            kept = self._policy.kept_by(serial)
+            if kept is not None:
+                debug("%s, so the items of %r stay in the caller", kept, self._request.function)
+                if serial is not None:
+                    holding.add(self._request.function)
+                self._policy.stay()
+            self._input_stays = kept is not None
+        return self._input_stays
+
+    def _can_be_sent(self) -> bool:
+        """Say whether workers could have the function; nobody asked for them, so that they cannot is no warning."""
+        from ..transport.serialize import dump_function
+
+        try:
+            dump_function(self._request.function)
+        except BaseException as error:  # noqa: BLE001 - pickling runs the user's code
+            let_signals_through(error)
+            debug("no workers for short calls of %r: %r", self._request.function, error)
+            unfit.add(self._request.function)
             return False
+        return True
 
     def _leave(self, serial: Serial) -> bool:
+        """Say whether the rest should go to workers now."""
+        if serial.seconds < self._policy.patience_seconds:
+            return False
         try:
-            return self.decision.leave(serial)
+            self._move = self._due_move(serial)
         except Exception as error:  # noqa: BLE001 - as said above
             self._stay(error)
             return False
+        return self._move is not None
+
+    def _due_move(self, serial: Serial) -> Move | None:
+        policy = self._policy
+        if self._items_stay(serial):
+            return None
+        if not policy.looked_up:
+            policy.look_up(serial)
+            move = self._taken(policy.before_first())
+            if move is not None:
+                return move
+        if not policy.is_due(serial):
+            return None
+        policy.measure_transfer(serial)
+        return self._taken(policy.to_workers(serial)) if policy.is_due(serial) else None
 
     def _before_thread(self) -> None:
         try:
-            self.decision.start_method()
+            self._policy.start_method()
         except Exception as error:  # noqa: BLE001 - as said above
             self._stay(error)
 
     def _stay(self, error: BaseException) -> None:
         let_signals_through(error)
         debug("the rest stays in the caller: %r", error)
-        self.decision.stay()
+        self._policy.stay()
+        self.plan = None
 
-    def _learn(self) -> None:
+    def _learn(self, *, on_disk: bool = True) -> None:
+        self._learnt = True
         try:
-            if self._run is None and self._serial is not None:
-                self.decision.note_missed(self._serial)
-            self.decision.remember(self._running, self._serial_seconds, self._pace)
+            if self._serial is not None:
+                self._times.add(self._serial)
+                if self._pump is None:
+                    self._note_missed(self._serial)
+            times = self._times
+            items = times.running.n + (self._pace.items if self._pace is not None else 0)
+            if not self._over and items < _LEAST_ITEMS:
+                return
+            self._policy.remember(times.running, times.seconds, self._pace, self.plan, on_disk=on_disk)
         except Exception as error:  # noqa: BLE001 - as said above
             let_signals_through(error)
             debug("nothing is learnt of this call: %r", error)
 
-    def _first_item(self, serial: Serial) -> Generator[Iterable[Any], None, Run | None]:
-        """Run the first item with an understudy beside it, if one may; return the run that it began."""
-        understudy = self._understudy()
-        if understudy is None:
+    def _note_missed(self, serial: Serial) -> None:
+        """Count what running workers would have saved a call that ran in the caller."""
+        policy = self._policy
+        missed = policy.has_missed(serial)
+        if missed <= 0:
+            return
+        now = monotonic()
+        # What sending costs is measured when it matters: an item may be large.
+        if policy.would_start(machine.missed(now) + missed):
+            if not policy.knows_transfer():
+                policy.measure_transfer(serial)
+            if not policy.knows_transfer() or policy.has_missed(serial) <= 0:
+                return
+        machine.miss(missed, now)
+
+    def _first_item(self, serial: Serial) -> Generator[Iterable[Any], None, Pump | None]:
+        """Run the first item with workers beside it, if they may; return the pump that was begun."""
+        headstart = self._headstart()
+        if headstart is None:
             return None
         try:
-            yield serial.first_item(understudy)
+            yield serial.first_item(headstart)
         except GeneratorExit:
-            if understudy.run is not None:
-                understudy.run.close()
+            if headstart.pump is not None:
+                headstart.pump.close()
             raise
-        if understudy.run is None:
-            _short.add(self._function)
-        return understudy.run
+        if headstart.pump is None:
+            _short.add(self._request.function)
+        return headstart.pump
 
-    def _understudy(self) -> Understudy | None:
+    def _headstart(self) -> Headstart | None:
         """Return what is to stand beside the first item; None if nothing may, or need."""
         try:
-            return self._understudy_wanted()
+            return self._headstart_wanted()
         except Exception as error:  # noqa: BLE001 - as above
             self._stay(error)
             return None
 
-    def _understudy_wanted(self) -> Understudy | None:
-        if self._source.index or self.decision.looked_up or self._function in _short:
+    def _headstart_wanted(self) -> Headstart | None:
+        if self._source.index or self._policy.looked_up or self._request.function in _short:
             return None
-        self.decision.start_method()  # before a thread of ours is counted
+        self._policy.start_method()  # before a thread of ours is counted
         if self._seeded is not None:
             return None  # which item runs is learnt from how far the input was read
         source = self._source
-        if not source.exact or source.begins_with_iterators() or self._options.start_method == "fork":
+        if not source.exact or source.begins_with_iterators() or self._request.options.start_method == "fork":
             return None  # no code of the user's runs in a thread of ours
         remaining = source.remaining()
         if remaining is None or remaining < 2 or in_import():  # last, as it costs 0.1 us a frame of the whole stack
             return None
-        return Understudy(self.decision.first_may_take, self._begin_beside)
+        return Headstart(self._policy.first_may_take, self._begin_beside)
 
-    def _begin_beside(self) -> Run:
+    def _begin_beside(self) -> Pump:
         """Start workers on the items behind the first one, which keeps one core busy itself."""
-        width = self.decision.width()
-        self.decision.take_found(width)
-        backend = self._open("processes", max(1, width - 1))
+        width = self._policy.width(self.plan)
+        move = self._policy.beside_first(width)
+        self.plan = move.plan
+        outgoing = _outgoing()
+        backend = self._open(move, max(1, width - 1), outgoing)
         try:
-            return self._run_on(backend, width)
+            return self._pump_on(backend, outgoing, width)
         except BaseException:
-            backend.kill()
+            backend.close(hurry=True)
             raise
 
-    def _finish(self, run: Run) -> Iterator[Iterable[Any]]:
+    def _finish(self, pump: Pump) -> Iterator[Iterable[Any]]:
         try:
-            yield from run
+            yield from pump
         finally:
-            if run.unfit:
-                unfit.add(self._function)
-        if run.withdrawn is None:
+            withdrawal = pump.withdrawal
+            if withdrawal is not None and withdrawal.unfit:
+                unfit.add(self._request.function)
+        if withdrawal is None:
             self._over = True
-        elif run.unfit or run.broken or run.keeps_all:
-            self.decision.stay()
+            return
+        self.plan = None
+        if withdrawal.for_good:
+            self._policy.stay()
         else:
-            self.decision.come_back()
+            self._policy.come_back()
 
     # Work on workers.
 
     def _on_named(self) -> Iterator[Iterable[Any]]:
         try:
-            self.decision.look_up()  # for the length of the first chunks
+            self._policy.look_up()  # for the length of the first chunks
         except Exception as error:  # noqa: BLE001 - they can do without
             let_signals_through(error)
             debug("what is known of the function is not used: %r", error)
-        yield from self._on_workers(self._backend)
+        yield from self._on_workers(self._policy.named(self._policy.width(None)))
         self._learn()
 
-    def _on_workers(self, name: str) -> Iterator[Iterable[Any]]:
+    def _on_workers(self, move: Move) -> Iterator[Iterable[Any]]:
         """Run on workers until the input is over or, under "auto", they cannot be had or turn out not to help."""
         backend: Backend | None = None
         try:
-            n_jobs = self._width()
-            self.decision.take_named(name, n_jobs)
-            backend = self._open(name, n_jobs)
-            run = self._run_on(backend, n_jobs)
+            outgoing = _outgoing()
+            backend = self._open(move, self._policy.width(move.plan), outgoing)
+            self.plan = move.plan if backend.width == move.plan.n_jobs else move.plan._replace(n_jobs=backend.width)
+            pump = self._pump_on(backend, outgoing)
         except BaseException as error:
             if backend is not None:
-                backend.kill()
-            if self._backend != "auto" or not isinstance(error, Exception):
+                backend.close(hurry=True)
+            if self._request.row is not AUTO or not isinstance(error, Exception):
                 raise
             self._stay(error)
             if isinstance(error, SerializationError):
-                unfit.add(self._function)
+                unfit.add(self._request.function)
                 import warnings
 
                 warnings.warn(f"amorsize stays in one process: {error}", RuntimeWarning, stacklevel=2)
             return
-        yield from self._finish(run)
+        yield from self._finish(pump)
 
-    def _width(self) -> int:
-        """Return the number of workers: a Pool of the user's has its own."""
-        pool = None if isinstance(self._options.backend, str) else self._options.backend
-        return getattr(pool, "_processes", None) or self.decision.width()
+    def _open(self, move: Move, width: int, outgoing: Outgoing) -> Backend:
+        options, plan = self._request.options, move.plan
+        return open_backend(
+            move.row,
+            Job(
+                function=self._to_send(),
+                outgoing=outgoing,
+                width=width,
+                start_method=self._policy.start_method_now(),
+                stop_at_error=options.on_error == "raise" and not options.retries,
+                timeout=options.timeout,
+                initializer=options.initializer,
+                initargs=options.initargs,
+                by_name=self._request.row is not AUTO,
+                gain_seconds=max(0.0, plan.serial_seconds - plan.predicted_seconds),
+            ),
+            None if isinstance(options.backend, str) else options.backend,
+        )
 
-    def _run_on(self, backend: Backend, n_jobs: int) -> Run:
+    def _pump_on(self, backend: Backend, outgoing: Outgoing, width: int | None = None) -> Pump:
         from ..feed.pace import Pace
-        from ..feed.pump import Run
+        from ..feed.pump import Pump
 
         if self._pace is None:
             self._pace = Pace()
-        self._pace.seconds_per_item = self.decision.expected_seconds_per_item(self._serial)
-        self._run = Run(
+        self._pace.seconds_per_item = self._policy.expected_seconds_per_item(self._serial)
+        self._pump = Pump(
             backend,
             self._source,
-            self._options,
-            n_jobs,
+            self._request.options,
             self._pace,
             self.failures,
-            self._to_send() if self._backend == "auto" else None,
-            machine.seconds_first_start(self.decision.start_method()),
+            self._to_send() if self._request.row is AUTO else None,
+            start_seconds=machine.seconds_first_start(self._policy.start_method()),
+            outgoing=outgoing,
+            width=width,
         )
-        return self._run
+        return self._pump
 
-    def _open(self, name: str, n_jobs: int) -> Backend:
-        options = self._options
-        method = self.decision.start_method_now()
-        stop_at_error = options.on_error == "raise" and not options.retries
-        if name == "pool":
-            from ..backends.stock import StockPool
 
-            pool = None if isinstance(options.backend, str) else options.backend
-            return StockPool(
-                self._to_send(),
-                n_jobs=n_jobs,
-                stop_at_error=stop_at_error,
-                pool=pool,
-                start_method=method,
-                initializer=options.initializer,
-                initargs=options.initargs,
-            )
-        from ..backends.processes.lease import lease
+class _Times:
+    """What the items took that ran in the caller, over all serial work of a call."""
 
-        return lease(
-            self._to_send(),
-            n_jobs=n_jobs,
-            start_method=method,
-            stop_at_error=stop_at_error,
-            initializer=options.initializer,
-            initargs=options.initargs,
-            timeout=options.timeout,
-            waive_data=self._backend != "auto",
-            gain_seconds=self.decision.gain_seconds(),
-        )
+    def __init__(self) -> None:
+        self.running = Running()
+        self.seconds = 0.0
+        self._added: Serial | None = None
+
+    def add(self, serial: Serial) -> None:
+        """Take in serial work that is over, once."""
+        if serial is not self._added:
+            self._added = serial
+            self.running.merge(serial.running)
+            self.seconds += serial.seconds
+
+
+def _outgoing() -> Outgoing:
+    from ..transport.by_value import Outgoing
+
+    return Outgoing()
 
 
 # Functions whose first item was short once: a thread beside their next first item would cost more than it saves.

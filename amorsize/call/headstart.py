@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from threading import Thread
     from types import TracebackType
 
-    from ..feed.pump import Run
+    from ..feed.pump import Pump
 
-__all__ = ["Understudy"]
+__all__ = ["Headstart"]
 
 # An item that is shorter is not worth anything of this.
 _SHORT_SECONDS = 0.010
@@ -79,18 +79,18 @@ class _QuickTurns:
 _quick_turns = _QuickTurns()
 
 
-class Understudy:
-    """Use in a `with` block around the first item; afterwards `run` is the run that was begun, or None.
+class Headstart:
+    """Use in a `with` block around the first item; afterwards `pump` is what was begun, or None.
 
     Most first items are short, so a bare thread waits for the first moments: one of `threading` costs twice as much.
 
     Args:
         delay_seconds: tells how long the first item may take. Called in the thread, when the item is not short.
-        begin: starts workers on the following items and returns the run. Called in the thread, at most once.
+        begin: starts workers on the following items and returns the pump. Called in the thread, at most once.
     """
 
-    def __init__(self, delay_seconds: Callable[[], float], begin: Callable[[], Run]) -> None:
-        self.run: Run | None = None
+    def __init__(self, delay_seconds: Callable[[], float], begin: Callable[[], Pump]) -> None:
+        self.pump: Pump | None = None
         self._begin = begin
         self._delay_seconds = delay_seconds
         self._over = allocate_lock()  # held while the item runs
@@ -101,7 +101,7 @@ class Understudy:
         self._context = copy_context()
         self._pid = os.getpid()
 
-    def __enter__(self) -> Understudy:  # noqa: PYI034 - typing.Self is newer than CPython 3.10
+    def __enter__(self) -> Headstart:  # noqa: PYI034 - typing.Self is newer than CPython 3.10
         self._over.acquire()
         self._glances.acquire()
         try:
@@ -133,11 +133,11 @@ class Understudy:
                 thread.join()
         except BaseException:  # a signal handler's: who is still starting workers ends them
             self._abandoned = True
-            if self.run is not None and (self._thread is None or not self._thread.is_alive()):
-                self.run.close()
+            if self.pump is not None and (self._thread is None or not self._thread.is_alive()):
+                self.pump.close()
             raise
-        if error is not None and self.run is not None:
-            self.run.close()
+        if error is not None and self.pump is not None:
+            self.pump.close()
         elif error is None and self._error is not None:
             raise self._error
 
@@ -149,7 +149,7 @@ class Understudy:
                 return
             import threading
 
-            thread = threading.Thread(target=self._stand_by, args=(began,), name="amorsize-understudy", daemon=True)
+            thread = threading.Thread(target=self._stand_by, args=(began,), name="amorsize-headstart", daemon=True)
             thread.start()
             self._thread = thread
         except Exception as error:  # noqa: BLE001 - as above
@@ -183,7 +183,7 @@ class Understudy:
         except Exception as error:  # noqa: BLE001 - only an attempt: the caller goes on and meets the cause itself
             debug("no workers beside the first item: %r", error)
             return
-        self.run = begun
+        self.pump = begun
         try:
             while not self._over.acquire(blocking=False):
                 begun.step(_STEP_SECONDS)
@@ -191,7 +191,7 @@ class Understudy:
                 begun.close()
         except (MemoryError, OSError) as error:  # none of the user's: what it was to do comes back to the caller
             debug("no more workers beside the first item: %r", error)
-            begun.withdrawn = begun.withdrawn or f"standing beside the first item failed: {error!r}"
+            begun.withdraw(f"standing beside the first item failed: {error!r}")
         except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
             begun.close()
             self._error = error

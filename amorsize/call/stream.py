@@ -7,17 +7,18 @@ ours runs between stretches and chunks, not between items (`benchmarks/overhead.
 
 from __future__ import annotations
 
-import sys
 from _thread import RLock  # threading's own, without the rest of it
 from itertools import chain
 from operator import length_hint
 from types import GeneratorType
 
-from .. import context
+from ..backends.registry import find
+from ..backends.rows import AUTO, SERIAL
 from ..errors import UnsupportedError
 from ..feed.source import Source
 from ..lean import TypeVar
 from .driver import Call
+from .request import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["Stream", "start"]
 
 R = TypeVar("R")
-_READING_AHEAD = ("processes", "pool")
 
 
 def start(
@@ -56,60 +56,17 @@ def start(
         UnsupportedError: an option asks for what does not exist (yet), or cannot be done here.
         TypeError: an iterable is not iterable.
     """
-    backend = _backend_name(function, options)
+    row = find(function, options)
     source = Source(iterables, strict=strict)
-    if backend in _READING_AHEAD and (shown := source.worklist_call()) is not None:
+    if row is not AUTO and row is not SERIAL and (shown := source.worklist_call()) is not None:
         raise UnsupportedError(
-            f"backend={backend!r} reads ahead, and this input calls {shown} for its items, to which results may "
+            f"backend={row.name!r} reads ahead, and this input calls {shown} for its items, to which results may "
             "add: use 'auto' or 'serial', or give a list"
         )
-    call = Call(function, source, options, backend, star or len(iterables) > 1)
+    call = Call(Request(function, options, row, star or len(iterables) > 1), source)
     stream: Stream[R] = Stream.from_iterable(_Phases(call.phases()))  # type: ignore[assignment]  # as its subclass
     stream._call = call
     return stream
-
-
-def _backend_name(function: Callable[..., Any], options: Options) -> str:
-    """Return "auto", "serial", "processes" or "pool", or refuse."""
-    if options.progress is not False:
-        raise UnsupportedError("progress= is not built yet; leave it out")
-    if options.timeout is not None:
-        return _stoppable_backend(function, options.backend)
-    backend = options.backend
-    if context.worker_process or context.in_worker.get():
-        return "serial"
-    if not isinstance(backend, str):
-        pool_module: Any = sys.modules.get("multiprocessing.pool")
-        if isinstance(backend, getattr(pool_module, "Pool", ())):
-            if options.initializer is not None:
-                raise UnsupportedError("a Pool object has its own initializer; give it to the Pool")
-            return "pool"
-        raise UnsupportedError(
-            f"backend={backend!r} is not supported yet; a multiprocessing.Pool object, 'serial', 'processes' and "
-            "'pool' are"
-        )
-    if backend in ("threads", "dask", "ray"):
-        raise UnsupportedError(f"backend={backend!r} is not built yet; 'serial', 'processes' and 'pool' are")
-    if backend in ("processes", "pool") and context.in_daemon():
-        raise UnsupportedError(f"backend={backend!r}: a daemon process may not start processes of its own")
-    return backend
-
-
-def _stoppable_backend(function: Callable[..., Any], backend: object) -> str:
-    """Return the backend for items with deadlines, or refuse: only a process of ours can be stopped at any time."""
-    if backend not in ("auto", "processes"):
-        name = repr(backend) if isinstance(backend, str) else f"a {type(backend).__name__}"
-        raise UnsupportedError(f"timeout= needs workers that can be stopped: backend 'processes' or 'auto', not {name}")
-    where = None
-    if context.worker_process or context.in_worker.get():
-        where = "this already runs in a worker"
-    elif context.in_daemon():
-        where = "a daemon process may not start any"
-    elif context.works_in_place(function):
-        where = "the function is a method of an object of this process"
-    if where is not None:
-        raise UnsupportedError(f"timeout= needs worker processes, and {where}")
-    return "processes"
 
 
 class _Phases:
@@ -194,4 +151,4 @@ class Stream(chain[R]):
             warnings.warn(
                 f"the result of {call.unused_name} was never iterated, so nothing ran", RuntimeWarning, stacklevel=2
             )
-        call.close()
+        call.close(dropped=True)

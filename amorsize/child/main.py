@@ -25,13 +25,13 @@ from ..rng import runs_items
 from ..seeding import Seeded
 from ..transport import wire
 from ..transport.ambient import snapshot
-from ..transport.blame import said_of
 from ..transport.payload import Outdated
-from ..transport.remote import UnrebuiltItem, UnsentResult, pack_error
-from ..transport.serialize import Undumpable, Unpicklable, dump_values, is_scalars, load_values
-from ..transport.slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, STARTED, TAKEN_BACK, open_slots
+from ..transport.remote import pack_error
+from ..transport.serialize import Unpicklable, is_scalars, load_values
+from ..transport.slots import CALL_CANCELLED, CHUNK_NUMBER, CURSOR, STARTED, TAKEN_BACK, open_slots
 from .process_state import ProcessState
 from .rebuild import Rebuilt, rebuild
+from .run_chunk import dump_around_culprits, refusing_unpicklable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class _Worker:
         self._reseed_due = False  # a seeded call has left this process's own random states set
         self.streams: Streams | None = None
         self._kept = wire.KeptFunctions()
-        self._serial = 0
+        self._number = 0
         self._memory_read_at = float("-inf")
 
     def serve(self, idle_seconds: float) -> None:
@@ -236,10 +236,10 @@ class _Worker:
         chunk = wire.ChunkHead._make(wire.CHUNK_HEAD.unpack_from(body))
         slots = self._slots
         slots[CURSOR] = -1 - chunk.first
-        self._serial += 1
-        slots[CHUNK_SERIAL] = self._serial
+        self._number += 1
+        slots[CHUNK_NUMBER] = self._number
         # Looked up after the line above: who takes chunks back first forbids, and then sees whether this one had begun.
-        if slots[TAKEN_BACK] >= self._serial or slots[CALL_CANCELLED] == chunk.call:
+        if slots[TAKEN_BACK] >= self._number or slots[CALL_CANCELLED] == chunk.call:
             self._send(_Report(chunk), [], last=True)
             return
         if chunk.timed:
@@ -268,7 +268,7 @@ class _Worker:
             self._reseed_due = False
         items = load_values(payload)
         if not plain and any(type(item) is Unpicklable for item in items):
-            function = _refusing_unpicklable(function)
+            function = refusing_unpicklable(function)
         self._run_items(chunk, function, items)
 
     @runs_items("self")
@@ -309,7 +309,8 @@ class _Worker:
 
     def _send(self, report: _Report, results: list[Any], *, last: bool) -> None:
         seconds, cpu_seconds = report.elapsed() if results else (0.0, 0.0)
-        payload = _dump_around_culprits(report, results)
+        payload, unsent = dump_around_culprits(results, report.errors, report.chunk.first, report.sent)
+        report.unsent |= unsent
         errors = pickle.dumps(report.errors) if report.errors else b""
         self._slots[STARTED] = 0  # the caller may take its time to read
         chunk, count = report.chunk, len(results)
@@ -318,6 +319,7 @@ class _Worker:
             count,
             chunk.count - report.sent - count,
             last,
+            report.began,
             seconds,
             cpu_seconds,
             self._memory(),
@@ -344,35 +346,18 @@ class _Report:
         self.sent = 0
         self.unsent = False  # whether a result could not be pickled
         self.errors: list[tuple[int, bytes]] = []
-        self._cpu = self._wall = 0.0
+        self._cpu = self.began = 0.0
 
     def begin(self) -> float:
         """Start the clocks anew; return the time."""
         self._cpu = process_time()
-        self._wall = perf_counter()
-        return self._wall
+        self.began = perf_counter()
+        return self.began
 
     def elapsed(self) -> tuple[float, float]:
         """Return wall and CPU seconds since `begin`."""
-        seconds = perf_counter() - self._wall
+        seconds = perf_counter() - self.began
         return seconds, process_time() - self._cpu if seconds > _CPU_CLOCK_SECONDS else seconds
-
-
-def _dump_around_culprits(report: _Report, results: list[Any]) -> list[bytes]:
-    """Pickle results; of those that cannot be, the errors go into the report."""
-    while True:
-        try:
-            return dump_values(results)
-        except Undumpable as found:  # user code: anything, SystemExit too
-            offset = report.sent + found.position
-            refusal = UnsentResult(
-                f"the result of item {report.chunk.first + offset} cannot be pickled: "
-                f"{said_of(found.error, results[found.position])}"
-            )
-            refusal.__cause__ = found.error
-            report.errors.append((offset, pack_error(refusal)))
-            report.unsent = True
-            results[found.position] = None
 
 
 def _waiter(sock: socket.socket, seconds: float) -> Callable[[], object]:
@@ -392,16 +377,6 @@ def _flush_output() -> None:
             stream.flush()
         except (AttributeError, OSError, ValueError):
             continue  # none there, or closed
-
-
-def _refusing_unpicklable(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    @runs_items()
-    def run(item: Any) -> Any:
-        if type(item) is Unpicklable:
-            raise UnrebuiltItem(f"the item could not be rebuilt in a worker: {item.error!r}") from item.error
-        return function(item)
-
-    return run
 
 
 def resident_bytes() -> int:

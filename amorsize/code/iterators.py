@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from types import GeneratorType
     from typing import Any
 
-__all__ = ["held_by", "is_wrapper", "parts"]
+__all__ = ["held_by", "holds", "is_wrapper", "parts"]
 
 _WRAPPERS = frozenset({enumerate, zip, map, filter})
 _IN_FRAMES = sys.version_info < (3, 11)  # generators hold an object for their frame
@@ -25,9 +25,14 @@ def is_wrapper(kind: type) -> bool:
     return kind in _WRAPPERS or kind.__module__ == "itertools"
 
 
+def holds(iterator: object) -> list[object]:
+    """Return what a builtin iterator holds, in its order. From CPython 3.12 on its type is among its referents."""
+    return [part for part in gc.get_referents(iterator) if part is not type(iterator)]
+
+
 def parts(iterator: object) -> Iterator[object]:
     """Yield what a builtin iterator holds, and what is in the tuples that it holds."""
-    for part in gc.get_referents(iterator):
+    for part in holds(iterator):
         if type(part) is tuple:
             yield from part
         else:

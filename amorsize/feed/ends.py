@@ -20,7 +20,7 @@ from operator import length_hint
 from types import CodeType, GeneratorType
 
 from ..code.bytecode import outer_names
-from ..code.iterators import held_by, is_wrapper, parts
+from ..code.iterators import held_by, holds, is_wrapper, parts
 from ..lean import map
 
 TYPE_CHECKING = False
@@ -121,7 +121,7 @@ class Ends:
         if kind is GeneratorType:
             return self._is_generator_near(iterator, depth - 1)
         if kind is chain:
-            return self._is_chain_near(gc.get_referents(iterator), depth - 1, generator)
+            return self._is_chain_near(holds(iterator), depth - 1, generator)
         return is_wrapper(kind) and any(self._is_near(part, depth - 1, generator) for part in parts(iterator))
 
     def _is_chain_near(self, held: list[Any], depth: int, generator: Any) -> bool:

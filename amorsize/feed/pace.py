@@ -6,7 +6,7 @@ from ..plan.schedule import smoothed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..backends.events import Done
+    from ..backends.events import Results
 
 __all__ = ["Pace"]
 
@@ -21,14 +21,14 @@ class Pace:
         self.cpu_seconds = 0.0
         self.bytes_out = 0
 
-    def add(self, done: Done) -> None:
-        if not done.items:
-            return
-        self.items += done.items
-        self.seconds += done.seconds
-        self.cpu_seconds += done.cpu_seconds
-        self.bytes_out += done.bytes_out
+    def add(self, results: Results) -> None:
+        """Take in what some results took."""
+        items, seconds = len(results.values), results.seconds
+        self.items += items
+        self.seconds += seconds
+        self.cpu_seconds += results.cpu_seconds
+        self.bytes_out += results.bytes_out
         if self.seconds_per_item is None:
-            self.seconds_per_item = done.seconds / done.items
+            self.seconds_per_item = seconds / items
         else:
-            self.seconds_per_item = smoothed(self.seconds_per_item, done.items, done.seconds)
+            self.seconds_per_item = smoothed(self.seconds_per_item, items, seconds)

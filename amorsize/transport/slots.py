@@ -12,13 +12,13 @@ import os
 import socket
 import sys
 
-__all__ = ["CALL_CANCELLED", "CHUNK_SERIAL", "CURSOR", "SLOTS_BYTES", "STARTED", "TAKEN_BACK"]
+__all__ = ["CALL_CANCELLED", "CHUNK_NUMBER", "CURSOR", "SLOTS_BYTES", "STARTED", "TAKEN_BACK"]
 __all__ += ["create_inherited_slots", "create_slots", "open_slots"]
 
 # Written by the worker: position of the running item, or -1 - end when none runs and all before `end` are finished.
 CURSOR = 0
 # Written by the worker: how many chunks it has begun. The cursor speaks of that chunk.
-CHUNK_SERIAL = 1
+CHUNK_NUMBER = 1
 # Written by the caller: chunks of this call are not wanted any more.
 CALL_CANCELLED = 2
 # Written by the caller: chunks up to this one that the worker has not begun are not to be begun.

@@ -80,7 +80,7 @@ class ResultsHead(NamedTuple):
 
 
 CHUNK_HEAD = Struct("<qqQd??16s")
-RESULTS_HEAD = Struct("<qQQ?ddQQ")
+RESULTS_HEAD = Struct("<qQQ?dddQQ")
 # Seconds from the order to start a worker until it was ready.
 READY_BODY = Struct("<d")
 

@@ -7,11 +7,11 @@ import select
 import sys
 import weakref
 from collections import deque
-from time import monotonic, monotonic_ns, sleep
+from time import monotonic, monotonic_ns, perf_counter, sleep
 
 from ...errors import let_signals_through
 from ...transport import wire
-from ...transport.slots import CALL_CANCELLED, CHUNK_SERIAL, CURSOR, STARTED, TAKEN_BACK
+from ...transport.slots import CALL_CANCELLED, CHUNK_NUMBER, CURSOR, STARTED, TAKEN_BACK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,18 +40,20 @@ class Flight:
 
     Attributes:
         chunk: what was sent.
-        serial: number of the chunk among those of its worker.
+        number: of the chunk, among those of its worker.
+        sent: when the worker was given it, in `time.perf_counter()` seconds.
         received: number of results that have come back.
         taken_back: whether the caller has taken it back unbegun; then only the worker's word on it is awaited.
         digest: of the function that is to run it.
     """
 
-    __slots__ = ("chunk", "digest", "received", "serial", "taken_back")
+    __slots__ = ("chunk", "digest", "number", "received", "sent", "taken_back")
 
-    def __init__(self, chunk: Chunk, serial: int, digest: bytes) -> None:
+    def __init__(self, chunk: Chunk, number: int, digest: bytes) -> None:
         self.chunk = chunk
-        self.serial = serial
+        self.number = number
         self.digest = digest
+        self.sent = perf_counter()
         self.received = 0
         self.taken_back = False
 
@@ -61,6 +63,7 @@ class Worker:
 
     Attributes:
         ready: whether it has said that it is ready.
+        number: that of its process, once it is ready.
         takes_chunks: whether it is, or will be without delay: chunks for a slow starter wait for whichever is first.
         used: whether it has served another call before.
         retires: whether it gets no more chunks, and leaves when it has none.
@@ -76,19 +79,20 @@ class Worker:
         self.outbox = wire.Outbox(sock)
         self.flights: deque[Flight] = deque()
         self.ready = False
+        self.number: int | None = None
         self.takes_chunks = takes_chunks
         self.used = self.retires = False
         self.memory_growth = 0
         self._first_memory = 0
         self._slots = slots
-        self._serial = 0
+        self._number = 0
         self._functions = wire.KeptFunctions()
 
     def put_chunk(self, chunk: Chunk, head: bytes, items: list[bytes], payload: Payload) -> None:
         """Put a chunk into the outbox, and before it the function unless the worker has it."""
-        self._serial += 1
+        self._number += 1
         digest = payload.digest
-        self.flights.append(Flight(chunk, self._serial, digest))
+        self.flights.append(Flight(chunk, self._number, digest))
         if digest not in self._functions:
             self._functions.add(digest, len(payload))
             self.outbox.put(wire.FUNCTION, [digest, *payload.parts()])
@@ -100,7 +104,7 @@ class Worker:
 
     def ask_back(self) -> None:
         """Forbid the worker to begin what waits behind its running chunk."""
-        self._slots[TAKEN_BACK] = self._serial
+        self._slots[TAKEN_BACK] = self._number
 
     def take_back(self) -> list[Chunk]:
         """Return the chunks that the worker has not begun, some time after it was forbidden to; it will only say so."""
@@ -111,7 +115,7 @@ class Worker:
 
     def has_begun(self, flight: Flight) -> bool:
         """Say whether the worker has begun a chunk, or has seen that it may not."""
-        return bool(self._slots[CHUNK_SERIAL] >= flight.serial)
+        return bool(self._slots[CHUNK_NUMBER] >= flight.number)
 
     def busy(self) -> bool:
         """Say whether the worker has something to do that has not been taken back."""
@@ -125,7 +129,7 @@ class Worker:
 
     def progress(self, flight: Flight) -> tuple[int, bool]:
         """Return (items of the chunk begun, whether the last of them is running). For a worker that has died."""
-        if self._slots[CHUNK_SERIAL] != flight.serial:
+        if self._slots[CHUNK_NUMBER] != flight.number:
             # Not begun, or ended with a later one begun: then its last message has been read.
             return 0, False
         cursor = self._slots[CURSOR]

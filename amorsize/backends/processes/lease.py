@@ -25,25 +25,23 @@ from ...measure import machine
 from ...transport import wire
 from ...transport.payload import Outdated, Uncarriable, payload_of, users_classes
 from ...transport.remote import unpack_error
-from ...transport.serialize import Outgoing, Undumpable, dump_items, is_scalars, load_values
+from ...transport.serialize import Undumpable, dump_items, is_scalars, load_values
 from ..base import Unsendable, failures_of
-from ..events import Broken, Chunk, Done, Lost, Refused
+from ..events import Broken, Chunk, Lost, Refused, Results, Returned
 from . import idle as warm
 from .handle import LOADING_SECONDS
 from .idle import shutdown, warm_count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
 
-    from ...seeding import Seeded
     from ...transport.payload import Payload
+    from ..base import Job
     from ..events import Event
     from .handle import Flight, Worker
     from .idle import Kind
 
-__all__ = ["MEMORY_GROWTH_BYTES", "Lease", "lease", "shutdown", "warm_count"]
+__all__ = ["MEMORY_GROWTH_BYTES", "Lease", "open_backend", "shutdown", "warm_count"]
 
 # Two chunks a worker hide the caller's turn-round; behind a longer chunk, the second would only wait there.
 _QUEUE_SECONDS = 0.025
@@ -71,37 +69,27 @@ _Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", sel
 _calls = count(1)
 
 
-def lease(
-    function: Callable[[Any], Any] | Seeded,
-    *,
-    n_jobs: int,
-    start_method: str,
-    stop_at_error: bool,
-    initializer: Callable[..., object] | None = None,
-    initargs: tuple[Any, ...] = (),
-    timeout: float | None = None,
-    waive_data: bool = True,
-    gain_seconds: float = 0.0,
-) -> Lease:
-    """Take `n_jobs` workers for one call, warm ones first; start the others without waiting for them.
+def open_backend(job: Job, target: None = None) -> Lease:  # noqa: ARG001 - as every backend's
+    """Take workers for one call, warm ones first; start the others without waiting for them.
 
-    With a `timeout`, a worker whose item runs longer than so many seconds is replaced. `waive_data` says whether data
-    that workers have otherwise than the caller, and that cannot be sent, may stay so; `gain_seconds` what the call is
-    expected to gain, 0 for no idea.
+    With a `timeout`, a worker whose item runs longer than so many seconds is replaced. Where nobody named this backend,
+    data that workers have otherwise than the caller, and that cannot be sent, may not stay so.
 
     Raises:
         SerializationError: the function cannot be pickled. No worker was taken.
     """
-    payload = payload_of(function, initializer=initializer, gain_seconds=gain_seconds, by_name=waive_data)
+    payload = payload_of(
+        job.function, initializer=job.initializer, gain_seconds=job.gain_seconds, by_name=job.by_name
+    )
     kind = warm.kind_for(
-        function,
-        n_jobs=n_jobs,
-        start_method=start_method,
-        initializer=initializer,
-        initargs=initargs,
+        job.function,
+        n_jobs=job.width,
+        start_method=job.start_method,
+        initializer=job.initializer,
+        initargs=job.initargs,
         shares_memory=payload.shares_memory,
     )
-    held = Lease(kind, n_jobs, payload, stop_at_error, timeout, waive_data=waive_data)
+    held = Lease(kind, payload, job)
     held.take()
     return held
 
@@ -111,36 +99,26 @@ class Lease:
 
     route = "processes"
 
-    def __init__(
-        self,
-        kind: Kind,
-        n_jobs: int,
-        payload: Payload,
-        stop_at_error: bool,
-        timeout: float | None = None,
-        *,
-        waive_data: bool = True,
-    ) -> None:
+    def __init__(self, kind: Kind, payload: Payload, job: Job) -> None:
         self._kind = kind
         self._workers: list[Worker] = []
-        self._n_jobs = n_jobs
+        self.width = job.width
         self._payload = payload
-        self._waive_data = waive_data
-        self.outgoing = Outgoing()
+        self._waive_data = job.by_name
+        self._outgoing = job.outgoing
         self._kinds: set[type] = set()  # of the items so far
-        self._stop_at_error = stop_at_error
-        self._timeout = timeout
+        self._stop_at_error = job.stop_at_error
+        self._timeout = job.timeout
         self._call = next(_calls)
         self._selector = _Selector()
         self._events: list[Event] = []
         # Chunks for the next worker that is ready, as they will be sent: not yet any worker's.
         self._queue: deque[tuple[Chunk, bytes, list[bytes], Payload]] = deque()
         self._unsent: set[Worker] = set()
-        # Of workers whose last chunk waits beside an idle worker: its serial, when to act, whether it is forbidden yet.
+        # Of workers whose last chunk waits beside an idle worker: its number, when to act, whether it is forbidden yet.
         self._waiting: dict[Worker, tuple[int, float, bool]] = {}
         self._alive_until = perf_counter() + _LIVENESS_SECONDS
         self._deaths_in_initializer = 0
-        self.bytes_in = 0
         self._entered = 0.0
         self._in_hand: Worker | None = None
         self._closed = False
@@ -151,21 +129,21 @@ class Lease:
     def take(self) -> None:
         """Take the workers; if that fails, none is held and nothing is left over."""
         try:
-            warm.take(self._kind, self._n_jobs, self._workers)
+            warm.take(self._kind, self.width, self._workers)
             for worker in self._workers:
                 self._selector.register(worker.sock, selectors.EVENT_READ, worker)
         except BaseException:
             self._release([])
             raise
 
-    def widen(self, n_jobs: int) -> None:
-        """Allow `n_jobs` workers from now on; further ones start when there is a chunk for them."""
-        self._n_jobs = n_jobs
+    def resize(self, width: int) -> None:
+        """Allow so many workers from now on; further ones start when there is a chunk for them."""
+        self.width = width
 
-    def any_ready(self) -> bool:
+    def starting(self) -> bool:
         if not any(worker.ready for worker in self._workers):
             self._pump(0.0)
-        return any(worker.ready for worker in self._workers)
+        return not any(worker.ready for worker in self._workers)
 
     def busy(self) -> bool:
         return bool(self._events or self._queue) or self._under_way()
@@ -179,7 +157,7 @@ class Lease:
         else:
             depth = max(2, int(_AHEAD_SECONDS / chunk_seconds)) if chunk_seconds <= _QUEUE_SECONDS else 1
         # Those that start, or may be started, take from the queue when they are ready.
-        here, to_come = 0, self._n_jobs
+        here, to_come = 0, self.width
         for worker in self._workers:
             if worker.takes_chunks:
                 to_come -= 1
@@ -188,9 +166,9 @@ class Lease:
         queued = len(self._queue)
         return max(0, to_come * depth - queued) + (0 if queued else here)
 
-    def submit(self, chunk: Chunk, slice_seconds: float) -> None:
+    def submit(self, chunk: Chunk, slice_seconds: float) -> int:
         try:
-            payload = dump_items(chunk.items, self.outgoing)
+            payload = dump_items(chunk.items, self._outgoing)
         except Undumpable as found:
             position, error = found.position, found.error
             raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
@@ -205,11 +183,12 @@ class Lease:
             self._timeout is not None,
             self._payload.digest,
         )
-        self.bytes_in += sum(map(len, payload))
         if not self._kind.tracked and warm.tracker_runs():
             self._retire_untracked()
         self._queue.append((chunk, head, payload, self._payload))
         self._assign()
+        nbytes: int = sum(map(len, payload))
+        return nbytes
 
     def _retire_untracked(self) -> None:
         """Have other workers from now on: the caller has made shared memory since these were forked.
@@ -231,7 +210,7 @@ class Lease:
         while self._queue:
             worker = self._least_busy()
             if worker is None or worker.flights:
-                if len(self._workers) < self._n_jobs:
+                if len(self._workers) < self.width:
                     self._start_another()
                     continue  # with another worker, or with a width that allows none
                 starting = not all(worker.takes_chunks for worker in self._workers)
@@ -276,16 +255,13 @@ class Lease:
         events, self._events = self._events, []
         return events
 
-    def close(self) -> None:
-        self._close(_CANCEL_SECONDS)
-
-    def kill(self) -> None:
-        """Close with next to no grace for workers that are in an item: the user wants out."""
-        if self._in_hand in self._workers and self._holds_workers():
+    def close(self, *, hurry: bool = False) -> None:
+        """Close; in a hurry, with next to no grace for workers that are in an item: the user wants out."""
+        if hurry and self._in_hand in self._workers and self._holds_workers():
             # The interrupt came in the middle of a message.
             self._drop(self._in_hand)
             self._in_hand.end(kill=True)
-        self._close(_HURRY_SECONDS)
+        self._close(_HURRY_SECONDS if hurry else _CANCEL_SECONDS)
 
     def _close(self, grace_seconds: float) -> None:
         if self._closed:
@@ -386,6 +362,7 @@ class Lease:
                 self._results(worker, body)
             elif kind == wire.READY:
                 worker.ready, worker.takes_chunks = True, not worker.retires
+                worker.number = worker.process.pid
                 machine.learn_start(worker.start_method, wire.READY_BODY.unpack(body)[0])
             else:
                 self._refused(worker, unpack_error(body))
@@ -432,7 +409,9 @@ class Lease:
 
     def _results(self, worker: Worker, body: memoryview) -> None:
         # In the order of wire.ResultsHead, which is not made here: it would be a tenth of a short chunk's cost.
-        first, n_results, unstarted, last, seconds, cpu_seconds, memory, n_errors = wire.RESULTS_HEAD.unpack_from(body)
+        (
+            first, n_results, unstarted, last, began, seconds, cpu_seconds, memory, n_errors,
+        ) = wire.RESULTS_HEAD.unpack_from(body)  # fmt: skip
         at = wire.RESULTS_HEAD.size
         flight = worker.flights[0]
         if last:
@@ -454,11 +433,15 @@ class Lease:
         if n_errors or not is_scalars(payload):  # of scalars there may be 100,000, of a microsecond each
             errors = pickle.loads(body[at : at + n_errors]) if n_errors else ()
             failures = failures_of(chunk, errors, first, values)
-        rest = None
+        if n_results:
+            sent = flight.sent
+            after = began - sent if began > sent else 0.0  # one clock for all processes of a machine
+            self._events.append(
+                Results(first, values, failures, seconds, cpu_seconds, len(body), worker.number, sent, after)
+            )
         if last and unstarted:
             begun = len(chunk.items) - unstarted
-            rest = Chunk(chunk.first + begun, chunk.items[begun:])
-        self._events.append(Done(first, values, failures, rest, n_results, seconds, cpu_seconds, len(body)))
+            self._hand_back(Chunk(chunk.first + begun, chunk.items[begun:]))
 
     def _take_back(self, now: float) -> float:
         """Take back what waits behind long chunks while a worker has nothing to do; return when to look again."""
@@ -469,7 +452,7 @@ class Lease:
         for worker in self._workers:
             if not worker.flights or worker.flights[-1].taken_back or worker.has_begun(worker.flights[-1]):
                 continue
-            last = worker.flights[-1].serial
+            last = worker.flights[-1].number
             seen, due, forbidden = self._waiting.get(worker, (0, 0.0, False))
             if seen != last:
                 due, forbidden = now + _TAKE_BACK_SECONDS, False
@@ -498,7 +481,7 @@ class Lease:
         return 0.0 if self._events else soonest
 
     def _hand_back(self, chunk: Chunk) -> None:
-        self._events.append(Done(chunk.first, [], {}, chunk, 0, 0.0, 0.0, 0))
+        self._events.append(Returned(chunk))
 
     def _bury(self, worker: Worker, *, timed_out: bool = False) -> None:
         """A worker is gone, or is to go: say what of its chunks ran, and release the rest of it."""
@@ -552,7 +535,7 @@ class Lease:
             if not isinstance(error, Exception) or from_signal_handler(error):
                 raise
             debug("no worker to be had beside %d others: %r", len(self._workers), error)
-            self._n_jobs = len(self._workers)
+            self.width = len(self._workers)
             if not self._workers:
                 self._hand_back_queue()
                 self._events.append(Broken(error))

@@ -6,14 +6,18 @@ import itertools
 from collections import Counter
 
 import pytest
+from fake_backend import FakeBackend as Backend
 
 from amorsize.backends.base import Unsendable
-from amorsize.backends.events import Chunk, Done, Failure, Lost, Refused
+from amorsize.backends.events import Chunk, Refused, Results
 from amorsize.errors import InitializerError, SerializationError, WorkerCrashError
-from amorsize.feed import pump as run_module
+from amorsize.feed import pump as pump_module
 from amorsize.feed import source as source_module
-from amorsize.feed.pump import WINDOW_BYTES, WINDOW_ITEMS, Pace, Run
+from amorsize.feed.feed import WINDOW_BYTES, WINDOW_ITEMS
+from amorsize.feed.pace import Pace
+from amorsize.feed.pump import Pump
 from amorsize.feed.source import Source
+from amorsize.measure import machine
 from amorsize.options import Options
 from amorsize.plan.schedule import SLICE_SECONDS
 from amorsize.transport.serialize import load
@@ -32,103 +36,15 @@ class Clock:
         self.now += seconds
 
 
-class Backend:
-    """Runs nothing. Each `wait` asks the next line of the script for events; without a script, the oldest chunk ends.
-
-    A line is called with this backend and returns an event, or a list of them.
-    """
-
-    route = "processes"
-    bytes_in = 0
-    outgoing = None
-
-    def __init__(self, *script, room=4):
-        self.script = list(script)
-        self.chunks = []  # under way, oldest first
-        self.submitted = []  # (first, length, slice)
-        self.limit = room
-        self.ready = True
-        self.said = []  # "close", "kill", and widths
-
-    def room(self, chunk_seconds):
-        return len(self.chunks) < self.limit
-
-    def submit(self, chunk, slice_seconds):
-        for index, item in enumerate(chunk.items, chunk.first):
-            if item == "unsendable":
-                raise Unsendable(index, TypeError("no such thing"), None)
-        self.submitted.append((chunk.first, len(chunk.items), slice_seconds))
-        self.chunks.append(chunk)
-
-    def flush(self):
-        pass
-
-    def wait(self, timeout=None):
-        assert self.chunks, "waited for nothing"
-        line = self.script.pop(0) if self.script else Backend.done
-        events = line(self)
-        return events if isinstance(events, list) else [events]
-
-    def widen(self, n_jobs):
-        self.said.append(n_jobs)
-
-    def ask_back(self):
-        self.said.append("ask back")
-
-    def any_ready(self):
-        return self.ready
-
-    def busy(self):
-        return bool(self.chunks)
-
-    def close(self):
-        self.said.append("close")
-
-    def kill(self):
-        self.said.append("kill")
-
-    @property
-    def lengths(self):
-        """First position and length of each chunk that was submitted."""
-        return [(first, length) for first, length, _ in self.submitted]
-
-    def done(self, at=0, *, failing=None, keep=None, seconds=0.0, bytes_out=0):
-        """End a chunk, the `at`th under way, with each item as its result but those of the indexes in `failing`.
-
-        Only `keep` items were started; the others come back.
-        """
-        chunk = self.chunks.pop(at)
-        count = len(chunk.items) if keep is None else keep
-        failures, values = {}, list(chunk.items[:count])
-        for index, error in (failing or {}).items():
-            failures[index] = Failure(error, chunk.items[index - chunk.first])
-            values[index - chunk.first] = None
-        rest = Chunk(chunk.first + count, chunk.items[count:]) if count < len(chunk.items) else None
-        return Done(chunk.first, values, failures, rest, count, seconds, seconds, bytes_out)
-
-    def lost(self, at=0, *, running=None, finished=0, exitcode=-9):
-        """Let the worker of a chunk die with it: some items finished, perhaps one running, the rest not started."""
-        chunk = self.chunks.pop(at)
-        begun = finished + (running is not None)
-
-        def part(start, stop):
-            return Chunk(chunk.first + start, chunk.items[start:stop]) if start < stop else None
-
-        return Lost(part(finished, begun), part(0, finished), part(begun, len(chunk.items)), exitcode)
-
-    def refused(self, at=0, *, error=None):
-        return Refused(self.chunks.pop(at), error or SerializationError("the function is unknown there"))
-
-
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(run_module, "perf_counter", clock)
-    monkeypatch.setattr(run_module, "thread_time", clock)
+    monkeypatch.setattr(pump_module, "perf_counter", clock)
+    monkeypatch.setattr(pump_module, "thread_time", clock)
     monkeypatch.setattr(source_module, "perf_counter", clock)
-    monkeypatch.setattr(run_module, "sleep", clock.sleep)
+    monkeypatch.setattr(pump_module, "sleep", clock.sleep)
     # What one run learns would change the chunks of the next.
-    monkeypatch.setattr(run_module.machine, "learn_chunk", lambda *_: None)
+    monkeypatch.setattr(machine, "learn_chunk", lambda *_: None)
     return clock
 
 
@@ -138,7 +54,10 @@ def begin(clock):
 
     def begin(backend, items, *, function=None, pace=None, start_seconds=0.0, n_jobs=2, **options):
         source = Source((items,))
-        return Run(backend, source, Options(**options), n_jobs, pace or Pace(), [], function, start_seconds)
+        backend.width = n_jobs
+        return Pump(
+            backend, source, Options(**options), pace or Pace(), [], function, start_seconds=start_seconds
+        )
 
     return begin
 
@@ -188,7 +107,7 @@ class TestOrder:
         def part(backend):
             chunk = backend.chunks[0]
             backend.chunks[0] = Chunk(chunk.first + 2, chunk.items[2:])
-            return Done(chunk.first, list(chunk.items[:2]), {}, None, 2, 0.0, 0.0, 0)
+            return Results(chunk.first, list(chunk.items[:2]), {})
 
         run = iter(begin(Backend(part), range(5), chunksize=5))
 
@@ -359,7 +278,7 @@ class TestEnds:
         backend = Backend(lambda backend: backend.done(failing={0: KeyError(0)}))
         drain(begin(backend, range(9), chunksize=1))
 
-        assert backend.said == ["kill", "close"]
+        assert backend.said == ["hurry", "close"]
 
     def test_an_interrupt_kills(self, begin):
         """An interrupt while waiting goes through at once."""
@@ -371,14 +290,14 @@ class TestEnds:
         with pytest.raises(KeyboardInterrupt):
             list(begin(backend, range(9)))
 
-        assert backend.said == ["kill", "close"]
+        assert backend.said == ["hurry", "close"]
 
     def test_a_run_that_nobody_iterates_is_killed(self, begin):
         """`close` before any result releases the workers at once."""
         backend = Backend()
         begin(backend, range(9)).close()
 
-        assert backend.said == ["kill"]
+        assert backend.said == ["hurry"]
 
     def test_a_run_can_be_widened(self, begin):
         """`widen` asks for as many workers as the run is meant for."""
@@ -601,7 +520,7 @@ class TestDeaths:
         assert results == []
         assert isinstance(error, WorkerCrashError)
         assert error.exitcode == 1
-        assert backend.said == ["kill", "close"]
+        assert backend.said == ["hurry", "close"]
 
     def test_work_in_between_forgives_deaths(self, begin):
         """Only deaths in a row count."""
@@ -639,7 +558,7 @@ class TestRefusals:
         assert error is None
         assert len(caught) == 1
         assert results == [item * 2 for item in range(12)]
-        assert run.withdrawn is not None
+        assert run.withdrawal is not None
         assert run._source.take(2) == [12, 13]
 
     def test_an_item_that_cannot_be_sent_is_an_error_in_its_place(self, begin):
@@ -703,7 +622,7 @@ class TestWorkHere:
     def begin_cold(self, begin, clock, *, item_seconds, **given):
         """Begin a run whose workers take 0.1 s to start; give it, its backend and what ran in the caller."""
         here, backend = [], Backend(room=2)
-        backend.ready = False
+        backend.is_starting = True
 
         def function(item):
             clock.now += item_seconds
@@ -711,7 +630,7 @@ class TestWorkHere:
             return item
 
         def answer(backend):
-            backend.ready = True
+            backend.is_starting = False
             backend.script.append(answer)
             seconds = len(backend.chunks[0].items) * item_seconds
             clock.now += seconds / 2
@@ -732,7 +651,7 @@ class TestWorkHere:
         """The first worker that is ready gets the caller's attention."""
         run, backend, here = self.begin_cold(begin, clock, item_seconds=1e-4)
         asked = itertools.count()
-        backend.any_ready = lambda: next(asked) >= 3
+        backend.starting = lambda: next(asked) < 3
 
         assert drain(run) == (list(range(1000)), None)
         assert 0 < len(here) <= 3 * 10
@@ -747,7 +666,7 @@ class TestWorkHere:
     def test_nothing_does_where_a_backend_was_named(self, begin, clock):
         """Every item goes to a worker that was asked for."""
         backend = Backend()
-        backend.ready = False
+        backend.is_starting = True
 
         drain(begin(backend, range(100), pace=Pace(1e-5), start_seconds=0.1))
 
@@ -757,7 +676,7 @@ class TestWorkHere:
     def test_an_error_here_stands_in_its_place(self, begin, clock, on_error):
         """What fails in the caller while workers start fails in its place."""
         backend = Backend(room=1)
-        backend.ready = False
+        backend.is_starting = True
         function = lambda item: 1 // (item - 50)  # noqa: E731
         run = begin(
             backend, range(200), function=function, pace=Pace(1e-4), start_seconds=0.1, chunksize=50, on_error=on_error
@@ -791,7 +710,7 @@ class TestWithdrawing:
         results, error = drain(run)
 
         assert error is None
-        assert run.withdrawn == "workers turned out slower than the caller"
+        assert run.withdrawal.reason == "workers turned out slower than the caller"
         assert results == list(range(len(results)))
         assert 0 < len(results) < 100
         assert run._source.take(1) == [len(results)]
@@ -802,7 +721,7 @@ class TestWithdrawing:
         run = begin(self.scripted(clock, wall=0.010, work=0.018), range(1000), function=echo, chunksize=5)
 
         assert drain(run) == (list(range(1000)), None)
-        assert run.withdrawn is None
+        assert run.withdrawal is None
 
     def test_their_start_does_not_count_against_them(self, begin, clock):
         """However long workers took to start, they are judged by what they do from then on."""
@@ -815,18 +734,18 @@ class TestWithdrawing:
         run = begin(Backend(start, room=2), range(1000), function=echo, chunksize=5)
 
         assert drain(run) == (list(range(1000)), None)
-        assert run.withdrawn is None
+        assert run.withdrawal is None
 
     def test_an_earlier_runs_work_does_not_count_for_them(self, begin, clock):
         """A pace that already knows much work does not make these workers look good."""
         pace = Pace()
-        pace.add(Done(0, [], {}, None, 1000, 60.0, 60.0, 0))
+        pace.add(Results(0, [None] * 1000, {}, 60.0, 60.0))
         backend = self.scripted(clock, wall=0.010, work=0.001)
         run = begin(backend, range(1000), function=echo, chunksize=5, pace=pace)
 
         results, _ = drain(run)
 
-        assert run.withdrawn is not None
+        assert run.withdrawal is not None
         assert len(results) < 100
 
     def test_workers_that_were_asked_for_are_kept(self, begin, clock):
@@ -851,7 +770,7 @@ class TestWithdrawing:
         run = begin(Backend(answer, room=2), range(1000), function=function, chunksize=5)
         results, _ = drain(run)
 
-        assert run.withdrawn is not None
+        assert run.withdrawal is not None
         assert results == list(range(len(results)))
         assert here
         assert run._source.take(1) == [len(results)]
@@ -897,7 +816,7 @@ class TestBeside:
         run.step(0.01)
 
         assert here == []
-        assert run.withdrawn is not None
+        assert run.withdrawal is not None
         assert drain(run) == ([0, 1, "unsendable", 3], None)
         assert here == ["unsendable", 3]
         assert run._source.take(5) == [4, 5]
@@ -934,7 +853,7 @@ class TestLearning:
     @pytest.fixture
     def learnt(self, monkeypatch):
         learnt = []
-        monkeypatch.setattr(run_module.machine, "learn_chunk", lambda _, seconds: learnt.append(seconds))
+        monkeypatch.setattr(machine, "learn_chunk", lambda _, seconds: learnt.append(seconds))
         return learnt
 
     def at_a_millisecond(self, clock, **given):
@@ -1002,16 +921,16 @@ class TestProperty:
 
             source = Source((iter(range(count)),))
             backend = Backend(unruly(clock, random, starts, failing, options, deaths), room=room)
-            run = Run(backend, source, Options(**options), 2, Pace(), [], function if auto else None)
+            run = Pump(backend, source, Options(**options), Pace(), [], function if auto else None)
             results, error = drain(run)
             if isinstance(error, WorkerCrashError):
                 assert deaths
                 return
-            if error is None and run.withdrawn is not None:
+            if error is None and run.withdrawal is not None:
                 rest = [KeyError(item) if item in failing else item for item in source.iterator]
                 results += rest
             failed = sorted(index for index in failing if index < count)
-            if error is not None or (failed and options["on_error"] == "raise" and run.withdrawn is None):
+            if error is not None or (failed and options["on_error"] == "raise" and run.withdrawal is None):
                 assert options["on_error"] == "raise"
                 assert error.args[0] in failed
                 if options["ordered"]:
@@ -1086,8 +1005,8 @@ class TestReadingSlowly:
         results, error = drain(run)
 
         assert (results, error) == ([0, 1, 2], None)
-        assert run.withdrawn is not None
-        assert run.keeps_all
+        assert run.withdrawal is not None
+        assert run.withdrawal.for_good
 
     def test_what_was_fixed_is_sent_again_as_it_was(self, begin):
         """A retry and a hand-back find the record as it was when it was read."""

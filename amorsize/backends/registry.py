@@ -1,0 +1,116 @@
+"""What may run a call? The only place that refuses what a backend, or this process, cannot do."""
+
+from __future__ import annotations
+
+import sys
+
+from .. import context
+from ..errors import UnsupportedError
+from . import rows
+from .rows import AUTO, PROCESSES, SERIAL, row_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..options import Options
+    from .base import Backend, Job
+    from .rows import Row
+
+__all__ = ["find", "find_for_plan", "open_backend", "stays"]
+
+
+def find(function: Callable[..., Any], options: Options) -> Row:
+    """Return the row of what runs a call; `AUTO` leaves it to what is measured.
+
+    Raises:
+        UnsupportedError: an option asks for what does not exist yet, or cannot be done here.
+    """
+    if options.progress is not False:
+        raise UnsupportedError("progress= is not built yet; leave it out")
+    row = row_of(options.backend)
+    inside = context.worker_process or context.in_worker.get()
+    if options.timeout is not None:
+        return _that_stops(row, options.backend, function, inside=inside)
+    if inside:
+        return SERIAL
+    if row is None:
+        raise UnsupportedError(
+            f"backend={options.backend!r} is not supported yet; a multiprocessing.Pool object, {_built()} are"
+        )
+    if row.module is None:
+        raise UnsupportedError(f"backend={row.name!r} is not built yet; {_built()} are")
+    if row.can.starts_processes and row is not AUTO and context.in_daemon():
+        raise UnsupportedError(f"backend={row.name!r}: a daemon process may not start processes of its own")
+    if options.initializer is not None and not row.can.initializes:
+        raise UnsupportedError(f"a {row.name} object has its own initializer; give it to the {row.name}")
+    return row
+
+
+def find_for_plan(options: Options) -> tuple[Row, str]:
+    """Return the row that `optimize` advises on, and why its plan can only be serial; empty if it need not be.
+
+    Raises:
+        UnsupportedError: it is not one of those that the advisor knows, or it cannot be had here.
+    """
+    row = row_of(options.backend)
+    if row is None or row.module is None or row.accepts is not None:
+        shown = repr(options.backend) if isinstance(options.backend, str) else type(options.backend).__name__
+        raise UnsupportedError(
+            f"optimize() advises on a Pool: backend must be {_built('or')}, not {shown}; amorsize.map takes the others"
+        )
+    if context.worker_process or context.in_worker.get():
+        return row, "this already runs in a worker"
+    if row is SERIAL:
+        return row, "backend='serial' was asked for"
+    if row.can.starts_processes and context.in_daemon():
+        because = "a daemon process may not start processes"
+        if row is not AUTO:
+            raise UnsupportedError(f"backend={row.name!r}: {because}")
+        return row, because
+    return row, ""
+
+
+def stays(function: Callable[..., Any], n_jobs: int | None) -> bool:
+    """Say whether a call that is left to what is measured stays in this process all the same."""
+    return n_jobs == 1 or context.works_in_place(function) or context.in_daemon()
+
+
+def open_backend(row: Row, job: Job, target: object | None = None) -> Backend:
+    """Return a backend that is ready for a call's chunks.
+
+    Args:
+        row: which one.
+        job: what it is to run.
+        target: the object that the user gave as `backend=`; None where it was a name.
+    """
+    name: Any = row.module
+    if name not in sys.modules:
+        __import__(name)
+    backend: Backend = sys.modules[name].open_backend(job, target)
+    return backend
+
+
+def _that_stops(row: Row | None, given: object, function: Callable[..., Any], *, inside: bool) -> Row:
+    """Return the row for items with deadlines: their worker must be one that can be stopped at any time."""
+    if row is None or not (row is AUTO or row.can.stops_items):
+        name = repr(given) if isinstance(given, str) else f"a {type(given).__name__}"
+        raise UnsupportedError(f"timeout= needs workers that can be stopped: backend 'processes' or 'auto', not {name}")
+    where = None
+    if inside:
+        where = "this already runs in a worker"
+    elif context.in_daemon():
+        where = "a daemon process may not start any"
+    elif context.works_in_place(function):
+        where = "the function is a method of an object of this process"
+    if where is not None:
+        raise UnsupportedError(f"timeout= needs worker processes, and {where}")
+    return PROCESSES if row is AUTO else row
+
+
+def _built(word: str = "and") -> str:
+    found = [repr(row.name) for row in rows.ROWS if row.module is not None and row.accepts is None]
+    if word == "and":
+        found.remove(repr(AUTO.name))
+    return f"{', '.join(found[:-1])} {word} {found[-1]}"

@@ -1,0 +1,31 @@
+"""What a call was asked to do: it does not change while the call lasts."""
+
+from __future__ import annotations
+
+from ..lean import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..backends.rows import Row
+    from ..options import Options
+
+__all__ = ["Request"]
+
+
+class Request(NamedTuple):
+    """One call.
+
+    Attributes:
+        function: the user's function, undecorated.
+        options: the resolved options.
+        row: the backend; `AUTO` leaves it to what is measured.
+        star: whether an item is a tuple of arguments.
+    """
+
+    function: Callable[..., Any]
+    options: Options
+    row: Row
+    star: bool = False

@@ -1,0 +1,199 @@
+"""What of a call's items is out, due back, lost or waiting, and what may be read next. No clock here, and no input.
+
+Pieces of input wait in a backlog when they come back (a time slice was over, a worker died, an item is tried again);
+the backlog goes before new input. Results wait by position until all before them are there. Reading ahead stops when
+`WINDOW_ITEMS` items or `WINDOW_BYTES` bytes of results are on their way; the oldest missing piece is always under way
+or in the backlog, so that never blocks for good.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from heapq import heappop, heappush
+
+from ..backends.events import Chunk, Failure
+from ..errors import ItemTimeoutError, WorkerCrashError
+from ..plan.retry import backoff_seconds
+from .order import AsDone, InOrder, Piece
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..backends.events import Lost, Results
+    from .outcome import Outcome
+
+__all__ = ["WINDOW_BYTES", "WINDOW_ITEMS", "Feed"]
+
+# Smaller: a long item at the head leaves workers idle. Larger: more memory, more work lost with an abandoned iterator.
+WINDOW_ITEMS = 4096
+WINDOW_BYTES = 64 << 20
+# Workers that die before they begin anything, so many in a row, will not do better.
+_FRUITLESS_DEATHS = 3
+
+
+class Feed:
+    """The items of one call between the input and the user.
+
+    Args:
+        first: position of the first item.
+        ordered: whether results are handed out in the items' order.
+        outcome: the verdict on items that failed.
+        timeout: seconds an item may run; None for as long as it likes.
+        free_memory: returns the bytes free now, for what is said of a worker that was killed.
+
+    Attributes:
+        order: the results that wait.
+        failed_at: position from which no result is wanted; None while all are.
+    """
+
+    def __init__(
+        self,
+        first: int,
+        *,
+        ordered: bool,
+        outcome: Outcome,
+        timeout: float | None = None,
+        free_memory: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self.order = InOrder(first) if ordered else AsDone(first)
+        self.failed_at: int | None = None
+        self._outcome = outcome
+        self._timeout = timeout
+        self._free_memory = free_memory
+        self._backlog: deque[Chunk] = deque()
+        self._later: list[tuple[float, Chunk]] = []  # a heap: items to be tried again, and when
+        self._tries: dict[int, int] = {}
+        self._window_items = WINDOW_ITEMS
+        self._fruitless_deaths = 0
+
+    # What is to run next.
+
+    def is_pending(self) -> bool:
+        """Say whether something waits to be submitted, now or later."""
+        return bool(self._backlog or self._later)
+
+    def next_try_at(self) -> float | None:
+        """Return when the next item is to be tried again; None if none is."""
+        return self._later[0][0] if self._later else None
+
+    def has_backlog(self, now: float) -> bool:
+        """Say whether something waits that may be submitted now."""
+        while self._later and self._later[0][0] <= now:
+            self.hand_back(heappop(self._later)[1])
+        return bool(self._backlog)
+
+    def from_backlog(self, length: int) -> Chunk:
+        """Return the oldest of what waits, cut to `length` items."""
+        chunk = self._backlog.popleft()
+        if len(chunk.items) > length:
+            self._backlog.appendleft(Chunk(chunk.first + length, chunk.items[length:]))
+            chunk = Chunk(chunk.first, chunk.items[:length])
+        return chunk
+
+    def may_read(self, position: int, length: int, width: int, *, lasting: bool) -> bool:
+        """Say whether a further chunk of so many items may be read.
+
+        Args:
+            position: of the next item in the input.
+            length: how many.
+            width: number of workers.
+            lasting: whether chunks are of the length they are for good, or become shorter towards the end.
+        """
+        if lasting:  # what is under way is of the longer ones
+            self._window_items = max(self._window_items, 3 * width * length)
+        full = self.order.bytes_waiting >= WINDOW_BYTES or position - self.order.next + length > self._window_items
+        return self.failed_at is None and not full
+
+    def hand_back(self, chunk: Chunk | None) -> None:
+        """Take items that were not started, to submit them again."""
+        if chunk is not None and (self.failed_at is None or chunk.first < self.failed_at):
+            self._backlog.append(chunk)
+
+    def put_first(self, chunk: Chunk) -> None:
+        """Take items that go before all that waits."""
+        if chunk.items:
+            self._backlog.appendleft(chunk)
+
+    # What has happened.
+
+    def take_results(self, results: Results, failed: Callable[[int, Failure], None]) -> None:
+        """Put results in their places; of items that failed, `failed` is told."""
+        first, values, failures, *_ = results
+        self._fruitless_deaths = 0
+        if not failures:
+            self.order.put(first, Piece(values, None, results.bytes_out))
+            return
+        start, bytes_out = 0, results.bytes_out
+        for index in sorted(failures):
+            at = index - first
+            if at > start:
+                self.order.put(first + start, Piece(values[start:at], None, bytes_out))
+                bytes_out = 0
+            failed(index, failures[index])
+            start = at + 1
+        if start < len(values):
+            self.order.put(first + start, Piece(values[start:], None, bytes_out))
+
+    def fail(self, index: int, failure: Failure, now: float) -> None:
+        """Take in that an item failed: it is tried again, or that was its last try."""
+        tries = self._tries.get(index, 0) + 1
+        if self._outcome.is_tried_again(failure.error, tries):
+            self._tries[index] = tries
+            heappush(self._later, (now + backoff_seconds(tries), Chunk(index, [failure.item])))
+        else:
+            self.give_up(index, failure.error, tries)
+
+    def give_up(self, index: int, error: BaseException, tries: int) -> None:
+        """An item has failed for good: its error stands in its place, or ends the call there."""
+        if self._outcome.stands(index, error, tries):
+            self.order.put(index, Piece([error], None, 0))
+        else:
+            self.end_at(index, error)
+
+    def end_at(self, index: int, error: BaseException) -> None:
+        """Nothing after this position will be wanted; what is before it still is."""
+        self.failed_at = index if self.failed_at is None else min(index, self.failed_at)
+        self.order.put(index, Piece([], error, 0))
+        self._backlog = deque(chunk for chunk in self._backlog if chunk.first < index)
+        self._later = sorted(entry for entry in self._later if entry[1].first < index)
+
+    def lose(self, lost: Lost, now: float) -> bool:
+        """Take in that a worker died; false if so many did in a row, before they began, that others will."""
+        if lost.running is not None or lost.finished is not None:
+            self._fruitless_deaths = 0
+        else:
+            self._fruitless_deaths += 1
+            if self._fruitless_deaths > _FRUITLESS_DEATHS and lost.rest is not None:
+                return False
+        again = self._outcome.retries > 0 or self._outcome.returns
+        finished = lost.finished
+        if finished is not None:
+            if not again:
+                culprit = lost.running.first if lost.running else finished.first
+                self.give_up(finished.first, self._crash(culprit, lost), 1)
+            elif lost.running is not None:
+                self.hand_back(finished)
+            elif len(finished.items) > 1:
+                # It died with the results, perhaps of one of them: one by one, that one will stand alone.
+                for index, item in enumerate(finished.items, finished.first):
+                    self.hand_back(Chunk(index, [item]))
+            else:
+                self.fail(finished.first, Failure(self._crash(finished.first, lost), finished.items[0]), now)
+        if lost.running is not None and (finished is None or again):
+            index, (item,) = lost.running
+            self.fail(index, Failure(self._crash(index, lost), item), now)
+        self.hand_back(lost.rest)
+        return True
+
+    def _crash(self, index: int, lost: Lost) -> WorkerCrashError | ItemTimeoutError:
+        tries = self._tries.get(index, 0) + 1
+        if lost.timed_out and self._timeout is not None:
+            return ItemTimeoutError(index, self._timeout, tries=tries)
+        return WorkerCrashError(
+            index,
+            lost.exitcode,
+            lost=len(lost.finished.items) if lost.finished else 0,
+            tries=tries,
+            free_memory=self._free_memory() if lost.exitcode == -9 else None,
+        )

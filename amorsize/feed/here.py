@@ -1,0 +1,72 @@
+"""Items that the caller runs for a call on workers: short ones while workers start, and what cannot be sent."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from ..backends.events import Failure
+from ..errors import SerializationError, raised_by, signal_handlers
+from ..rng import runs_items
+from ..seeding import Seeded
+from ..transport.serialize import rebuilt
+from .order import Piece
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..rng import Streams
+    from .feed import Feed
+
+__all__ = ["Here"]
+
+
+class Here:
+    """Runs items in the caller, and puts what comes of them into the feed.
+
+    Args:
+        function: runs one item.
+        feed: the call's.
+
+    Attributes:
+        mine: items that only the caller can run, with their positions.
+        seconds: CPU seconds that items took here beside the workers'.
+    """
+
+    def __init__(self, function: Callable[[Any], Any] | Seeded, feed: Feed) -> None:
+        self.mine: deque[tuple[int, Any]] = deque()
+        self.seconds = 0.0
+        self.streams: Streams | None = None
+        self._index = -1
+        self._feed = feed
+        self._limits = signal_handlers()
+        self._function: Callable[[Any], Any]
+        if isinstance(function, Seeded):
+            self.streams, self._function = function.begin(lambda: self._index, keep=True)
+        else:
+            self._function = function
+
+    @runs_items("self")
+    def run(self, index: int, item: Any, now: Callable[[], float]) -> None:
+        """Run one item. `now` tells the time, for when it is tried again."""
+        try:
+            item = rebuilt(item)
+        except Exception as error:  # the user's code
+            refusal = SerializationError(f"item {index} could not be rebuilt: {error!r}")
+            refusal.__cause__ = error
+            self._feed.give_up(index, refusal, 1)
+            return
+        self._index = index
+        if self.streams is not None:
+            self.streams.restart()  # it may be tried again
+        try:
+            value = self._function(item)
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # the user's function
+            if raised_by(self._limits, error):
+                raise  # a limit on the whole, which happened to strike here
+            self._feed.fail(index, Failure(error, item), now())
+        else:
+            self._feed.order.put(index, Piece([value], None, 0))
