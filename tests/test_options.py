@@ -11,6 +11,7 @@ import pytest
 
 import amorsize
 from amorsize import options
+from amorsize.backends import rows
 from amorsize.options import Options, check, resolve
 
 
@@ -27,7 +28,7 @@ class Index:
         {},
         {"n_jobs": None}, {"n_jobs": 1}, {"n_jobs": -1}, {"n_jobs": Index()},
         {"chunksize": None}, {"chunksize": 1},
-        *({"backend": name} for name in options.BACKENDS), {"backend": object()},
+        *({"backend": name} for name in rows.names()), {"backend": object()},
         {"start_method": None}, *({"start_method": name} for name in options.START_METHODS),
         {"ordered": False}, {"on_error": "return"}, {"retries": 0}, {"retries": 2},
         {"timeout": None}, {"timeout": 0.5}, {"timeout": 3},

@@ -14,7 +14,7 @@ import item_programs as programs
 import pytest
 
 import amorsize
-from amorsize.call.policy import Decision
+from amorsize.call.policy import Policy
 from amorsize.errors import SerializationError, UnsupportedError
 
 TIMES = ["cold", "warm"]
@@ -23,9 +23,9 @@ TIMES = ["cold", "warm"]
 @pytest.fixture(autouse=True)
 def cheap_starts(monkeypatch):
     """Let "auto" take workers early, as on a machine where they start at once."""
-    profile = Decision._machine
+    profile = Policy._machine
     monkeypatch.setattr(
-        Decision,
+        Policy,
         "_machine",
         lambda decision: profile(decision)._replace(
             seconds_first_start=1e-4, seconds_next_start=1e-4, seconds_per_chunk=1e-5, physical_cores=2, cores=2

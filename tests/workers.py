@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 import amorsize
 
@@ -165,3 +166,14 @@ class Raising:
         if number == 3:
             raise self.kind
         return number
+
+
+def first(values):
+    """Return the first part of an item: of a list, a tuple, or of a dictionary's values."""
+    return next(iter(values.values() if isinstance(values, dict) else values))
+
+
+def slowly(number):
+    """Take longer than a short time slice."""
+    time.sleep(0.01)
+    return number

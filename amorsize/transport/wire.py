@@ -63,6 +63,7 @@ class ResultsHead(NamedTuple):
         count: number of results.
         unstarted: number of items of the chunk that will not be run by this worker; only the last message counts.
         last: whether this ends the chunk.
+        began: when the first of these items began, in `time.perf_counter()` seconds, which all processes share.
         seconds: wall seconds the items took.
         cpu_seconds: CPU seconds the items took.
         memory: resident bytes of the worker; 0 if not read.
@@ -73,6 +74,7 @@ class ResultsHead(NamedTuple):
     count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs here
     unstarted: int
     last: bool
+    began: float
     seconds: float
     cpu_seconds: float
     memory: int
