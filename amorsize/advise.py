@@ -12,9 +12,11 @@ from functools import cache, lru_cache
 from types import FunctionType
 
 from . import context
+from .backends.registry import find_for_plan
+from .backends.rows import AUTO
 from .cache import lookup
 from .code.worklist import worklist_call
-from .errors import UnsupportedError, let_signals_through
+from .errors import let_signals_through
 from .lean import NamedTuple, TypeVar
 from .measure import machine, platforms
 from .measure.inputs import Input
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+    from .backends.rows import Row
     from .measure.sampling import Sample
     from .options import Options
 
@@ -138,7 +141,7 @@ def _surroundings(configured: str, requested: str | None) -> machine.Remembered[
 class _Bounds(NamedTuple):
     """What options and surroundings leave to the planner, and why, where they decide alone."""
 
-    backend: str
+    row: Row
     limits: Limits
     serial_because: str = ""
     not_sampled_because: str = ""
@@ -195,7 +198,7 @@ def _from_sample(
     obstacle = "" if plan.backend == "serial" else _obstacle(question.func) or _item_obstacle(work, sampled)
     if obstacle:
         warnings += (f"a Pool cannot take this work as it is: {obstacle}",)
-        if bounds.backend == "auto":
+        if bounds.row is AUTO:
             plan = _plan(work, here, n_items, _only_serial(bounds, obstacle))
     if question.options.use_cache and source.n_items is not None:
         lookup.store(question.plain, n_items, work, plan, system)
@@ -204,28 +207,13 @@ def _from_sample(
 
 
 def _bounds(func: Callable[..., Any], options: Options) -> _Bounds:
-    backend = options.backend
-    if backend not in ("auto", "serial", "processes", "pool"):
-        shown = repr(backend) if isinstance(backend, str) else type(backend).__name__
-        raise UnsupportedError(
-            f"optimize() advises on a Pool: backend must be 'auto', 'serial', 'processes' or 'pool', not {shown}; "
-            "amorsize.map takes the others"
-        )
+    row, because = find_for_plan(options)
     n_jobs = machine.workers_asked(options.n_jobs)
-    because = ""
-    if context.worker_process or context.in_worker.get():
-        because = "this already runs in a worker"
-    elif backend == "serial":
-        because = "backend='serial' was asked for"
-    elif context.in_daemon():
-        because = "a daemon process may not start processes"
-        if backend != "auto":
-            raise UnsupportedError(f"backend={backend!r}: {because}")
-    elif backend == "auto" and n_jobs == 1:
+    if not because and row is AUTO and n_jobs == 1:
         because = "one worker was asked for"
-    backends = _SERIAL if because else _EITHER if backend == "auto" else _PROCESSES
+    backends = _SERIAL if because else _EITHER if row is AUTO else _PROCESSES
     not_sampled = "the function is a method of an object of this process" if context.works_in_place(func) else ""
-    return _Bounds(backend, Limits(n_jobs, options.chunksize, backends), because, not_sampled)
+    return _Bounds(row, Limits(n_jobs, options.chunksize, backends), because, not_sampled)
 
 
 def _only_serial(bounds: _Bounds, because: str) -> _Bounds:
@@ -236,7 +224,7 @@ def _plan(work: WorkProfile, here: MachineProfile, n_items: int, bounds: _Bounds
     plan = _choose(work, here, n_items, bounds.limits)
     if bounds.serial_because:
         return plan._replace(reason=f"serial: {bounds.serial_because}")
-    return plan._replace(backend="pool") if bounds.backend == "pool" else plan
+    return plan if bounds.row is AUTO else plan._replace(backend=bounds.row.name)
 
 
 @lru_cache(maxsize=REMEMBERED_PLANS)

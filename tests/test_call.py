@@ -388,3 +388,50 @@ class TestInitializer:
             next(stream)
         assert list(stream) == []
         assert not world.started
+
+
+class TestLeftEarly:
+    """Nobody asked for the end: what was measured is kept all the same."""
+
+    @pytest.mark.parametrize(
+        "read",
+        [
+            lambda stream: list(zip(range(100), stream, strict=False)),
+            lambda stream: list(itertools.islice(stream, 100)),
+            lambda stream: [next(stream) for _ in range(100)],
+            lambda stream: [stream.__next__() for _ in range(100)] + [stream.close()],
+        ],
+        ids=["zip", "islice", "next", "close"],
+    )
+    @pytest.mark.parametrize("pays", [False, True], ids=["here", "workers"])
+    def test_a_known_count(self, world, read, pays):
+        """Whoever stops at the last result has run all items."""
+        world.pays = pays
+        read(amorsize.map(world.work, list(range(100))))
+
+        ((n_items, profile),) = world.stored
+        assert n_items == 100
+        assert profile.items == 100
+        assert profile.seconds_per_item == pytest.approx(STEP)
+
+    def test_the_next_call_is_looked_for_by_its_length(self, world):
+        """Of an input that was read in part, what is kept is found by the length that it has."""
+        world.pays = False
+        list(itertools.islice(amorsize.map(world.work, list(range(100))), 10))
+
+        assert [n_items for n_items, _ in world.stored] == [100]
+
+    def test_a_destructor_does_not_write(self, world, monkeypatch):
+        """The disk is left alone there; memory is not."""
+        told = []
+        monkeypatch.setattr(lookup, "store", lambda *_, on_disk: told.append(on_disk))
+        world.pays = False
+        for close in (True, False):
+            stream = amorsize.map(world.work, list(range(10)))
+            for _ in range(10):
+                next(stream)
+            if close:
+                stream.close()
+            del stream
+
+        assert told == [True, False]

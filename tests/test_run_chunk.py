@@ -1,4 +1,4 @@
-"""A chunk's items come to the same in every worker's loop: the plain one, and the one that our workers have for speed."""
+"""A chunk's items come to the same in both loops: the plain one, and the one that our workers have for speed."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from amorsize.measure.sampling import (
     KEPT_RESULTS,
     LEAST_ITEMS,
     MOST_ITEMS,
-    Running,
+    ItemTimes,
     measure_transfer,
     sample,
     spread,
@@ -74,7 +74,7 @@ def run(times, *, cpu_share=1.0, budget=BUDGET, step=0.0):
 @given(st.lists(seconds, min_size=1, max_size=50))
 def test_running_agrees_with_statistics(times):
     """Mean, deviation and maximum are those of the list."""
-    running = Running()
+    running = ItemTimes()
     for value in times:
         running.add(value)
     assert running.n == len(times)
@@ -87,7 +87,7 @@ def test_running_agrees_with_statistics(times):
 @given(st.lists(seconds, max_size=30), st.lists(seconds, max_size=30))
 def test_merged_halves_are_the_whole(first, second):
     """It does not matter which accumulator saw an item."""
-    left, right, whole = Running(), Running(), Running()
+    left, right, whole = ItemTimes(), ItemTimes(), ItemTimes()
     for value in first:
         left.add(value)
         whole.add(value)
@@ -103,7 +103,7 @@ def test_merged_halves_are_the_whole(first, second):
 def test_spread_survives_timing_in_blocks():
     """Times taken over blocks of independent items give the spread of single ones again, and the mean exactly."""
     times = random.Random(7).choices((0.001, 0.003), k=20_000)
-    blocks = Running()
+    blocks = ItemTimes()
     for start in range(0, len(times), 100):
         blocks.add_block(100, sum(times[start : start + 100]))
     assert blocks.n == len(times)
@@ -113,16 +113,16 @@ def test_spread_survives_timing_in_blocks():
 
 def test_nothing_added_is_nothing_known():
     """Empty accumulators and empty blocks have no mean, no spread and an unbounded error."""
-    running = Running()
+    running = ItemTimes()
     running.add_block(0, 0.0)
-    running.merge(Running())
+    running.merge(ItemTimes())
     assert (running.n, running.mean, running.std, running.max) == (0, 0.0, 0.0, 0.0)
     assert running.relative_error == math.inf
 
 
 def test_free_items_have_no_error():
     """Items that take no time at all have a mean of nothing, known exactly."""
-    running = Running()
+    running = ItemTimes()
     running.add(0.0)
     running.add(0.0)
     assert running.relative_error == 0.0

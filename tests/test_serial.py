@@ -244,8 +244,8 @@ class TestPhases:
         serial = begin(timed(clock, LONG), range(50))
 
         assert self.names(serial) == [("_long_items", 50)]
-        assert serial.running.n == 50
-        assert serial.running.max == pytest.approx(LONG)
+        assert serial.times.n == 50
+        assert serial.times.max == pytest.approx(LONG)
         assert serial.seconds == pytest.approx(50 * LONG)
         assert serial.seconds_per_item == pytest.approx(LONG)
 
@@ -255,7 +255,7 @@ class TestPhases:
         serial = begin(timed(clock), kind(range(1000)))
 
         assert self.names(serial) == [("_long_items", 4), ("_unwatched", 304), (stretch, 692)]
-        assert serial.running.n == 1000
+        assert serial.times.n == 1000
         assert serial.seconds_per_item == pytest.approx(SHORT)
         assert len(watches) == 1
 
@@ -271,7 +271,7 @@ class TestPhases:
         serial = begin(timed(clock, slow=(50,)), range(55))
 
         assert self.names(serial) == [("_long_items", 4), ("_unwatched", 48), ("_long_items", 3)]
-        assert serial.running.n == 55 - 8
+        assert serial.times.n == 55 - 8
 
     @WATCHED
     def test_a_slow_item_in_a_stretch_ends_it(self, clock, watches, kind, stretch):
@@ -302,7 +302,7 @@ class TestPhases:
 
         assert self.names(serial)[2:] == [(stretch, 401 - 308), (stretch, 100), (stretch, 99)]
         assert len(watches) == 1
-        assert serial.running.n == 600
+        assert serial.times.n == 600
 
     def test_a_flag_up_before_the_first_item_of_a_stretch_skips_none(self, clock, watches):
         """A user who pauses between two stretches meets the next item afterwards."""
@@ -610,7 +610,7 @@ class TestEveryPhase:
         serial = begin(function, items)
 
         assert all_results(serial) == [*range(1000), *[5000, 6000] * 50]
-        assert serial._source.index == serial.running.n == 1100
+        assert serial._source.index == serial.times.n == 1100
 
     @pytest.mark.parametrize("at", PHASES.values(), ids=PHASES)
     def test_failures_are_told_with_their_index(self, clock, watches, at):
@@ -902,7 +902,7 @@ class TestProperty:
 
             assert got == outcome([map(function, range(len(steps)))], steps, clock)
             assert serial.seconds >= 0
-            assert serial.running.n <= len(steps)
+            assert serial.times.n <= len(steps)
 
         def outcome(phases, steps, clock):
             got = []

@@ -15,13 +15,13 @@ from __future__ import annotations
 from collections import deque
 from functools import partial
 from itertools import islice
-from time import perf_counter, sleep
+from time import perf_counter, sleep, thread_time
 from weakref import ref
 
 from ..context import in_import
 from ..errors import add_index, raised_by
 from ..lean import NamedTuple
-from ..measure.sampling import Running
+from ..measure.sampling import ItemTimes
 from ..plan.retry import NOT_OF_ITEMS, backoff_seconds
 from ..rng import runs_items
 from .watch import STRETCH_SECONDS, Watch
@@ -193,7 +193,10 @@ class Serial:
         attempt: runs an item where errors do not end the call; None where they do.
 
     Attributes:
-        running: times of the items so far.
+        times: of the items so far.
+        seconds: their sum.
+        cpu_seconds: CPU seconds of this thread meanwhile, at most as many: the user's own work between two `next()` is
+            in them, so that nothing is taken for waiting which is not. Read once a stretch, not once an item.
         ended: whether nothing is left to do: the input is over, or the function raised.
         failed: whether the function raised.
     """
@@ -207,8 +210,10 @@ class Serial:
         before_thread: Callable[[], object] | None = None,
         attempt: Attempt | None = None,
     ) -> None:
-        self.running = Running()
+        self.times = ItemTimes()
         self.seconds = 0.0
+        self.cpu_seconds = 0.0
+        self._cpu_noted = thread_time(), 0.0  # this thread's clock, and `seconds`, when it was read last
         self.ended = self.failed = False
         self._recent: deque[tuple[Any, Any]] = deque(maxlen=_KEPT)  # each as `_in_sight` gives it
         self._items_per_second = 0.0
@@ -295,7 +300,14 @@ class Serial:
                     if self._stop():
                         return
 
+    def note_cpu(self) -> None:
+        """Take in the CPU time since the last look."""
+        clock, seconds = self._cpu_noted
+        self._cpu_noted = thread_time(), self.seconds
+        self.cpu_seconds += max(0.0, min(self._cpu_noted[0] - clock, self.seconds - seconds))
+
     def _stop(self) -> bool:
+        self.note_cpu()
         return self.ended or self._left or self._leave(self)
 
     def _look_long(self, seconds: float) -> None:
@@ -305,9 +317,9 @@ class Serial:
     def _add(self, items: int, seconds: float) -> None:
         self.seconds += seconds
         if items == 1:
-            self.running.add(seconds)
+            self.times.add(seconds)
         else:
-            self.running.add_block(items, seconds)
+            self.times.add_block(items, seconds)
         if seconds > 0:
             weight = min(1.0, 2 * seconds / self.seconds)
             self._items_per_second += weight * (items / seconds - self._items_per_second)
@@ -346,6 +358,7 @@ class Serial:
                 del item
                 if self.seconds >= look_at:
                     # Before the result is handed out, for then it may be changed, or gone.
+                    self.note_cpu()
                     self._left = self._leave(self)
                     look_at = self.seconds * 1.25
                 yield value

@@ -17,7 +17,7 @@ from ..errors import SerializationError, let_signals_through, signal_handlers
 from ..feed.outcome import Outcome
 from ..log import debug
 from ..measure import machine
-from ..measure.sampling import Running
+from ..measure.sampling import ItemTimes
 from ..rng import numbered
 from .caller import Attempt, Serial, apply_star, attempts, plain
 from .headstart import Headstart
@@ -79,7 +79,7 @@ class Call:
         self._limits: frozenset[CodeType] | None = None
         self._over = self._learnt = False
         self._input_stays: bool | None = None
-        self._times = _Times()
+        self._here = _Here()
         self._move: Move | None = None
 
     def length_hint(self) -> int:
@@ -212,7 +212,7 @@ class Call:
             pump = yield from self._first_item(serial)
             if pump is None and not serial.is_over():
                 yield from serial.phases()
-            self._times.add(serial)
+            self._here.add(serial)
             if serial.is_over():
                 self._over = True
             elif pump is not None:
@@ -314,14 +314,16 @@ class Call:
         self._learnt = True
         try:
             if self._serial is not None:
-                self._times.add(self._serial)
+                self._here.add(self._serial)
                 if self._pump is None:
                     self._note_missed(self._serial)
-            times = self._times
-            items = times.running.n + (self._pace.items if self._pace is not None else 0)
+            here = self._here
+            items = here.times.n + (self._pace.items if self._pace is not None else 0)
             if not self._over and items < _LEAST_ITEMS:
                 return
-            self._policy.remember(times.running, times.seconds, self._pace, self.plan, on_disk=on_disk)
+            self._policy.remember(
+                here.times, here.seconds, here.cpu_seconds, self._pace, self.plan, on_disk=on_disk
+            )
         except Exception as error:  # noqa: BLE001 - as said above
             let_signals_through(error)
             debug("nothing is learnt of this call: %r", error)
@@ -480,20 +482,22 @@ class Call:
         return self._pump
 
 
-class _Times:
+class _Here:
     """What the items took that ran in the caller, over all serial work of a call."""
 
     def __init__(self) -> None:
-        self.running = Running()
-        self.seconds = 0.0
+        self.times = ItemTimes()
+        self.seconds = self.cpu_seconds = 0.0
         self._added: Serial | None = None
 
     def add(self, serial: Serial) -> None:
         """Take in serial work that is over, once."""
         if serial is not self._added:
             self._added = serial
-            self.running.merge(serial.running)
+            serial.note_cpu()
+            self.times.merge(serial.times)
             self.seconds += serial.seconds
+            self.cpu_seconds += serial.cpu_seconds
 
 
 def _outgoing() -> Outgoing:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..backends.rows import Row
     from ..feed.pace import Pace
     from ..feed.source import Source
-    from ..measure.sampling import Running
+    from ..measure.sampling import ItemTimes
     from ..plan.planner import Plan
     from ..plan.profile import MachineProfile
     from .caller import Serial
@@ -155,7 +155,7 @@ class Policy:
 
         remaining, work = self._source.remaining(), self._measured(serial)
         return should_escalate(
-            serial.seconds, serial.running.n, remaining, work, self._machine(), self._limits()
+            serial.seconds, serial.times.n, remaining, work, self._machine(), self._limits()
         ) and not self.must_wait()
 
     def to_workers(self, serial: Serial) -> Move:
@@ -164,7 +164,7 @@ class Policy:
 
         # Without a length, as much again as was done is what can be expected.
         remaining = self._source.remaining()
-        work, left = self._measured(serial), serial.running.n if remaining is None else remaining
+        work, left = self._measured(serial), serial.times.n if remaining is None else remaining
         move = self._move(work, left)
         if move is not None:
             return move
@@ -234,8 +234,9 @@ class Policy:
         return told is not None and told.bytes_in is not None and told.bytes_out is not None
 
     def _measured(self, serial: Serial, *, or_known: bool = False) -> WorkProfile:
-        running, told, known = serial.running, self._transfer, self._known
-        work = WorkProfile(running.n, serial.seconds_per_item, running.std, running.max)
+        times, told, known = serial.times, self._transfer, self._known
+        cpu_share = serial.cpu_seconds / serial.seconds if serial.seconds else 1.0
+        work = WorkProfile(times.n, serial.seconds_per_item, times.std, times.max, cpu_share)
         if told is None and or_known and known is not None and known.bytes_in is not None:
             told = Transfer(known.bytes_in, known.bytes_out, known.transfer_seconds_per_item)
         if told is None:
@@ -246,7 +247,7 @@ class Policy:
 
     def expected_seconds_per_item(self, serial: Serial | None) -> float | None:
         """Return what the next items will probably take, by what ran here or what is known; None for no idea."""
-        if serial is not None and serial.running.n:
+        if serial is not None and serial.times.n:
             return serial.seconds_per_item
         return self._known.seconds_per_item if self._known is not None else None
 
@@ -292,13 +293,21 @@ class Policy:
     # What is kept.
 
     def remember(
-        self, here: Running, seconds_here: float, pace: Pace | None, plan: Plan | None, *, on_disk: bool = True
+        self,
+        here: ItemTimes,
+        seconds_here: float,
+        cpu_seconds_here: float,
+        pace: Pace | None,
+        plan: Plan | None,
+        *,
+        on_disk: bool = True,
     ) -> None:
         """Keep what was measured for the next call.
 
         Args:
             here: times of the items that ran in the caller.
             seconds_here: their sum.
+            cpu_seconds_here: CPU seconds among them.
             pace: what workers said of theirs; None if there were no workers.
             plan: the plan in force.
             on_disk: whether the disk may be written to now.
@@ -315,8 +324,8 @@ class Policy:
             work = work._replace(transfer_seconds_per_item=self._transfer.seconds_per_item)
         elif self._known is not None:
             work = work._replace(transfer_seconds_per_item=self._known.transfer_seconds_per_item)
-        if pace is not None and pace.seconds:
-            work = work._replace(cpu_share=pace.cpu_seconds / pace.seconds)
+        cpu_seconds = cpu_seconds_here + (pace.cpu_seconds if pace is not None else 0.0)
+        work = work._replace(cpu_share=cpu_seconds / seconds)
         # Of an input that was not read to its end, the next call will be looked for by the length it then has.
         n_items = self._source.index + (self._source.remaining() or 0)
         lookup.store(self._function, n_items, work, plan, self._system(), on_disk=on_disk)

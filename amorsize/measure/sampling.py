@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-__all__ = ["Running", "Sample", "Transfer", "measure_transfer", "sample", "spread"]
+__all__ = ["ItemTimes", "Sample", "Transfer", "measure_transfer", "sample", "spread"]
 
 LEAST_ITEMS = 5  # fewer say nothing of spread
 MOST_ITEMS = 1_000  # more of cheap items cost time and change nothing
@@ -35,14 +35,14 @@ _REPEATS_SECONDS = 100e-6
 _PROTOCOL = 5
 
 
-class Running:
+class ItemTimes:
     """Mean, spread and maximum of item times, updated as they come, in constant memory.
 
     Items may be added one by one or in blocks whose items were timed together. The longer the blocks, the less their
     means differ, so weighing each block's squared deviation by its length gives the spread of single independent items
     again (Welford 1962; Chan, Golub and LeVeque 1979, with as many degrees of freedom as there were blocks).
 
-    >>> times = Running()
+    >>> times = ItemTimes()
     >>> for seconds in (1.0, 2.0, 3.0):
     ...     times.add(seconds)
     >>> times.mean, times.std, times.max
@@ -79,7 +79,7 @@ class Running:
         mean = total_seconds / n_items
         self._fold(n_items, mean, mean, 1, 0.0)
 
-    def merge(self, other: Running) -> None:
+    def merge(self, other: ItemTimes) -> None:
         """Add all that `other` has seen."""
         if other.n:
             self._fold(other.n, other.mean, other.max, other._blocks, other._squares)
@@ -122,7 +122,7 @@ class Sample(NamedTuple):
 
     items: list[Any]
     results: list[Any]
-    times: Running
+    times: ItemTimes
     cpu_share: float
     failures: list[tuple[int, Exception]]
     exhausted: bool
@@ -150,7 +150,7 @@ def sample(
     results: list[Any] = []
     failures: list[tuple[int, Exception]] = []
     seconds: list[float] = []
-    so_far = Running()
+    so_far = ItemTimes()
     exhausted = False
     reading_seconds = _reading_seconds(clock)
     modules = len(sys.modules)
@@ -247,9 +247,9 @@ def _reading_seconds(clock: Callable[[], float]) -> float:
     return min(after - before for before, after in pairwise(readings))
 
 
-def _without_one_time_cost(seconds: list[float], first_imported: bool) -> Running:
+def _without_one_time_cost(seconds: list[float], first_imported: bool) -> ItemTimes:
     """Return the times, without the first if it paid for something that later items found done."""
-    times = Running()
+    times = ItemTimes()
     rest = seconds[1:]
     one_time = len(rest) >= (1 if first_imported else LEAST_ITEMS) and seconds[0] > ONE_TIME_FACTOR * max(rest)
     for value in rest if one_time else seconds:
