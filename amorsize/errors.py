@@ -175,7 +175,7 @@ def raised_by(handlers: Collection[CodeType], error: BaseException) -> bool:
 def signal_handlers() -> frozenset[CodeType]:
     """Return the code of the signal handlers that are installed now and are written in Python. Takes 10 us."""
     # Not signal's own: that makes names of numbers, takes five times as long, and swallows a handler's ValueError.
-    from _signal import NSIG, getsignal  # type: ignore[import-not-found]  # has no stub
+    from _signal import NSIG, getsignal
 
     found = set()
     for number in range(1, NSIG):
@@ -197,7 +197,8 @@ def _code_called(function: Any) -> CodeType | None:
     for _ in range(10):  # what calls itself would never end
         kind = type(function)
         if kind is FunctionType:
-            return function.__code__  # type: ignore[no-any-return]
+            code: CodeType = function.__code__
+            return code
         if kind is MethodType:
             function = function.__func__
         elif issubclass(kind, partial):

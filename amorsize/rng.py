@@ -143,8 +143,9 @@ def numbered(iterator: Iterator[Any], first: int = 0) -> tuple[Iterator[Any], Ca
     """
     if type(iterator) is _LIST_ITERATOR:
         # A list may grow meanwhile, so what is left says nothing.
-        offset = first - iterator.__reduce__()[2]  # type: ignore[operator]
-        return iterator, lambda: iterator.__reduce__()[2] + offset - 1  # type: ignore[operator]
+        reduce: Any = iterator.__reduce__
+        offset = first - reduce()[2]
+        return iterator, lambda: reduce()[2] + offset - 1
     if type(iterator) in _FIXED_ITERATORS:
         end = first + length_hint(iterator)
         return iterator, lambda: end - length_hint(iterator) - 1

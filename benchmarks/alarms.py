@@ -160,7 +160,7 @@ class Alarms:
         signal.signal(signal.SIGALRM, self.strike)
         sys.unraisablehook = self.unraisable
 
-    def strike(self, number, frame):  # noqa: ARG002 - as handlers are called
+    def strike(self, number, frame):
         """Raise, as the user's handler."""
         self.fired = self.kind("the time is over")
         raise self.fired

@@ -77,14 +77,14 @@ class Amorsize(Schedule):
 class Static(Schedule):
     """One chunk a worker."""
 
-    def length(self, remaining: int) -> int:  # noqa: ARG002 - the rule needs no more
+    def length(self, remaining: int) -> int:
         return -(-self.n_items // self.n_workers)
 
 
 class OneByOne(Schedule):
     """One item a chunk."""
 
-    def length(self, remaining: int) -> int:  # noqa: ARG002 - the rule needs no more
+    def length(self, remaining: int) -> int:
         return 1
 
 
@@ -121,7 +121,7 @@ class Trapezoid(Schedule):
         self.step = (first - 1) / max(1, chunks - 1)
         self.next_length = float(first)
 
-    def length(self, remaining: int) -> int:  # noqa: ARG002 - the rule needs no more
+    def length(self, remaining: int) -> int:
         length = max(1, int(self.next_length))
         self.next_length -= self.step
         return length

@@ -94,7 +94,7 @@ class StockPool:
         self._closed = False
         self._broken = False
 
-    def resize(self, width: int) -> None:  # noqa: ARG002 - the protocol's
+    def resize(self, width: int) -> None:
         return  # a standard Pool keeps its width
 
     def ask_back(self) -> None:
@@ -106,7 +106,7 @@ class StockPool:
     def busy(self) -> bool:
         return bool(self._under_way)
 
-    def room(self, chunk_seconds: float | None) -> int:  # noqa: ARG002 - the protocol's
+    def room(self, chunk_seconds: float | None) -> int:
         return _DEPTH * self.width - len(self._under_way)
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> int:

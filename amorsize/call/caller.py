@@ -117,7 +117,7 @@ class Attempt(NamedTuple):
             return self.function(item)
         except NOT_OF_ITEMS:
             raise
-        except BaseException as error:  # noqa: BLE001 - the user's function
+        except BaseException as error:  # the user's function
             return self.rescue(error, item, index)
 
     @runs_items()
@@ -167,7 +167,7 @@ def attempts(
                 return  # raised by the function; the builtin's iteration ends there too
             except (KeyboardInterrupt, GeneratorExit):
                 raise
-            except BaseException as error:  # noqa: BLE001 - the user's function
+            except BaseException as error:  # the user's function
                 source.recount()
                 value = attempt.rescue(error, item, source.index - 1)
             yield value

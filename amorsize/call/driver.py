@@ -82,13 +82,13 @@ class Call:
         self._here = _Here()
         self._move: Move | None = None
 
-    def length_hint(self) -> int:
+    def length_hint(self) -> Any:
         """Return about how many results are still to come."""
         if self._generator.gi_frame is None:
             return 0  # it was closed, or has ended, whatever the input still has
         remaining = self._source.remaining()
         if remaining is None:
-            return NotImplemented  # type: ignore[no-any-return]
+            return NotImplemented
         ahead = self._pump.ahead if self._pump is not None else 0
         return remaining + ahead + length_hint(self._current, 0)  # a generator, serial work, has no hint: 0
 
@@ -113,12 +113,12 @@ class Call:
             self._learn(on_disk=not dropped)
         self._serial = None  # it refers back to this call; the input goes now, not with the next collection
 
-    def phases(self) -> Iterator[Iterable[Any]]:
+    def phases(self) -> Generator[Iterable[Any], None, None]:
         """Return the generator of iterables of results."""
-        self._generator = self._tracked()
-        return self._generator  # type: ignore[no-any-return]
+        self._generator = generator = self._tracked()
+        return generator
 
-    def _tracked(self) -> Iterator[Iterable[Any]]:
+    def _tracked(self) -> Generator[Iterable[Any], None, None]:
         self.begun = True
         self._seed()
         row = self._request.row
@@ -138,7 +138,7 @@ class Call:
             self._learnt = True  # of a call that failed nothing is kept
             raise
         finally:
-            phases.close()  # type: ignore[attr-defined]
+            phases.close()
             self._current = iter(())
 
     def _must_stay(self) -> bool:
@@ -146,7 +146,7 @@ class Call:
 
     # Serial work that cannot become anything else.
 
-    def _serial_only(self) -> Iterator[Iterable[Any]]:
+    def _serial_only(self) -> Generator[Iterable[Any], None, None]:
         self._learnt = True  # there is nothing to learn
         self._initialize_here()
         attempt = self._attempt()
@@ -195,7 +195,7 @@ class Call:
 
     # Work that starts in the caller and goes to workers when that pays.
 
-    def _as_it_turns_out(self) -> Iterator[Iterable[Any]]:
+    def _as_it_turns_out(self) -> Generator[Iterable[Any], None, None]:
         move = self._known_move()
         if move is not None:
             yield from self._on_workers(move)
@@ -233,7 +233,7 @@ class Call:
                 return None
             self._policy.look_up()
             return self._taken(self._policy.before_first())
-        except Exception as error:  # noqa: BLE001 - as said above
+        except Exception as error:  # as said above
             self._stay(error)
             return None
 
@@ -266,7 +266,7 @@ class Call:
 
         try:
             dump_function(self._request.function)
-        except BaseException as error:  # noqa: BLE001 - pickling runs the user's code
+        except BaseException as error:  # pickling runs the user's code
             let_signals_through(error)
             debug("no workers for short calls of %r: %r", self._request.function, error)
             unfit.add(self._request.function)
@@ -279,7 +279,7 @@ class Call:
             return False
         try:
             self._move = self._due_move(serial)
-        except Exception as error:  # noqa: BLE001 - as said above
+        except Exception as error:  # as said above
             self._stay(error)
             return False
         return self._move is not None
@@ -301,7 +301,7 @@ class Call:
     def _before_thread(self) -> None:
         try:
             self._policy.start_method()
-        except Exception as error:  # noqa: BLE001 - as said above
+        except Exception as error:  # as said above
             self._stay(error)
 
     def _stay(self, error: BaseException) -> None:
@@ -324,7 +324,7 @@ class Call:
             self._policy.remember(
                 here.times, here.seconds, here.cpu_seconds, self._pace, self.plan, on_disk=on_disk
             )
-        except Exception as error:  # noqa: BLE001 - as said above
+        except Exception as error:  # as said above
             let_signals_through(error)
             debug("nothing is learnt of this call: %r", error)
 
@@ -362,7 +362,7 @@ class Call:
         """Return what is to stand beside the first item; None if nothing may, or need."""
         try:
             return self._headstart_wanted()
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # as above
             self._stay(error)
             return None
 
@@ -411,10 +411,10 @@ class Call:
 
     # Work on workers.
 
-    def _on_named(self) -> Iterator[Iterable[Any]]:
+    def _on_named(self) -> Generator[Iterable[Any], None, None]:
         try:
             self._policy.look_up()  # for the length of the first chunks
-        except Exception as error:  # noqa: BLE001 - they can do without
+        except Exception as error:  # they can do without
             let_signals_through(error)
             debug("what is known of the function is not used: %r", error)
         yield from self._on_workers(self._policy.named(self._policy.width(None)))

@@ -152,7 +152,7 @@ class Headstart:
             thread = threading.Thread(target=self._stand_by, args=(began,), name="amorsize-headstart", daemon=True)
             thread.start()
             self._thread = thread
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # as above
             debug("nothing stands beside the first item: %s", error)
         finally:
             self._glances.release()
@@ -180,7 +180,7 @@ class Headstart:
             if self._is_over_while_others_import():
                 return
             begun = self._begin()
-        except Exception as error:  # noqa: BLE001 - only an attempt: the caller goes on and meets the cause itself
+        except Exception as error:  # only an attempt: the caller goes on and meets the cause itself
             debug("no workers beside the first item: %r", error)
             return
         self.pump = begun
@@ -192,6 +192,6 @@ class Headstart:
         except (MemoryError, OSError) as error:  # none of the user's: what it was to do comes back to the caller
             debug("no more workers beside the first item: %r", error)
             begun.withdraw(f"standing beside the first item failed: {error!r}")
-        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+        except BaseException as error:  # handed to the caller's thread
             begun.close()
             self._error = error

@@ -16,7 +16,7 @@ def preload() -> None:
     try:
         from ..backends.processes import lease  # noqa: F401
         from ..feed import pump  # noqa: F401
-    except Exception as error:  # noqa: BLE001 - only an attempt
+    except Exception as error:  # only an attempt
         debug("what workers need was not imported: %r", error)
     finally:
         preloading.discard(get_ident())

@@ -22,7 +22,7 @@ from .request import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from types import TracebackType
     from typing import Any
 
@@ -76,7 +76,7 @@ class _Phases:
     something left, whoever asks gets that one: threads then share it, each taking its own items.
     """
 
-    def __init__(self, phases: Iterator[Iterable[Any]]) -> None:
+    def __init__(self, phases: Generator[Iterable[Any], None, None]) -> None:
         self._phases = phases
         self._newest: Iterator[Any] | None = None
         self._lock = RLock()
@@ -91,7 +91,7 @@ class _Phases:
                     self._newest = iter(next(self._phases))
             except BaseException:
                 # The chain asks no more after an error, and a signal handler's may have struck out here.
-                self._phases.close()  # type: ignore[attr-defined]  # it is a generator
+                self._phases.close()
                 raise
             return self._newest
 
@@ -131,7 +131,8 @@ class Stream(chain[R]):
         self.close()
 
     def __length_hint__(self) -> int:
-        return self._call.length_hint()
+        hint: int = self._call.length_hint()
+        return hint
 
     # And no `__copy__`, which `itertools.tee` would call.
     def __reduce__(self) -> Any:

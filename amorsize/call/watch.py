@@ -59,7 +59,7 @@ class Watch:
 
             self._thread = threading.Thread(target=self._raise_flags, name="amorsize-watch", daemon=True)
             self._thread.start()
-        except Exception as error:  # noqa: BLE001 - no thread or no file to be had: the stretch then runs to its end
+        except Exception as error:  # no thread or no file to be had: the stretch then runs to its end
             let_signals_through(error)
             debug("serial work goes unwatched: %s", error)
             self._thread, self._watched = None, False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from _signal import getsignal  # type: ignore[import-not-found]  # `signal`'s own makes enumeration members, 1 us each
+from _signal import getsignal  # `signal`'s own makes enumeration members, 1 us each
 
 from ..log import debug
 from ..transport.ambient import FIELDS, raw_environ, snapshot
@@ -67,7 +67,7 @@ class ProcessState:
             and sys.stderr is self._streams[1]
             and _umask() == self._umask
             and [getsignal(number) for number in _SIGNALS] == self._handlers
-            and not any(any(signal.getitimer(timer)) for timer in _TIMERS)
+            and not _timers_run()
             and self._limits_are_as_they_were()
         )
 
@@ -138,6 +138,12 @@ class ProcessState:
                 wanted = field.default()
             if wanted is not None and wanted != now:
                 field.write(wanted)
+
+
+def _timers_run() -> bool:
+    if sys.platform == "win32":
+        return False
+    return any(any(signal.getitimer(timer)) for timer in _TIMERS)
 
 
 def _folder() -> str | None:

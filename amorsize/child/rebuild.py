@@ -7,6 +7,7 @@ brought it runs, and what it displaced is put back before another one does.
 from __future__ import annotations
 
 import pickle
+from functools import partial
 
 from ..code.reach import Entry, different, find_place
 from ..code.strict import ABSENT
@@ -111,10 +112,10 @@ def _put_in(carried: Iterable[tuple[Any, str, Any]]) -> None:
         if kind is type(old) and kind in _IN_PLACE:
             # What else holds it sees the same.
             before = old.copy()
-            _displaced.append(lambda old=old, before=before: _refill(old, before))  # type: ignore[misc]
+            _displaced.append(partial(_refill, old, before))
             _refill(old, value)
         else:
-            _displaced.append(lambda holder=holder, name=name, old=old: _set(holder, name, old))  # type: ignore[misc]
+            _displaced.append(partial(_set, holder, name, old))
             _set(holder, name, value)
 
 

@@ -189,7 +189,7 @@ class Walk:
     def _partial(self, value: partial[Any], depth: int) -> bytes:
         return self.part(value.func, depth) + self.part(value.args, depth) + self.part(value.keywords, depth)
 
-    def _module(self, module: ModuleType, depth: int) -> bytes:  # noqa: ARG002 - one signature for all compounds
+    def _module(self, module: ModuleType, depth: int) -> bytes:
         return _text(module.__name__) + _text(_version(module.__name__) or "")
 
     def _class(self, value: type, depth: int) -> bytes:

@@ -226,10 +226,10 @@ class _Telling:
     def _partial(self, value: partial[Any], depth: int, _: object) -> bytes:
         return self._sequence((value.func, value.args, value.keywords), depth, None)
 
-    def _module(self, value: ModuleType, depth: int, _: object) -> bytes:  # noqa: ARG002 - one signature for all
+    def _module(self, value: ModuleType, depth: int, _: object) -> bytes:
         return _text(value.__name__)
 
-    def _builtin(self, value: Any, depth: int, _: object) -> bytes:  # noqa: ARG002 - as above
+    def _builtin(self, value: Any, depth: int, _: object) -> bytes:
         return _named(value)
 
 

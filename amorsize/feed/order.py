@@ -83,14 +83,14 @@ class AsDone(InOrder):
         super().__init__(first)
         self._done: deque[Piece] = deque()
 
-    def put(self, index: int, piece: Piece) -> None:  # noqa: ARG002 - where it stands does not matter here
+    def put(self, index: int, piece: Piece) -> None:
         self._done.append(piece)
         self.bytes_waiting += piece.bytes_out
 
     def ready(self) -> bool:
         return bool(self._done)
 
-    def _take(self, index: int, most_bytes: float = float("inf")) -> Piece | None:  # noqa: ARG002 - as above
+    def _take(self, index: int, most_bytes: float = float("inf")) -> Piece | None:
         if not self._done or self._done[0].bytes_out >= most_bytes:
             return None
         return self._done.popleft()

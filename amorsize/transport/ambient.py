@@ -166,7 +166,8 @@ def _write_printing(settings: tuple[tuple[str, Any], ...]) -> None:
 def _write_filters(filters: tuple[Any, ...]) -> None:
     # Adding one tells the warnings module that its filters have changed; then all are replaced.
     warnings.simplefilter("default")
-    warnings.filters[:] = filters  # type: ignore[index]  # a list
+    present: Any = warnings.filters  # a list
+    present[:] = filters
 
 
 def _write_locale(name: str) -> None:

@@ -166,7 +166,7 @@ class Outgoing:
         """Pickle an item by value."""
         return _dump(item, self)
 
-    def reduce_class(self, cls: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:  # noqa: ARG002 - one signature
+    def reduce_class(self, cls: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return how to pickle a class that goes by value; `reduced` is cloudpickle's way."""
         definition = self._definitions.get(cls)
         if definition is None:
@@ -188,7 +188,7 @@ class _Inline:
         make, arguments, state = reduced[:3]
         return _make_class, (_token(cls), make, _arguments(cls, arguments)), state, None, None, _set_class
 
-    def knows(self, cls: type) -> bool:  # noqa: ARG002 - one signature for all ways
+    def knows(self, cls: type) -> bool:
         return False
 
 
@@ -210,7 +210,7 @@ class _Returning:
     outdated: frozenset[tuple[str, str]] = frozenset()
     returning = True
 
-    def reduce_class(self, cls: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:  # noqa: ARG002 - one signature
+    def reduce_class(self, cls: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
         token = _tokens.get(cls)
         if token is not None:
             return _callers_class, (token, cls.__module__, cls.__qualname__)

@@ -145,7 +145,8 @@ def _places(kind: Any) -> Callable[[Any], Sequence[Any]]:
     def take(value: Any) -> Sequence[Any]:
         length = kind.__len__(value)
         if length <= _LOOKED_AT:
-            return kind.__getitem__(value, slice(None))  # type: ignore[no-any-return]
+            few: Sequence[Any] = kind.__getitem__(value, slice(None))
+            return few
         third = _LOOKED_AT // 3
         ends = kind.__getitem__(value, slice(third)), kind.__getitem__(value, slice(-third, None))
         return list(chain(*ends, kind.__getitem__(value, slice(None, None, length // third))))

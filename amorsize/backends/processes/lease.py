@@ -104,11 +104,8 @@ class Lease:
         self._workers: list[Worker] = []
         self.width = job.width
         self._payload = payload
-        self._waive_data = job.by_name
-        self._outgoing = job.outgoing
+        self._job = job
         self._kinds: set[type] = set()  # of the items so far
-        self._stop_at_error = job.stop_at_error
-        self._timeout = job.timeout
         self._call = next(_calls)
         self._selector = _Selector()
         self._events: list[Event] = []
@@ -168,7 +165,7 @@ class Lease:
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> int:
         try:
-            payload = dump_items(chunk.items, self._outgoing)
+            payload = dump_items(chunk.items, self._job.outgoing)
         except Undumpable as found:
             position, error = found.position, found.error
             raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
@@ -179,8 +176,8 @@ class Lease:
             chunk.first,
             len(chunk.items),
             slice_seconds,
-            self._stop_at_error,
-            self._timeout is not None,
+            self._job.stop_at_error,
+            self._job.timeout is not None,
             self._payload.digest,
         )
         if not self._kind.tracked and warm.tracker_runs():
@@ -385,7 +382,7 @@ class Lease:
         if outdated.digest != self._payload.digest:
             return True  # another worker said so before, and the chunk goes out again with the newer payload
         try:
-            self._payload = self._payload.brought_up_to_date(outdated.places, waive_data=self._waive_data)
+            self._payload = self._payload.brought_up_to_date(outdated.places, waive_data=self._job.by_name)
         except Uncarriable as problem:
             debug("%s", problem)
             if not worker.used:
@@ -469,14 +466,14 @@ class Lease:
 
     def _stop_late(self) -> float:
         """End workers whose item has run for longer than it may; return when to look again."""
-        if self._timeout is None:
+        if self._job.timeout is None:
             return _LIVENESS_SECONDS
-        soonest = self._timeout
+        soonest = self._job.timeout
         for worker in list(self._workers):
-            left = worker.seconds_left(self._timeout)
+            left = worker.seconds_left(self._job.timeout)
             if left > 0:
                 soonest = min(soonest, left)
-            elif worker.suspend_if_late(self._timeout):
+            elif worker.suspend_if_late(self._job.timeout):
                 self._bury(worker, timed_out=True)
         return 0.0 if self._events else soonest
 

@@ -26,6 +26,7 @@ from .handle import Worker, all_workers, forget, remember
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
 __all__ = ["main_hidden", "start_workers"]
 
@@ -42,7 +43,7 @@ def start_workers(start_method: str, setup: Setup, n: int) -> list[Worker]:
         setup: what each worker is told before its first chunk.
         n: how many.
     """
-    multi = multiprocessing.get_context(start_method)
+    multi: Any = multiprocessing.get_context(start_method)
     prompt = start_method == "fork" and setup.initializer is None
     pairs: list[tuple[Worker, socket.socket]] = []
     with _start_lock:
@@ -54,7 +55,7 @@ def start_workers(start_method: str, setup: Setup, n: int) -> list[Worker]:
                 ours.setblocking(False)
                 inherited = create_inherited_slots() if start_method == "fork" else None
                 slots = inherited or create_slots(ours)
-                process = multi.Process(  # type: ignore[attr-defined]
+                process = multi.Process(
                     target=main, args=(theirs, setup, inherited), name="amorsize-worker"
                 )
                 pairs.append((Worker(process, ours, slots, start_method, takes_chunks=prompt), theirs))
