@@ -13,9 +13,9 @@ import toy_backend
 import workers
 
 from amorsize.backends import rows
-from amorsize.backends.base import Job, Unsendable
+from amorsize.backends.base import Unsendable
 from amorsize.backends.events import Chunk, Lost, Refused, Results, Returned
-from amorsize.backends.registry import open_backend
+from amorsize.backends.registry import Job, open_backend
 from amorsize.transport.serialize import Outgoing
 
 GUARD_SECONDS = 30
@@ -148,11 +148,7 @@ def test_a_function_that_cannot_be_rebuilt_is_refused(opened, row):
     if not row.can.crosses:
         pytest.skip("nothing is rebuilt")
     backend = opened(pool_workers.Unrebuildable())
-    backend.submit(Chunk(0, [1, 2]), 0.0)
-    backend.flush()
-    events = []
-    while backend.busy():
-        events += backend.wait()
+    events = drained(backend, [Chunk(0, [1, 2])])
 
     assert [type(event) for event in events] == [Refused]
     assert events[0].chunk == Chunk(0, [1, 2])

@@ -11,8 +11,8 @@ import pytest
 from toy_backend import InTurn
 
 import amorsize
-from amorsize.backends.base import Job
 from amorsize.backends.events import Refused, Returned
+from amorsize.backends.registry import Job
 from amorsize.cache import lookup
 from amorsize.cache.lookup import Found
 from amorsize.call import caller as serial_module

@@ -11,11 +11,12 @@ import pytest
 import workers
 
 import amorsize
-from amorsize.backends.base import Job, Unsendable
+from amorsize.backends.base import Unsendable
 from amorsize.backends.events import Chunk, Lost, Results, Returned
 from amorsize.backends.processes import idle as warm
 from amorsize.backends.processes import lease as pool
 from amorsize.backends.processes.handle import all_workers
+from amorsize.backends.registry import Job
 from amorsize.measure import machine
 from amorsize.transport.serialize import Outgoing
 

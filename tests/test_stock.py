@@ -8,8 +8,9 @@ import pytest
 
 from amorsize import context
 from amorsize.backends import stock
-from amorsize.backends.base import Job, Unsendable
+from amorsize.backends.base import Unsendable
 from amorsize.backends.events import Chunk, Lost, Refused, Returned
+from amorsize.backends.registry import Job
 from amorsize.backends.stock import StockPool
 from amorsize.child import run_chunk
 from amorsize.errors import SerializationError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import SerializationError, add_index
-from ..lean import NamedTuple, Protocol
+from ..lean import Protocol
 from ..transport.blame import said_of
 from ..transport.remote import UnsentResult, unpack_error
 from ..transport.serialize import Unpicklable
@@ -12,14 +12,12 @@ from .events import Failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from typing import Any
 
-    from ..seeding import Seeded
-    from ..transport.by_value import Outgoing
     from .events import Chunk, Event
 
-__all__ = ["Backend", "Job", "Unsendable", "failures_of"]
+__all__ = ["Backend", "Unsendable", "failures_of"]
 
 
 class Unsendable(SerializationError):
@@ -31,33 +29,6 @@ class Unsendable(SerializationError):
         said = str(error) if self.holds_iterator else said_of(error, item)
         super().__init__(f"item {index} cannot be sent to a worker: {said}")
         self.index = index
-
-
-class Job(NamedTuple):
-    """What a backend is opened for: one call.
-
-    Attributes:
-        function: runs one item.
-        outgoing: what the call sends is pickled by this.
-        width: how many workers.
-        start_method: how new processes are started.
-        stop_at_error: whether an item that raises ends its chunk.
-        timeout: how many seconds an item may run; None for as long as it likes.
-        initializer, initargs: what each worker calls first.
-        by_name: whether the user named the backend, so that it does what "auto" would leave.
-        gain_seconds: what the call is expected to gain; 0 for no idea.
-    """
-
-    function: Callable[[Any], Any] | Seeded
-    outgoing: Outgoing
-    width: int
-    start_method: str
-    stop_at_error: bool = True
-    timeout: float | None = None
-    initializer: Callable[..., object] | None = None
-    initargs: tuple[Any, ...] = ()
-    by_name: bool = True
-    gain_seconds: float = 0.0
 
 
 class Backend(Protocol):

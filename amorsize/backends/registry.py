@@ -6,6 +6,7 @@ import sys
 
 from .. import context
 from ..errors import UnsupportedError
+from ..lean import NamedTuple
 from . import rows
 from .rows import AUTO, PROCESSES, SERIAL, row_of
 
@@ -15,10 +16,39 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..options import Options
-    from .base import Backend, Job
+    from ..seeding import Seeded
+    from ..transport.by_value import Outgoing
+    from .base import Backend
     from .rows import Row
 
-__all__ = ["find", "find_for_plan", "open_backend", "stays"]
+__all__ = ["Job", "find", "find_for_plan", "open_backend", "stays"]
+
+
+class Job(NamedTuple):
+    """What a backend is opened for: one call.
+
+    Attributes:
+        function: runs one item.
+        outgoing: what the call sends is pickled by this.
+        width: how many workers.
+        start_method: how new processes are started.
+        stop_at_error: whether an item that raises ends its chunk.
+        timeout: how many seconds an item may run; None for as long as it likes.
+        initializer, initargs: what each worker calls first.
+        by_name: whether the user named the backend, so that it does what "auto" would leave.
+        gain_seconds: what the call is expected to gain; 0 for no idea.
+    """
+
+    function: Callable[[Any], Any] | Seeded
+    outgoing: Outgoing
+    width: int
+    start_method: str
+    stop_at_error: bool = True
+    timeout: float | None = None
+    initializer: Callable[..., object] | None = None
+    initargs: tuple[Any, ...] = ()
+    by_name: bool = True
+    gain_seconds: float = 0.0
 
 
 def find(function: Callable[..., Any], options: Options) -> Row:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from multiprocessing.pool import Pool
     from typing import Any
 
-    from .base import Job
     from .events import Event
+    from .registry import Job
 
 __all__ = ["StockPool", "open_backend"]
 

@@ -199,6 +199,7 @@ class Serial:
             in them, so that nothing is taken for waiting which is not. Read once a stretch, not once an item.
         ended: whether nothing is left to do: the input is over, or the function raised.
         failed: whether the function raised.
+        counted: whether the call has taken in what was measured here.
     """
 
     def __init__(
@@ -214,7 +215,7 @@ class Serial:
         self.seconds = 0.0
         self.cpu_seconds = 0.0
         self._cpu_noted = thread_time(), 0.0  # this thread's clock, and `seconds`, when it was read last
-        self.ended = self.failed = False
+        self.ended = self.failed = self.counted = False
         self._recent: deque[tuple[Any, Any]] = deque(maxlen=_KEPT)  # each as `_in_sight` gives it
         self._items_per_second = 0.0
         self._looks_long = False

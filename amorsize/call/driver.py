@@ -7,8 +7,7 @@ from functools import partial
 from operator import length_hint
 from time import monotonic
 
-from ..backends.base import Job
-from ..backends.registry import open_backend, stays
+from ..backends.registry import Job, open_backend, stays
 from ..backends.rows import AUTO, SERIAL
 from ..code import fingerprint
 from ..code.functions import FunctionSet, unfit
@@ -488,12 +487,11 @@ class _Here:
     def __init__(self) -> None:
         self.times = ItemTimes()
         self.seconds = self.cpu_seconds = 0.0
-        self._added: Serial | None = None
 
     def add(self, serial: Serial) -> None:
         """Take in serial work that is over, once."""
-        if serial is not self._added:
-            self._added = serial
+        if not serial.counted:
+            serial.counted = True
             serial.note_cpu()
             self.times.merge(serial.times)
             self.seconds += serial.seconds

@@ -36,8 +36,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
 
     from ...transport.payload import Payload
-    from ..base import Job
     from ..events import Event
+    from ..registry import Job
     from .handle import Flight, Worker
     from .idle import Kind
 
