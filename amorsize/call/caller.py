@@ -54,6 +54,8 @@ _SHORT_PER_LONG_SECOND = 60_000
 _PAUSE_SECONDS = 0.016
 # A stretch that ends this late was held up by its last item, or by the user. Shorter: by the system's scheduling, too.
 _LATE_SECONDS = 4 * STRETCH_SECONDS
+# Less is not worth a look at the CPU clock, which is a call to the system.
+_CPU_LOOK_SECONDS = 0.001
 # How many of the newest items and results are kept to learn what pickling them costs.
 _KEPT = 2
 
@@ -241,7 +243,10 @@ class Serial:
 
     def _keep(self, item: Any, value: Any) -> None:
         """Keep an item and its result in sight, without keeping objects of the user's alive."""
-        self._recent.append((_in_sight(item), _in_sight(value)))
+        if type(item) in _PLAIN and type(value) in _PLAIN:  # as a rule, and two calls less
+            self._recent.append((item, value))
+        else:
+            self._recent.append((_in_sight(item), _in_sight(value)))
 
     def _failed(self, error: Exception) -> None:
         """Write on an error of the newest item which one that is."""
@@ -308,7 +313,8 @@ class Serial:
         self.cpu_seconds += max(0.0, min(self._cpu_noted[0] - clock, self.seconds - seconds))
 
     def _stop(self) -> bool:
-        self.note_cpu()
+        if self.seconds - self._cpu_noted[1] > _CPU_LOOK_SECONDS:
+            self.note_cpu()
         return self.ended or self._left or self._leave(self)
 
     def _look_long(self, seconds: float) -> None:
@@ -359,7 +365,6 @@ class Serial:
                 del item
                 if self.seconds >= look_at:
                     # Before the result is handed out, for then it may be changed, or gone.
-                    self.note_cpu()
                     self._left = self._leave(self)
                     look_at = self.seconds * 1.25
                 yield value

@@ -20,7 +20,7 @@ from ..measure.sampling import ItemTimes
 from ..rng import numbered
 from .caller import Attempt, Serial, apply_star, attempts, plain
 from .headstart import Headstart
-from .policy import Policy, holding
+from .policy import SILENT_SECONDS, Policy, holding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -211,10 +211,11 @@ class Call:
             pump = yield from self._first_item(serial)
             if pump is None and not serial.is_over():
                 yield from serial.phases()
-            self._here.add(serial)
             if serial.is_over():
                 self._over = True
-            elif pump is not None:
+                break
+            self._here.add(serial)
+            if pump is not None:
                 if self._pace is not None and self._pace.seconds_per_item is None:
                     self._pace.seconds_per_item = serial.seconds_per_item
                 pump.widen()
@@ -285,6 +286,7 @@ class Call:
 
     def _due_move(self, serial: Serial) -> Move | None:
         policy = self._policy
+        serial.note_cpu()
         if self._items_stay(serial):
             return None
         if not policy.looked_up:
@@ -312,11 +314,13 @@ class Call:
     def _learn(self, *, on_disk: bool = True) -> None:
         self._learnt = True
         try:
-            if self._serial is not None:
-                self._here.add(self._serial)
+            here, serial = self._here, self._serial
+            if self._pump is None and (serial is None or here.seconds + serial.seconds < SILENT_SECONDS):
+                return  # too little to be worth keeping
+            if serial is not None:
+                here.add(serial)
                 if self._pump is None:
-                    self._note_missed(self._serial)
-            here = self._here
+                    self._note_missed(serial)
             items = here.times.n + (self._pace.items if self._pace is not None else 0)
             if not self._over and items < _LEAST_ITEMS:
                 return
@@ -492,7 +496,8 @@ class _Here:
         """Take in serial work that is over, once."""
         if not serial.counted:
             serial.counted = True
-            serial.note_cpu()
+            if serial.seconds >= SILENT_SECONDS:
+                serial.note_cpu()
             self.times.merge(serial.times)
             self.seconds += serial.seconds
             self.cpu_seconds += serial.cpu_seconds
