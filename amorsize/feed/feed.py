@@ -119,12 +119,12 @@ class Feed:
 
     def take_results(self, results: Results, failed: Callable[[int, Failure], None]) -> None:
         """Put results in their places; of items that failed, `failed` is told."""
-        first, values, failures, *_ = results
+        first, values, failures, bytes_out = results.first, results.values, results.failures, results.bytes_out
         self._fruitless_deaths = 0
         if not failures:
-            self.order.put(first, Piece(values, None, results.bytes_out))
+            self.order.put(first, Piece(values, None, bytes_out))
             return
-        start, bytes_out = 0, results.bytes_out
+        start = 0
         for index in sorted(failures):
             at = index - first
             if at > start:

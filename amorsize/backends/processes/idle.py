@@ -132,8 +132,13 @@ def tracker_runs() -> bool:
     A worker that was forked before would start one of its own when it attaches to a segment, and that one unlinks the
     segment when the worker leaves, whoever it belongs to. There is no public way to ask.
     """
-    tracker = getattr(sys.modules.get("multiprocessing.resource_tracker"), "_resource_tracker", None)
-    return getattr(tracker, "_fd", None) is not None
+    module: Any = sys.modules.get("multiprocessing.resource_tracker")
+    if module is None:
+        return False
+    try:
+        return module._resource_tracker._fd is not None
+    except AttributeError:  # another thread is just importing it
+        return False
 
 
 def warm_count() -> int:
