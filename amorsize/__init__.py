@@ -2,18 +2,22 @@
 
 # The map of the package. Imports point down, never up; docs/architecture.md has the reasons.
 #
-#   cli, demo             the command line
+#   cli/                  the command line
 #   decorator             a function that carries its own map
 #   api                   map, starmap, amap: what the user calls
 #   replaced              what if `builtins.map` is ours
-#   optimize              the advisor for a pool of the user's own
-#   stream, call, serial  one call's life, and the iterator that the user holds
+#   advise                the advisor for a pool of the user's own
+#   call/                 one call's life, and the iterator that the user holds
+#   feed/                 the input, and its items' way to a backend and back
 #   report/               what is told of a plan
-#   dispatch/             runs chunks on worker processes
-#   code/                 what a function refers to
+#   backends/             what runs chunks; processes/ are our own workers
+#   child/                a worker's side
 #   cache/                remembers what was measured, in memory and on disk
 #   measure/              reads clocks and the machine, and nothing else does
 #   plan/                 pure: numbers in, a plan out
+#   transport/            how functions, items, results and errors cross
+#   seeding, rng          random streams of an item's own
+#   code/                 what a function refers to
 #   options, errors, context, log, lean
 
 from __future__ import annotations

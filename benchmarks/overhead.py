@@ -1,7 +1,7 @@
 """What does `amorsize.map` cost where it can gain nothing, and what does `optimize` cost beside the items it samples?
 
 Run `python benchmarks/overhead.py`, for about a minute: it prints its figures beside what was promised, and writes them
-to benchmarks/results/overhead.txt. amorsize/serial.py and amorsize/stream.py cite it.
+to benchmarks/results/overhead.txt. amorsize/call/caller.py and amorsize/call/stream.py cite it.
 
 The two sides of a comparison take turns, so that a slow moment hits both; the builtin is compared with itself too.
 """

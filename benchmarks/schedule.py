@@ -3,7 +3,7 @@
 Run `python benchmarks/schedule.py`: it prints the table and writes it to benchmarks/results/schedule.txt. It set the
 constants of amorsize/plan/schedule.py.
 
-The simulated machine is the one of amorsize.dispatch: workers ask one caller for chunks, the caller serves them one
+The simulated machine is the one of amorsize.backends: workers ask one caller for chunks, the caller serves them one
 after another and spends `CHUNK_SECONDS_FIXED` on each, and the worker waits meanwhile. Only our schedule is told
 anything of time: it begins knowing nothing of the items and learns from the chunks that return. Only its workers hand
 back what they have not started when their slice is over; a piece handed back is sent again like any chunk, and costs

@@ -6,7 +6,7 @@ an *item* changed in its worker (these, and the folder, the environment, the uma
 put back before the next call; items of one call may build on one another there.
 
 A field of a module that is not loaded is None in the caller, and the module's default in a worker. Folder, environment
-and `sys.path` of the caller are no fields: a worker that was started with others is not taken (`warm.Kind`), because
+and `sys.path` of the caller are no fields: a worker that was started with others is not taken (`idle.Kind`), because
 libraries read some of these when they are loaded.
 """
 

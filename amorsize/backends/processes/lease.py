@@ -1,7 +1,7 @@
 """The lease a call holds on some worker processes.
 
 A call leases workers for itself alone, so their sockets are read by one thread at a time and one call's trouble is not
-another's. `warm` keeps the workers between calls.
+another's. `idle` keeps the workers between calls.
 
 A worker is sent several short chunks ahead, so that neither side waits for the other. What waits behind a chunk that
 turns out long is taken back when another worker has nothing to do: the caller forbids it through a shared slot, waits
@@ -28,7 +28,7 @@ from ...transport.remote import unpack_error
 from ...transport.serialize import Undumpable, dump_items, is_scalars, load_values
 from ..base import Unsendable, failures_of
 from ..events import Broken, Chunk, Lost, Refused, Results, Returned
-from . import idle as warm
+from . import idle
 from .handle import LOADING_SECONDS
 from .idle import shutdown, warm_count
 
@@ -81,7 +81,7 @@ def open_backend(job: Job, target: None = None) -> Lease:  # noqa: ARG001 - as e
     payload = payload_of(
         job.function, initializer=job.initializer, gain_seconds=job.gain_seconds, by_name=job.by_name
     )
-    kind = warm.kind_for(
+    kind = idle.kind_for(
         job.function,
         n_jobs=job.width,
         start_method=job.start_method,
@@ -126,7 +126,7 @@ class Lease:
     def take(self) -> None:
         """Take the workers; if that fails, none is held and nothing is left over."""
         try:
-            warm.take(self._kind, self.width, self._workers)
+            idle.take(self._kind, self.width, self._workers)
             for worker in self._workers:
                 self._selector.register(worker.sock, selectors.EVENT_READ, worker)
         except BaseException:
@@ -180,7 +180,7 @@ class Lease:
             self._job.timeout is not None,
             self._payload.digest,
         )
-        if not self._kind.tracked and warm.tracker_runs():
+        if not self._kind.tracked and idle.tracker_runs():
             self._retire_untracked()
         self._queue.append((chunk, head, payload, self._payload))
         self._assign()
@@ -200,7 +200,7 @@ class Lease:
     def _dismiss(self, workers: list[Worker]) -> None:
         for worker in workers:
             self._drop(worker)
-        warm.dismiss(workers)
+        idle.dismiss(workers)
 
     def _assign(self) -> None:
         """Give what is queued to workers that are ready; while others are starting, few chunks each."""
@@ -291,11 +291,11 @@ class Lease:
             for worker in self._workers:
                 if worker not in fit:
                     worker.end(kill=True)
-            warm.give_back(self._kind, fit)
+            idle.give_back(self._kind, fit)
         except BaseException:  # a signal handler's: what has not been given back by now is not fit either
-            idle = warm.idle_workers()
+            waiting = idle.idle_workers()
             for worker in self._workers:
-                if worker not in idle:
+                if worker not in waiting:
                     worker.end(kill=True)
             raise
         finally:
@@ -307,7 +307,7 @@ class Lease:
 
     def _holds_workers(self) -> bool:
         # In a forked child they are the parent's; when the interpreter leaves they have been ended.
-        return os.getpid() == self._pid and not warm.leaving()
+        return os.getpid() == self._pid and not idle.leaving()
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
@@ -388,7 +388,7 @@ class Lease:
             if not worker.used:
                 outdated.__cause__ = problem
                 return False
-            warm.outdate()
+            idle.outdate()
             self._drop(worker)
             for flight in worker.flights:
                 self._hand_back(flight.chunk)
@@ -482,7 +482,7 @@ class Lease:
 
     def _bury(self, worker: Worker, *, timed_out: bool = False) -> None:
         """A worker is gone, or is to go: say what of its chunks ran, and release the rest of it."""
-        if warm.leaving():
+        if idle.leaving():
             # This is a daemon thread, which the end of the program overtook; it has nothing to say any more.
             raise SystemExit
         self._drop(worker)
@@ -522,7 +522,7 @@ class Lease:
         """Start one more worker; where none can be had, those that are there have to do."""
         taken: list[Worker] = []
         try:
-            warm.take(self._kind, 1, taken)
+            idle.take(self._kind, 1, taken)
             self._selector.register(taken[0].sock, selectors.EVENT_READ, taken[0])
             self._workers += taken
         except BaseException as error:
@@ -555,7 +555,7 @@ _unreleased: dict[ref[Lease], tuple[list[Worker], int]] = {}
 
 def _end_left(lease: ref[Lease]) -> None:
     workers, pid = _unreleased.pop(lease, ((), None))
-    if os.getpid() == pid and not warm.leaving():
+    if os.getpid() == pid and not idle.leaving():
         for worker in workers:
             worker.end(kill=True)
 
