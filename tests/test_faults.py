@@ -17,7 +17,7 @@ from fault_workers import BAD, Squares
 import amorsize
 from amorsize import ItemTimeoutError, SerializationError, WorkerCrashError
 from amorsize.backends.processes import lease as pool
-from amorsize.backends.processes import start as process
+from amorsize.backends.processes import handle as process
 
 pytestmark = pytest.mark.slow
 
