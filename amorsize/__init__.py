@@ -18,7 +18,7 @@
 #   transport/            how functions, items, results and errors cross
 #   seeding, rng          random streams of an item's own
 #   code/                 what a function refers to
-#   options, errors, context, log, lean
+#   options, errors, context, log, state, lean
 
 from __future__ import annotations
 

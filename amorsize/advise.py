@@ -24,6 +24,7 @@ from .measure.sampling import measure_transfer, sample
 from .options import check, resolve, undecorated
 from .plan.planner import Plan, choose
 from .plan.profile import Limits, MachineProfile, WorkProfile
+from .state import register
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -234,6 +235,9 @@ def _choose(work: WorkProfile, here: MachineProfile, n_items: int, limits: Limit
     if plan.backend == "serial" or limits.chunksize is not None:
         return plan
     return choose(work, here, n_items, limits._replace(chunksize=_pool_chunksize(work, n_items, plan.n_jobs)))
+
+
+register(_choose.cache_clear)
 
 
 def _pool_chunksize(work: WorkProfile, n_items: int, n_jobs: int) -> int:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .cache.lookup import forget
+from .state import reset_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +35,6 @@ def amorsize_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     """
     folder = tmp_path / "amorsize-cache"
     monkeypatch.setenv("AMORSIZE_CACHE_DIR", str(folder))
-    forget()
+    reset_all()
     yield folder
-    forget()
+    reset_all()

@@ -13,7 +13,6 @@ import psutil
 import pytest
 
 import amorsize
-from amorsize.measure import machine
 
 pytest_plugins = ["amorsize.testing"]
 
@@ -92,7 +91,6 @@ def isolated(amorsize_cache, monkeypatch):
     """Start each test with nothing measured, nothing configured and no worker, and fail it for what it leaves."""
     for variable in set(os.environ) & {"AMORSIZE_BACKEND", "AMORSIZE_N_JOBS", "AMORSIZE_START_METHOD"}:
         monkeypatch.delenv(variable)
-    machine._costs.__init__()  # what starting workers was found to cost
     threads = set(threading.enumerate())
     yield
     amorsize.shutdown()

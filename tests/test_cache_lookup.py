@@ -12,8 +12,9 @@ import pytest
 import amorsize.cache.memory as memory_module
 from amorsize.cache import disk, lookup
 from amorsize.cache.entry import Key, System
-from amorsize.cache.lookup import Found, cache_stats, clear_cache, find, forget, prune_expired_cache, store
+from amorsize.cache.lookup import Found, cache_stats, clear_cache, find, prune_expired_cache, store
 from amorsize.plan.profile import WorkProfile
+from amorsize.state import reset_all
 
 SYSTEM = System(8, "fork", 10**9, "linux", "3.11.7")
 FAST = WorkProfile(20, 0.0005)
@@ -90,7 +91,7 @@ def test_what_was_stored_is_found():
 def test_the_next_process_finds_it_too():
     """What was stored is read from disk when nothing is in memory, with the plan for people to read."""
     store(work, 500, FAST, Planned(), SYSTEM)
-    forget()
+    reset_all()
     assert find(work, 500, SYSTEM).profile == FAST
     assert content()["plan"]["reason"] == "it pays"
     assert content()["function"] == f"{__name__}.work"
@@ -99,7 +100,7 @@ def test_the_next_process_finds_it_too():
 def test_a_second_look_up_needs_no_disk(monkeypatch):
     """After the first look-up everything known is in memory, misses included."""
     store(work, 500, FAST, None, SYSTEM)
-    forget()
+    reset_all()
     find(work, 500, SYSTEM)
     find(other, 500, SYSTEM)
     monkeypatch.setattr(disk, "usable_folder", None)
@@ -114,7 +115,7 @@ def test_an_input_of_unknown_length_gets_the_newest_profile(clock):
     clock.now += 1
     store(work, 50_000, SLOW, None, SYSTEM, clock=clock)
     assert find(work, None, SYSTEM, clock=clock).profile == SLOW
-    forget()
+    reset_all()
     find(work, 5, SYSTEM, clock=clock)
     assert find(work, None, SYSTEM, clock=clock).profile == SLOW
 
@@ -128,7 +129,7 @@ def test_the_newest_time_bucket_is_trusted_provisionally(clock):
     clock.now += 1
     store(work, 500, SLOW, None, SYSTEM, clock=clock)
     assert find(work, 500, SYSTEM, clock=clock).profile == SLOW
-    forget()
+    reset_all()
     assert find(work, 500, SYSTEM, clock=clock).profile == SLOW
 
 
@@ -166,7 +167,7 @@ def test_an_entry_expires(clock, fresh_process):
     """After seven days, or the time that was asked for, an entry is a miss."""
     store(work, 500, FAST, None, SYSTEM, clock=clock)
     if fresh_process:
-        forget()
+        reset_all()
     clock.now += 7 * DAY
     assert find(work, 500, SYSTEM, clock=clock).reason == "hit"
     assert find(work, 500, SYSTEM, clock=clock, ttl_seconds=DAY).reason == "expired"
@@ -361,13 +362,13 @@ def test_a_damaged_file_is_a_miss_and_one_debug_line(data, caplog):
     store(work, 500, FAST, None, SYSTEM)
     with open(the_file(), "wb") as file:
         file.write(data)
-    forget()
+    reset_all()
     with caplog.at_level(logging.DEBUG, "amorsize"):
         assert find(work, 500, SYSTEM) == Found(None, "damaged")
     assert len(caplog.records) == 1
     assert lookup.entries() == []
     store(work, 500, FAST, None, SYSTEM)
-    forget()
+    reset_all()
     assert find(work, 500, SYSTEM).profile == FAST
 
 
@@ -377,7 +378,7 @@ def test_a_file_of_another_format_is_a_miss_with_that_reason():
     changed = {**content(), "version": 99}
     with open(the_file(), "w") as file:
         json.dump(changed, file)
-    forget()
+    reset_all()
     assert find(work, 500, SYSTEM) == Found(None, "format")
 
 
@@ -390,7 +391,7 @@ def test_two_hundred_damaged_files_are_all_answered():
         damaged = damage(whole, random.Random(seed))
         with open(the_file(), "wb") as file:
             file.write(damaged)
-        forget()
+        reset_all()
         found = find(work, 500, SYSTEM)
         assert found.profile is None or 1e-4 <= found.profile.seconds_per_item < 1e-3
 

@@ -20,6 +20,7 @@ from amorsize.cache import disk, lookup
 from amorsize.cache.entry import System
 from amorsize.plan.buckets import SIZES, TIMES, clearly_outside, size_bucket, time_bucket
 from amorsize.plan.profile import WorkProfile
+from amorsize.state import reset_all
 
 DAY = 24 * 3600.0
 TTL = 7 * DAY
@@ -160,7 +161,7 @@ class CacheMachine(RuleBasedStateMachine):
         ]
         for patch in self.patches:
             patch.start()
-        lookup.forget()
+        reset_all()
         self.model = Model()
         self.now = 1_000_000_000.0
         self.system = System(4, "fork", 10**9, "linux", "3.11.7")
@@ -168,7 +169,7 @@ class CacheMachine(RuleBasedStateMachine):
     def teardown(self):
         for patch in reversed(self.patches):
             patch.stop()
-        lookup.forget()
+        reset_all()
         shutil.rmtree(self.folder)
 
     def tick(self):
@@ -212,7 +213,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule()
     def start_a_new_process(self):
-        lookup.forget()
+        reset_all()
         self.model.known.clear()
 
     @invariant()

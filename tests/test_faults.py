@@ -16,8 +16,8 @@ from fault_workers import BAD, Squares
 
 import amorsize
 from amorsize import ItemTimeoutError, SerializationError, WorkerCrashError
-from amorsize.backends.processes import lease as pool
 from amorsize.backends.processes import handle as process
+from amorsize.backends.processes import lease as pool
 
 pytestmark = pytest.mark.slow
 

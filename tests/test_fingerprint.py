@@ -14,7 +14,7 @@ import pytest
 
 from amorsize import parallelize
 from amorsize.code import bytecode, describe, fingerprint
-from amorsize.code.fingerprint import forget
+from amorsize.state import reset_all
 
 
 def made(source, name="work", **names):
@@ -146,12 +146,12 @@ def test_variables_that_the_function_rebinds_do_not_count():
     work = made("count = 0\ndef work(x):\n global count\n count += 1\n return x")
     before = fingerprint.fingerprint(work)
     work(1)
-    forget()
+    reset_all()
     assert fingerprint.fingerprint(work) == before
     counter = made("def outer():\n n = 0\n def work(x):\n  nonlocal n\n  n += 1\n  return n\n return work", "outer")()
     before = fingerprint.fingerprint(counter)
     counter(1)
-    forget()
+    reset_all()
     assert fingerprint.fingerprint(counter) == before
 
 
@@ -244,7 +244,7 @@ def test_a_reused_address_never_answers_for_another():
 def test_memory_of_functions_is_bounded(monkeypatch):
     """More functions than the bound do not grow the memory beyond it."""
     monkeypatch.setattr(fingerprint, "_MAX_REMEMBERED", 3)
-    forget()
+    reset_all()
     functions = [made(f"def work(x): return {n}") for n in range(10)]
     for function in functions:
         fingerprint.fingerprint(function)
@@ -296,7 +296,7 @@ def test_callable_objects_count_by_class_and_version(monkeypatch):
     found = set()
     for version in (None, "1.0", "1.1", 2):
         package.__version__ = version
-        forget()
+        reset_all()
         found.add(fingerprint.fingerprint(one))
     assert len(found) == 3  # a version that is not text says nothing
 
@@ -380,7 +380,7 @@ def test_tracing_does_not_count():
     try:
         for _ in range(100):
             work(1)
-        forget()
+        reset_all()
         assert fingerprint.fingerprint(work) == before
     finally:
         sys.settrace(previous)
@@ -392,7 +392,7 @@ def test_specialised_bytecode_does_not_count():
     before = fingerprint.fingerprint(work)
     for _ in range(5_000):
         work(1)
-    forget()
+    reset_all()
     assert fingerprint.fingerprint(work) == before
 
 

@@ -20,6 +20,7 @@ from amorsize.cache import disk, lookup
 from amorsize.cache.lookup import Found
 from amorsize.code import fingerprint
 from amorsize.plan.profile import WorkProfile
+from amorsize.state import reset_all
 
 GUARD_SECONDS = 30
 
@@ -137,7 +138,7 @@ class TestTuningNeverBreaksWork:
         folder = Path(disk.folder())
         for file in folder.glob("*"):
             file.write_bytes(content)
-        lookup.forget()
+        reset_all()
 
         assert list(amorsize.map(function, iter(range(5)))) == [item * 2 for item in range(5)]
         assert count() == Counter([*range(5)] * 3)

@@ -11,6 +11,7 @@ import os
 import stat
 
 from ..lean import NamedTuple
+from ..state import register
 from .entry import Key
 
 TYPE_CHECKING = False
@@ -24,7 +25,6 @@ __all__ = [
     "count_write",
     "files",
     "folder",
-    "forget",
     "prune",
     "read",
     "usable_folder",
@@ -49,6 +49,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_LINK
 
 _platform_base: list[str] = []  # empty until platformdirs was asked
+register(_platform_base.clear)
 
 
 class StoredFile(NamedTuple):
@@ -71,11 +72,6 @@ def folder() -> str:
             _platform_base.append(user_cache_dir("amorsize", appauthor=False))
         base = _platform_base[0]
     return os.path.join(base, "optimization_cache")
-
-
-def forget() -> None:
-    """Forget where the platform's cache folder is."""
-    _platform_base.clear()
 
 
 def usable_folder(*, create: bool = False) -> str:

@@ -13,7 +13,6 @@ import time
 from functools import partial
 
 from ..code import fingerprint as fingerprints
-from ..code.functions import unfit
 from ..errors import let_signals_through
 from ..lean import NamedTuple
 from ..log import debug
@@ -55,7 +54,6 @@ __all__ = [
     "clear_cache",
     "entries",
     "find",
-    "forget",
     "get_cache_dir",
     "prune_expired_cache",
     "store",
@@ -273,14 +271,6 @@ def entries() -> list[Entry]:
     keys = (Key.of_filename(file.name) for file in disk.files(path))
     found = (_read(path, key)[0] for key in keys if key is not None)
     return sorted((entry for entry in found if entry is not None), key=lambda entry: -entry.timestamp)
-
-
-def forget() -> None:
-    """Become as a new process is: without entries in memory, counts, or remembered functions."""
-    memory.reset()
-    fingerprints.forget()
-    unfit.clear()
-    disk.forget()
 
 
 def _on_disk(action: Callable[[str], Result]) -> Result | None:

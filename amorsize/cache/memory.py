@@ -7,11 +7,11 @@ reader needs the lock only to find one.
 
 from __future__ import annotations
 
-import os
 from _thread import allocate_lock
 from collections import Counter, OrderedDict
 
 from ..lean import NamedTuple
+from ..state import register
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,5 +113,4 @@ class Memory:
 
 
 memory = Memory()
-if hasattr(os, "register_at_fork"):  # pragma: no branch - absent on Windows, which has no fork
-    os.register_at_fork(after_in_child=memory.reset)
+register(memory.reset, after_fork=memory.reset)

@@ -23,6 +23,7 @@ from time import perf_counter
 from ..context import others_import
 from ..errors import from_signal_handler
 from ..log import debug
+from ..state import register
 from .preload import preload
 
 TYPE_CHECKING = False
@@ -50,9 +51,8 @@ class _QuickTurns:
         self._lock = allocate_lock()
         self._users = 0
         self._usual = 0.0
-        self._watches_forks = False
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """In a forked child, where the users of it are the parent's threads."""
         self._lock = allocate_lock()
         if self._users:
@@ -61,9 +61,6 @@ class _QuickTurns:
 
     def __enter__(self) -> None:
         with self._lock:
-            if not self._watches_forks and hasattr(os, "register_at_fork"):
-                self._watches_forks = True
-                os.register_at_fork(after_in_child=self._forget)
             self._users += 1
             if self._users == 1:
                 self._usual = sys.getswitchinterval()
@@ -77,6 +74,7 @@ class _QuickTurns:
 
 
 _quick_turns = _QuickTurns()
+register(after_fork=_quick_turns.forget)
 
 
 class Headstart:

@@ -19,6 +19,7 @@ from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MemberD
 from weakref import WeakKeyDictionary
 
 from ..lean import NamedTuple, map
+from ..state import register
 from .reading import UNKNOWN, Reading
 from .strict import is_foreign
 
@@ -69,6 +70,7 @@ class Draws(NamedTuple):
 _NOTHING = Draws("", "")
 # By what a function reaches by name, as long as that is so, and by what is bound to it.
 _known: WeakKeyDictionary[Any, dict[tuple[int, ...], Draws]] = WeakKeyDictionary()
+register(_known.clear)
 _MAX_BOUND = 100
 
 

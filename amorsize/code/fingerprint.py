@@ -14,6 +14,7 @@ from types import MethodType
 from weakref import ref
 
 from ..lean import NamedTuple, sha256
+from ..state import register
 from .describe import Walk
 
 TYPE_CHECKING = False
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from .describe import Facts
 
-__all__ = ["DIGITS", "fingerprint", "forget", "remembers"]
+__all__ = ["DIGITS", "fingerprint", "remembers"]
 
 DIGITS = 16
 # Functions remembered at once. Fewer: a program that maps more functions describes them again, tens of microseconds
@@ -38,6 +39,7 @@ class _Remembered(NamedTuple):
 
 
 _remembered: dict[int, _Remembered] = {}
+register(_remembered.clear)
 
 
 def fingerprint(func: Any) -> str:
@@ -84,11 +86,6 @@ def remembers(func: Any) -> bool:
         func = func.func
     remembered = _remembered.get(id(func))
     return remembered is not None and remembered.function() is func
-
-
-def forget() -> None:
-    """Drop what is remembered of every function."""
-    _remembered.clear()
 
 
 def _digits(*parts: bytes) -> str:

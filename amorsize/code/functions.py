@@ -6,6 +6,8 @@ from functools import partial
 from types import FunctionType, MethodType
 from weakref import ref
 
+from ..state import register
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -22,6 +24,7 @@ class FunctionSet:
 
     def __init__(self) -> None:
         self._members: dict[int, ref[Any]] = {}
+        register(self.clear)
 
     def add(self, function: Any) -> None:
         code = _code_of(function)

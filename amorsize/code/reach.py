@@ -23,6 +23,7 @@ from types import FunctionType, MethodType, ModuleType
 from weakref import WeakKeyDictionary
 
 from ..lean import NamedTuple, sha256
+from ..state import register
 from .bytecode import OuterNames, outer_names
 from .strict import ABSENT, class_state, digest, is_code, is_foreign, own_place, parts_of
 
@@ -107,8 +108,10 @@ class Surroundings:
 _NOTHING = Surroundings((), [], [], [])
 # By function or class.
 _known: WeakKeyDictionary[Any, Surroundings] = WeakKeyDictionary()
+register(_known.clear)
 _MAX_MERGED = 256
 _merged: dict[tuple[int, ...], tuple[Surroundings, list[Surroundings]]] = {}
+register(_merged.clear)
 
 
 def surroundings(

@@ -12,6 +12,7 @@ from types import CodeType, FunctionType, ModuleType
 from weakref import WeakKeyDictionary
 
 from ..lean import map
+from ..state import register
 from .strict import is_foreign
 
 TYPE_CHECKING = False
@@ -23,7 +24,9 @@ __all__ = ["mentions_seeding", "program_seeds"]
 
 _STATES = frozenset({"set_bit_generator", "set_state", "setstate"})
 _told: WeakKeyDictionary[CodeType, bool] = WeakKeyDictionary()
+register(_told.clear)
 _told_of_text: dict[tuple[str, int], bool] = {}
+register(_told_of_text.clear)
 _MAX_TEXTS = 10_000
 
 

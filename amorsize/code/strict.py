@@ -16,6 +16,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, Modul
 from zlib import crc32
 
 from ..lean import map, sha256
+from ..state import register
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -241,6 +242,7 @@ def _array(value: Any) -> bytes:
 
 
 _foreign: dict[str, bool] = {}
+register(_foreign.clear)
 
 
 def is_foreign(module: str | None, home: str = "") -> bool:

@@ -11,6 +11,7 @@ import time
 
 from ..lean import Generic, TypeVar
 from ..plan.profile import MachineProfile
+from ..state import register
 from . import container, platforms
 from .startup import LEAST_BYTES_OBSERVED, Costs
 
@@ -55,6 +56,11 @@ class Remembered(Generic[_T]):
         self._seconds = seconds
         self._clock = clock
         self._kept: tuple[float, _T] | None = None
+        register(self.forget)
+
+    def forget(self) -> None:
+        """Read anew when asked next."""
+        self._kept = None
 
     def __call__(self) -> _T:
         now = self._clock()
@@ -169,6 +175,7 @@ def _read_available_memory() -> int | None:
 
 
 _costs = Costs()
+register(_costs.forget)
 learn_start = _costs.learn_start
 learn_chunk = _costs.learn_chunk
 learn_bandwidth = _costs.learn_bandwidth

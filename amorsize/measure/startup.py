@@ -55,6 +55,10 @@ class Costs:
     """
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Know no more than the defaults."""
         self._chunk_seconds: dict[str, float] = {}
         self.bytes_per_second = DEFAULT_BYTES_PER_SECOND
         self._starts = dict(DEFAULT_STARTS)

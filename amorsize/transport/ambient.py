@@ -20,6 +20,7 @@ from _locale import LC_ALL, setlocale
 
 from ..lean import NamedTuple
 from ..log import debug
+from ..state import register
 from .serialize import PROTOCOL, dump_function
 
 TYPE_CHECKING = False
@@ -69,15 +70,15 @@ def snapshot() -> Ambient:
     )
 
 
-_packed: tuple[Ambient, bytes] | None = None
+_packed: list[tuple[Ambient, bytes]] = []  # the newest, if any
+register(_packed.clear)
 
 
 def packed_snapshot() -> bytes:
     """Return what is set in this thread now, pickled."""
-    global _packed
-    now, known = snapshot(), _packed
-    if known is not None and known[0] == now:
-        return known[1]
+    now = snapshot()
+    if _packed and _packed[0][0] == now:
+        return _packed[0][1]
     try:
         # CPython's own filters name "__main__", as a text: that alone is no reason to load cloudpickle.
         by_name = now[5] in (None, ()) and all(entry[2].__module__ != "__main__" for entry in now[2])
@@ -85,7 +86,7 @@ def packed_snapshot() -> bytes:
     except Exception as error:
         debug("warning filters and print options are not carried to workers: %r", error)
         data = dump_function((*now[:2], None, *now[3:5], None, *now[6:]))
-    _packed = now, data
+    _packed[:] = [(now, data)]
     return data
 
 

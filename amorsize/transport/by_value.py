@@ -28,6 +28,7 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 from ..code.strict import class_content, class_shape
 from ..lean import NamedTuple
+from ..state import register
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -388,5 +389,4 @@ def _after_fork_in_child() -> None:
     _inherited_origin, _origin = _origin or _inherited_origin, ""
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+register(after_fork=_after_fork_in_child)

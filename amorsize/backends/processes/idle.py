@@ -20,6 +20,7 @@ from ...child.main import Setup
 from ...errors import let_signals_through
 from ...lean import NamedTuple, map
 from ...measure import machine
+from ...state import register
 from ...transport import wire
 from ...transport.ambient import raw_environ
 from .handle import LEAVE_SECONDS, Worker, all_workers
@@ -316,5 +317,4 @@ def _after_fork_in_child() -> None:
     _idle.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+register(after_fork=_after_fork_in_child)

@@ -8,7 +8,6 @@ caller's ends that it inherited, so that each pipe ends when its one owner does.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import socket
 import sys
@@ -20,6 +19,7 @@ from types import ModuleType
 
 from ...child.main import Setup, main
 from ...errors import from_signal_handler
+from ...state import register
 from ...transport.slots import create_inherited_slots, create_slots
 from .handle import Worker, all_workers, forget, remember
 
@@ -192,5 +192,4 @@ def _after_fork_in_child() -> None:
         server._forkserver_pid = None
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+register(after_fork=_after_fork_in_child)
