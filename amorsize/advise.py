@@ -133,7 +133,8 @@ def _surroundings(configured: str, requested: str | None) -> machine.Remembered[
     """Return a reader of the machine's state that keeps its answer for a moment, as advice may."""
 
     def read() -> tuple[MachineProfile, lookup.System]:
-        here = machine.machine_profile(machine.start_method(requested), route="pool")
+        method = machine.start_method(requested)
+        here = machine.machine_profile(method, route=f"pool/{method}")
         return here, lookup.System(here.physical_cores, configured, here.available_memory, sys.platform, _PYTHON)
 
     return machine.Remembered(read, KEPT_SECONDS)

@@ -14,6 +14,7 @@ from amorsize.cache.entry import (
     decode,
     encode,
     fault,
+    is_outdated,
     memory_changed,
     stored_plan,
 )
@@ -39,14 +40,15 @@ def changed(**changes):
 
 
 def test_the_key_is_readable_text():
-    """The key names fingerprint, buckets and format version."""
-    assert KEY.text == "func:0123456789abcdef_size:medium_time:fast_v:1"
+    """The key names fingerprint, buckets, route and format version."""
+    assert KEY.text == "func:0123456789abcdef_size:medium_time:fast_route:caller_v:2"
 
 
 def test_a_file_name_gives_its_key_back():
     """The file's name holds the whole key, without a character that a file system refuses."""
-    assert Key.of_filename(KEY.filename) == KEY
-    assert ":" not in KEY.filename
+    for key in (KEY, KEY._replace(route="processes/fork"), KEY._replace(route="dask/8x4")):
+        assert Key.of_filename(key.filename) == key
+        assert not set(":/\\") & set(key.filename)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,22 @@ def test_other_file_names_are_not_ours(name):
 
 def test_other_format_versions_are_ours():
     """A file of a later format is recognised as an entry, so that clearing leaves nothing behind."""
-    assert Key.of_filename("0123456789abcdef-medium-fast-v12.json") == KEY
+    assert Key.of_filename("0123456789abcdef-medium-fast-caller-v12.json") == KEY
+    assert not is_outdated("0123456789abcdef-medium-fast-caller-v12.json")
+
+
+def test_the_first_format_had_no_routes():
+    """Its files are ours, and out of date."""
+    assert Key.of_filename("0123456789abcdef-medium-fast-v1.json") == KEY
+    assert is_outdated("0123456789abcdef-medium-fast-v1.json")
+    assert not is_outdated(KEY.filename)
+    assert not is_outdated("somebody-elses-v1.json")
+
+
+def test_a_profile_belongs_to_its_keys_route():
+    """What a file says of another route is no entry of this one."""
+    with pytest.raises(ValueError, match="another route"):
+        decode(changed(profile__route="processes/fork"), KEY)
 
 
 def test_an_entry_survives_its_file():
@@ -157,10 +174,10 @@ def test_wrong_content_is_refused(data):
         decode(data, KEY)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, [1], "long" * 100])
+@pytest.mark.parametrize("version", [0, 1, 3, "2", None, [2], "long" * 100])
 def test_another_format_version_is_told_apart(version):
     """A file of another format is named as such."""
-    with pytest.raises(FormatError, match="not 1"):
+    with pytest.raises(FormatError, match="not 2"):
         decode(changed(version=version), KEY)
 
 

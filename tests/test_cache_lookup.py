@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import threading
 
 import pytest
@@ -83,7 +84,7 @@ def test_what_was_stored_is_found():
     store(work, 500, FAST, Planned(), SYSTEM)
     found = find(work, 999, SYSTEM)
     assert (found.profile, found.reason, found.plan_stale) == (FAST, "hit", False)
-    assert found.key.endswith("_size:medium_time:fast_v:1")
+    assert found.key.endswith("_size:medium_time:fast_route:caller_v:2")
     assert find(work, 1_000, SYSTEM).reason == "new"
     assert find(other, 500, SYSTEM).reason == "new"
 
@@ -147,11 +148,50 @@ def test_first_items_that_contradict_every_entry_are_a_miss():
 
 
 def test_first_items_near_the_entry_confirm_it():
-    """Noise around a boundary does not switch, and a second look that confirms is not counted again."""
+    """Noise around a boundary does not switch."""
     store(work, 500, FAST, None, SYSTEM)
     assert find(work, 500, SYSTEM).profile == FAST
     assert find(work, 500, SYSTEM, seconds_per_item=0.0019).profile == FAST
-    assert cache_stats().hits == 1
+
+
+def test_what_was_measured_on_another_route_is_not_used():
+    """Neither that of workers started otherwise, nor that of a standard Pool."""
+    store(work, 500, FAST._replace(route="processes/spawn"), None, SYSTEM)
+    store(work, 500, FAST._replace(route="pool/fork"), None, SYSTEM)
+
+    assert find(work, 500, SYSTEM, route="processes/fork") == Found(None, "new")
+    assert find(work, 500, SYSTEM) == Found(None, "new")
+
+
+@pytest.mark.parametrize("fresh_process", [False, True])
+def test_each_place_is_priced_by_its_own_measurement(fresh_process):
+    """The caller by the caller's, workers by theirs; where one is known, it serves for both."""
+    there = FAST._replace(route="processes/fork", seconds_per_item=2 * FAST.seconds_per_item)
+    store(work, 500, there, None, SYSTEM)
+    if fresh_process:
+        reset_all()
+    alone = find(work, 500, SYSTEM, route="processes/fork").profile
+    store(work, 500, FAST, None, SYSTEM)
+    both = find(work, 500, SYSTEM, route="processes/fork").profile
+
+    assert alone == there._replace(worker_seconds_per_item=there.seconds_per_item)
+    assert both == FAST._replace(worker_seconds_per_item=there.seconds_per_item)
+    assert find(work, 500, SYSTEM).profile == FAST
+
+
+def test_files_of_the_first_format_are_misses_and_pruned():
+    """Nobody reads them any more; files of a later format may have their readers."""
+    store(work, 500, FAST, None, SYSTEM)
+    reset_all()
+    file = the_file()
+    name = os.path.basename(file)
+    for other_name in (name.replace("-caller-v2", "-v1"), name.replace("-v2", "-v3")):
+        shutil.copy(file, os.path.join(disk.folder(), other_name))
+    os.unlink(file)
+
+    assert find(work, 500, SYSTEM) == Found(None, "new")
+    assert prune_expired_cache() == 1
+    assert os.path.basename(the_file()) == name.replace("-v2", "-v3")
 
 
 def test_the_right_bucket_must_be_valid_too(clock):
@@ -356,7 +396,7 @@ def test_the_folder_is_told_as_a_path(amorsize_cache):
     assert lookup.get_cache_dir() == amorsize_cache / "optimization_cache"
 
 
-@pytest.mark.parametrize("data", [b"", b"garbage", b"[" * 9_000, b"x" * 100_000, b'{"version": 1}'])
+@pytest.mark.parametrize("data", [b"", b"garbage", b"[" * 9_000, b"x" * 100_000, b'{"version": 2}'])
 def test_a_damaged_file_is_a_miss_and_one_debug_line(data, caplog):
     """Whatever stands in a file, the look-up answers, says why at debug level, and the next store mends it."""
     store(work, 500, FAST, None, SYSTEM)
@@ -423,9 +463,9 @@ def test_an_untrusted_folder_is_a_miss_and_is_left_alone(caplog):
 def test_another_thread_may_be_faster():
     """Of two threads that read the same entries from disk, both use what the first one kept."""
     store(work, 500, FAST, None, SYSTEM)
-    (held,) = memory_module.memory.get(lookup.fingerprints.fingerprint(work), "medium")
+    (held,) = memory_module.memory.get(lookup.fingerprints.fingerprint(work), "medium", "caller")
     key = held.entry.key
-    assert memory_module.memory.fill(key.func, key.size, ()) == (held,)
+    assert memory_module.memory.fill(key.func, key.size, key.route, ()) == (held,)
 
 
 def test_many_threads_look_up_and_store_at_once():

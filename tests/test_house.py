@@ -75,3 +75,36 @@ def test_packages_are_empty():
     rooms = [path for path in MODULES if path.name == "__init__.py" and path.parent != PACKAGE]
 
     assert [path for path in rooms if path.read_text(encoding="utf-8").strip()] == []
+
+
+# Who may catch broadly and not ask whether a signal handler raised it, with the reason.
+SWALLOWED = {
+    "call/caller.py": "the verdict asks first",
+    "call/headstart.py": "signals are for the main thread, and this is another",
+    "call/preload.py": "signals are for the main thread, and this is another",
+    "child/main.py": "a worker's own",
+    "child/process_state.py": "a worker's own",
+    "child/run_chunk.py": "a worker's own",
+    "cli/cache.py": "a command's own end",
+    "errors.py": "this is where it is asked",
+    "transport/remote.py": "what an error says of itself, in a worker",
+}
+
+
+def test_nobody_swallows_what_a_signal_handler_raises():
+    """Whoever catches more than what the called code is known to raise asks first, or hands it on."""
+    wrong = []
+    for path, tree in trees():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.ExceptHandler):
+                continue
+            caught = ast.unparse(node.type) if node.type else "BaseException"
+            if not re.search(r"\b(Exception|BaseException|OSError)\b", caught):
+                continue
+            body = "\n".join(map(ast.unparse, node.body))
+            asks = re.search(r"let_signals_through|from_signal_handler|raised_by|_stay\(error\)|\braise\b", body)
+            kept = re.search(r"self\.error = error|ended\.append\(error\)", body)
+            if not (asks or kept or path.as_posix() in SWALLOWED):
+                wrong.append(f"{path}:{node.lineno}")
+
+    assert wrong == []

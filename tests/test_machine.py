@@ -423,7 +423,7 @@ def test_profile_of_this_machine():
     assert profile.start_method == "spawn"
     assert profile.warm_workers == 3
     assert profile.seconds_first_start > profile.seconds_next_start > 0
-    assert profile.seconds_per_chunk == machine.seconds_per_chunk()
+    assert profile.seconds_per_chunk == machine.seconds_per_chunk("processes/spawn")
 
 
 def test_what_calls_miss_adds_up_until_workers_start():
@@ -436,46 +436,64 @@ def test_what_calls_miss_adds_up_until_workers_start():
     assert costs.missed(219.0) == 0.0
     costs.miss(0.125, 300.0)
     assert costs.missed(300.0) == 0.125
-    costs.learn_start("fork", 0.01)
+    costs.learn_start("processes/fork", 0.01)
     assert costs.missed(300.0) == 0.0
 
 
 def test_costs_begin_with_the_documented_defaults():
     """Nothing learnt, nothing changed."""
     costs = Costs()
-    assert {method: costs.start(method) for method in DEFAULT_STARTS} == DEFAULT_STARTS
-    assert costs.chunk_seconds("processes") == DEFAULT_CHUNK_SECONDS
-    assert costs.bytes_per_second == DEFAULT_BYTES_PER_SECOND
+    assert {method: costs.start(f"processes/{method}") for method in DEFAULT_STARTS} == DEFAULT_STARTS
+    assert costs.chunk_seconds("processes/fork") == DEFAULT_CHUNK_SECONDS
+    assert costs.bytes_per_second("processes/fork") == DEFAULT_BYTES_PER_SECOND
+
+
+def test_what_was_seen_on_one_route_never_prices_another():
+    """Neither starts, nor chunks, nor bytes."""
+    routes = ("processes/fork", "processes/spawn", "processes/forkserver", "pool/fork", "pool/spawn")
+    for learnt in routes:
+        costs, untouched = Costs(), Costs()
+        costs.learn_start(learnt, 3.0)
+        costs.learn_chunk(learnt, 3.0)
+        costs.learn_bandwidth(learnt, 10_000_000, 3.0)
+        for route in routes:
+            same = [
+                costs.start(route) == untouched.start(route),
+                costs.chunk_seconds(route) == untouched.chunk_seconds(route),
+                costs.bytes_per_second(route) == untouched.bytes_per_second(route),
+            ]
+            assert same == [route != learnt] * 3
 
 
 def test_start_costs_follow_observations():
     """Equal observations are approached within a few per cent in six steps, following starts in proportion."""
     costs = Costs()
     for _ in range(6):
-        costs.learn_start("fork", 0.044)
-    assert costs.start("fork").first == pytest.approx(0.044, rel=0.03)
-    assert costs.start("fork").following == pytest.approx(0.012, rel=0.03)
-    assert costs.start("spawn") == DEFAULT_STARTS["spawn"]
+        costs.learn_start("processes/fork", 0.044)
+    assert costs.start("processes/fork").first == pytest.approx(0.044, rel=0.03)
+    assert costs.start("processes/fork").following == pytest.approx(0.012, rel=0.03)
+    assert costs.start("processes/spawn") == DEFAULT_STARTS["spawn"]
 
 
 def test_first_forkserver_start_only_tells_that_the_server_runs():
     """The server itself starts once, so the next first worker is expected at a running server's price."""
     costs = Costs()
-    costs.learn_start("forkserver", 0.3)
-    assert costs.start("forkserver") == RUNNING_FORKSERVER
-    costs.learn_start("forkserver", RUNNING_FORKSERVER.first * 4)
-    assert costs.start("forkserver").first == pytest.approx(RUNNING_FORKSERVER.first * 2)
+    costs.learn_start("processes/forkserver", 0.3)
+    assert costs.start("processes/forkserver") == RUNNING_FORKSERVER
+    costs.learn_start("processes/forkserver", RUNNING_FORKSERVER.first * 4)
+    assert costs.start("processes/forkserver").first == pytest.approx(RUNNING_FORKSERVER.first * 2)
 
 
 def test_bandwidth_follows_large_transfers_only():
     """A small transfer's time is its fixed cost."""
     costs = Costs()
-    costs.learn_bandwidth(100, 1.0)
-    assert costs.bytes_per_second == DEFAULT_BYTES_PER_SECOND
-    costs.learn_bandwidth(4_000_000, 4e-3 / 4)
-    assert costs.bytes_per_second == pytest.approx(2e9)
-    costs.learn_bandwidth(4_000_000, 0.0)
-    assert costs.bytes_per_second == pytest.approx(2e9)
+    route = "processes/fork"
+    costs.learn_bandwidth(route, 100, 1.0)
+    assert costs.bytes_per_second(route) == DEFAULT_BYTES_PER_SECOND
+    costs.learn_bandwidth(route, 4_000_000, 4e-3 / 4)
+    assert costs.bytes_per_second(route) == pytest.approx(2e9)
+    costs.learn_bandwidth(route, 4_000_000, 0.0)
+    assert costs.bytes_per_second(route) == pytest.approx(2e9)
 
 
 @given(st.lists(st.floats(), max_size=30))

@@ -41,12 +41,12 @@ def test_a_users_pool_is_chunked_for_its_own_width(monkeypatch):
 
 def test_what_a_chunk_costs_is_learnt_by_route():
     """A slow standard Pool does not make chunks on our own workers longer."""
-    ours = machine.seconds_per_chunk("processes")
+    ours = machine.seconds_per_chunk("processes/fork")
     for _ in range(20):
-        machine.learn_chunk("pool", 0.1)
+        machine.learn_chunk("pool/fork", 0.1)
 
-    assert machine.seconds_per_chunk("processes") == ours
-    assert machine.seconds_per_chunk("pool") > 10 * ours
+    assert machine.seconds_per_chunk("processes/fork") == ours
+    assert machine.seconds_per_chunk("pool/fork") > 10 * ours
     assert machine.machine_profile("spawn").seconds_per_chunk == ours
     assert machine.machine_profile("spawn", route="pool").seconds_per_chunk > 10 * ours
 

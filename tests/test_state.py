@@ -130,7 +130,7 @@ def test_one_call_forgets_all_that_was_learnt():
     """Whatever the owner, and whether it was loaded early or late."""
     list(amorsize.map(workers.square, range(50), backend="processes", n_jobs=2))
     unfit.add(workers.square)
-    machine.learn_start("spawn", 5.0)
+    machine.learn_start("processes/spawn", 5.0)
     assert fingerprint.remembers(workers.square)
     state.reset_all()
 

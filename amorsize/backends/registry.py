@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from .. import context
 from ..errors import UnsupportedError
 from ..lean import NamedTuple
@@ -115,10 +113,8 @@ def open_backend(row: Row, job: Job, target: object | None = None) -> Backend:
         job: what it is to run.
         target: the object that the user gave as `backend=`; None where it was a name.
     """
-    name: Any = row.module
-    if name not in sys.modules:
-        __import__(name)
-    backend: Backend = sys.modules[name].open_backend(job, target)
+    module: Any = __import__(row.module or "", fromlist=["open_backend"])  # waits for a thread that is importing it
+    backend: Backend = module.open_backend(job, target)
     return backend
 
 

@@ -63,9 +63,6 @@ class StockPool:
         SerializationError: the function cannot be pickled.
     """
 
-    route = "pool"
-    width: int
-
     def __init__(self, job: Job, pool: Pool | None = None) -> None:
         self._payload = payload_of(job.function, initializer=job.initializer)
         self._function = b"".join(self._payload.parts())
@@ -85,7 +82,8 @@ class StockPool:
             with main_hidden(job.start_method):
                 pool = multiprocessing.get_context(job.start_method).Pool(job.width, first)
         self._pool = pool
-        self.width = job.width if self._own else getattr(pool, "_processes", job.width)
+        self.route = f"pool/{job.start_method}"
+        self.width: int = job.width if self._own else getattr(pool, "_processes", job.width)
         self._under_way: dict[int, tuple[Chunk, bytes, float]] = {}
         self._numbers = count()
         self._answers: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()

@@ -12,7 +12,7 @@ import stat
 
 from ..lean import NamedTuple
 from ..state import register
-from .entry import Key
+from .entry import Key, is_outdated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def prune(path: str, *, now: float, ttl_seconds: float, limit: int | None = None
         if found.name.endswith(_ASIDE):
             if age_seconds > _ABANDONED_SECONDS:
                 abandoned.append(found.name)
-        elif age_seconds > ttl_seconds:
+        elif age_seconds > ttl_seconds or is_outdated(found.name):
             gone.append(found.name)
         else:
             kept.append(found)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ..code.fingerprint import DIGITS
 from ..lean import NamedTuple
 from ..plan.buckets import SIZES, TIMES, time_bucket
-from ..plan.profile import WorkProfile
+from ..plan.profile import CALLER, WorkProfile
 
 try:
     # What `json` itself reads and writes with; importing `json` costs 5 ms, most of it for regular expressions.
@@ -35,11 +35,12 @@ __all__ = [
     "decode",
     "encode",
     "fault",
+    "is_outdated",
     "memory_changed",
     "stored_plan",
 ]
 
-FORMAT = 1
+FORMAT = 2
 TTL_SECONDS = 7 * 24 * 3600.0
 # Change of free memory, as a share, beyond which a plan made under it is not reused. Smaller: ordinary fluctuation
 # discards plans; larger: a plan may no longer fit.
@@ -51,7 +52,10 @@ _MAX_COUNT = 10**15
 _MAX_BYTES = 1e18
 _MAX_TEXT = 300
 _MAX_WARNINGS = 5
+# Of a profile: what was measured on its route.
+_KEPT = tuple(name for name in WorkProfile._fields if name != "worker_seconds_per_item")
 _HEX = frozenset("0123456789abcdef")
+_ROUTE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789/_")
 
 
 class FormatError(ValueError):
@@ -59,30 +63,45 @@ class FormatError(ValueError):
 
 
 class Key(NamedTuple):
-    """What an entry is found by: the function's fingerprint, and the buckets of length and of time per item."""
+    """What an entry is found by: the function's fingerprint, the buckets of length and of time per item, the route."""
 
     func: str
     size: str
     time: str
+    route: str = CALLER
 
     @property
     def text(self) -> str:
-        return f"func:{self.func}_size:{self.size}_time:{self.time}_v:{FORMAT}"
+        return f"func:{self.func}_size:{self.size}_time:{self.time}_route:{self.route}_v:{FORMAT}"
 
     @property
     def filename(self) -> str:
-        return f"{self.func}-{self.size}-{self.time}-v{FORMAT}.json"
+        return f"{self.func}-{self.size}-{self.time}-{self.route.replace('/', '.')}-v{FORMAT}.json"
 
     @classmethod
     def of_filename(cls, name: str) -> Key | None:
         """Return the key that a file name stands for, of whatever format version, or None if the file is not ours."""
-        stem, _, ending = name.rpartition(".")
-        func, _, rest = stem.partition("-")
-        size, _, rest = rest.partition("-")
-        time, _, version = rest.partition("-")
-        is_func = len(func) == DIGITS and _HEX.issuperset(func)
-        is_version = ending == "json" and version[:1] == "v" and version[1:].isdecimal()
-        return cls(func, size, time) if is_func and size in SIZES and time in TIMES and is_version else None
+        return _parsed_name(name)[0]
+
+
+def is_outdated(name: str) -> bool:
+    """Say whether a file of ours is of an older format, which nobody reads any more."""
+    key, version = _parsed_name(name)
+    return key is not None and version < FORMAT
+
+
+def _parsed_name(name: str) -> tuple[Key | None, int]:
+    """Return the key that a file name stands for, None if it is not ours, and the format version."""
+    stem, _, ending = name.rpartition(".")
+    func, size, time, *between, version = [*stem.split("-"), "", "", "", ""][: max(4, stem.count("-") + 1)]
+    is_func = len(func) == DIGITS and _HEX.issuperset(func)
+    is_version = ending == "json" and version[:1] == "v" and version[1:].isdecimal() and len(version) < 10
+    if not (is_func and size in SIZES and time in TIMES and is_version and len(between) <= 1):
+        return None, 0
+    route = between[0].replace(".", "/") if between else CALLER  # the first format had no routes
+    if not _ROUTE.issuperset(route):
+        return None, 0
+    return Key(func, size, time, route), int(version[1:])
 
 
 class System(NamedTuple):
@@ -176,7 +195,7 @@ def encode(entry: Entry) -> bytes:
         "n_items": entry.n_items,
         "timestamp": entry.timestamp,
         "system": entry.system._asdict(),
-        "profile": entry.profile._asdict(),
+        "profile": {name: getattr(entry.profile, name) for name in _KEPT},
         "plan": plan._asdict() if plan is not None else None,
     }
     return _written(content).encode()
@@ -213,7 +232,7 @@ def decode(data: bytes, key: Key) -> Entry:
             content.get("n_items", -1),
             content.get("timestamp", -1),
             System(*_fields(system, System._fields)),
-            WorkProfile(*_fields(profile, WorkProfile._fields)),
+            WorkProfile(**dict(zip(_KEPT, _fields(profile, _KEPT), strict=True))),
             StoredPlan(*_fields(plan, StoredPlan._fields)) if plan is not None else None,
         )
     )
@@ -248,9 +267,12 @@ def checked(entry: Entry) -> Entry:
         bytes_out=None if profile.bytes_out is None else _number("bytes_out", profile.bytes_out, _MAX_BYTES),
         transfer_seconds_per_item=_number("transfer_seconds_per_item", profile.transfer_seconds_per_item, _MAX_SECONDS),
         memory_bytes=_number("memory_bytes", profile.memory_bytes, _MAX_BYTES),
+        route=_text("route", profile.route),
     )
     if time_bucket(profile.seconds_per_item) != entry.key.time:
         raise ValueError("seconds_per_item lies in another bucket than the key says")
+    if profile.route != entry.key.route:
+        raise ValueError("the profile is of another route than the key says")
     memory = system.available_memory
     return Entry(
         entry.key,

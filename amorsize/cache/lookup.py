@@ -17,6 +17,7 @@ from ..errors import let_signals_through
 from ..lean import NamedTuple
 from ..log import debug
 from ..plan.buckets import SIZES, TIMES, clearly_outside, size_bucket, time_bucket
+from ..plan.profile import CALLER
 from . import disk
 from .entry import (
     TTL_SECONDS,
@@ -106,18 +107,22 @@ def find(
     n_items: int | None,
     system: System,
     *,
+    route: str | None = None,
     seconds_per_item: float | None = None,
     ttl_seconds: float = TTL_SECONDS,
     clock: Clock = time.time,
 ) -> Found:
-    """Look a work profile up.
+    """Look a work profile up: what was measured in the caller, and on the workers of one route.
+
+    Where both are known, the profile is the caller's with the workers' own seconds beside it. Where one is, that one
+    serves for both, since nothing else is known. What was measured on any other route is not looked at.
 
     Args:
         func: the function, undecorated.
         n_items: length of the input. None: unknown, the function's newest profile of any size serves.
         system: the machine's facts now.
-        seconds_per_item: what the first items of this call took, for a second look after a hit. One that only confirms
-            the hit is not counted again.
+        route: of the workers that the call could have; None for the caller alone.
+        seconds_per_item: what the first items of this call took, where some have run: what contradicts that is no hit.
         ttl_seconds: age beyond which an entry has expired.
         clock: gives seconds since the epoch.
     """
@@ -127,8 +132,29 @@ def find(
         let_signals_through(error)
         debug("cache: %s cannot be told apart: %r", type(func).__name__, error)
         return _miss("function")
-    group, reason = _known(digits, SIZES if n_items is None else (size_bucket(n_items),))
-    now = clock()
+    sizes, now = SIZES if n_items is None else (size_bucket(n_items),), clock()
+    here, reason = _choose(_known(digits, sizes, CALLER), system, now, ttl_seconds, seconds_per_item)
+    there = None
+    if route is not None:
+        there, wrong = _choose(_known(digits, sizes, route), system, now, ttl_seconds, seconds_per_item)
+        reason = wrong if reason == "new" else reason
+    found = here or there
+    if found is None:
+        return _miss(reason)
+    memory.count_hit()
+    profile = found.entry.profile
+    if there is not None:
+        profile = profile._replace(worker_seconds_per_item=there.entry.profile.seconds_per_item)
+    if memory_changed(found.entry.system.available_memory, system.available_memory):
+        return Found(profile, "available_memory", plan_stale=True, key=found.text)
+    return Found(profile, "hit", key=found.text)
+
+
+def _choose(
+    known: tuple[Group, str], system: System, now: float, ttl_seconds: float, seconds_per_item: float | None
+) -> tuple[Held | None, str]:
+    """Return the newest entry that can be used, and if there is none the reason."""
+    group, reason = known
     chosen = None
     for held in group:
         wrong = fault(held.entry, system, now, ttl_seconds)
@@ -137,21 +163,12 @@ def find(
             break
         if held is group[0]:
             reason = wrong  # the newest entry's fault is the one to name
-    if chosen is None:
-        return _miss(reason)
-    if seconds_per_item is None:
-        memory.count_hit()
-    elif clearly_outside(chosen.entry.key.time, seconds_per_item):
+    if chosen is not None and seconds_per_item is not None and clearly_outside(chosen.entry.key.time, seconds_per_item):
         right = time_bucket(seconds_per_item)
         others = (held for held in group if held.entry.key.time == right)
         chosen = next((held for held in others if fault(held.entry, system, now, ttl_seconds) is None), None)
-        if chosen is None:
-            return _miss("time")
-        memory.count_hit()
-    entry = chosen.entry
-    if memory_changed(entry.system.available_memory, system.available_memory):
-        return Found(entry.profile, "available_memory", plan_stale=True, key=chosen.text)
-    return Found(entry.profile, "hit", key=chosen.text)
+        reason = "time"
+    return chosen, reason
 
 
 def store(
@@ -176,7 +193,9 @@ def store(
         clock: gives seconds since the epoch.
     """
     try:
-        key = Key(fingerprints.fingerprint(func), size_bucket(n_items), time_bucket(profile.seconds_per_item))
+        key = Key(
+            fingerprints.fingerprint(func), size_bucket(n_items), time_bucket(profile.seconds_per_item), profile.route
+        )
         kept_plan = stored_plan(plan) if plan is not None else None
         entry = checked(Entry(key, _label(func), n_items, clock(), system, profile, kept_plan))
     except Exception as error:  # noqa: BLE001 - a user's callable may run any code; what it raises is not the run's error
@@ -186,7 +205,7 @@ def store(
     if not on_disk:
         memory.put(Held(entry, key.text, None))
         return
-    group, _ = _known(key.func, (key.size,))
+    group, _ = _known(key.func, (key.size,), key.route)
     written = next((held.written for held in group if held.entry.key == key), None)
     if written is None or group[0].entry.key != key or _is_news(entry, written):
         try:
@@ -290,31 +309,31 @@ def _miss(reason: str) -> Found:
     return Found(None, reason)
 
 
-def _known(digits: str, sizes: tuple[str, ...]) -> tuple[Group, str]:
-    """Return what is known of a function at these sizes, newest first, and the reason if that is nothing."""
+def _known(digits: str, sizes: tuple[str, ...], route: str) -> tuple[Group, str]:
+    """Return what is known of a function at these sizes on a route, newest first, and the reason if that is nothing."""
     if len(sizes) == 1:  # as a rule; the loop below would give the same
-        group = memory.get(digits, sizes[0])
+        group = memory.get(digits, sizes[0], route)
         if group is not None:
             return group, "new"
-    groups = {size: memory.get(digits, size) for size in sizes}
+    groups = {size: memory.get(digits, size, route) for size in sizes}
     unread = [size for size, group in groups.items() if group is None]
     reason = "new"
     if unread:
-        read, reason = _on_disk(lambda path: _load(path, digits, unread)) or ({}, reason)
+        read, reason = _on_disk(lambda path: _load(path, digits, unread, route)) or ({}, reason)
         for size in unread:
-            groups[size] = memory.fill(digits, size, read.get(size, ()))
+            groups[size] = memory.fill(digits, size, route, read.get(size, ()))
     together = [held for group in groups.values() if group for held in group]
     return tuple(sorted(together, key=_age)), reason
 
 
-def _load(path: str, digits: str, sizes: list[str]) -> tuple[dict[str, Group], str]:
+def _load(path: str, digits: str, sizes: list[str], route: str) -> tuple[dict[str, Group], str]:
     """Read a function's entries at these sizes, newest first; also return the reason if a file cannot be used."""
     reason = "new"
     read: dict[str, Group] = {}
     for size in sizes:
         found = []
         for bucket in TIMES:
-            entry, wrong = _read(path, Key(digits, size, bucket))
+            entry, wrong = _read(path, Key(digits, size, bucket, route))
             reason = wrong or reason
             if entry is not None:
                 found.append(Held(entry, entry.key.text, entry))

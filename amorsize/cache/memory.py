@@ -1,8 +1,8 @@
 """What does this process already know? A bounded LRU of entries, and the count of hits and misses, under one lock.
 
-An element of the LRU is everything known of one function at one size: a tuple of entries, newest first, at most one
-for each time bucket. An empty tuple says that the disk has nothing either. Tuples are replaced, never changed, so a
-reader needs the lock only to find one.
+An element of the LRU is everything known of one function at one size on one route: a tuple of entries, newest first,
+at most one for each time bucket. An empty tuple says that the disk has nothing either. Tuples are replaced, never
+changed, so a reader needs the lock only to find one.
 """
 
 from __future__ import annotations
@@ -51,30 +51,30 @@ class Memory:
     def reset(self) -> None:
         """Become as new, with a new lock: after a fork the old one may be held by a thread that is not there."""
         self._lock = allocate_lock()
-        self._groups: OrderedDict[tuple[str, str], Group] = OrderedDict()
+        self._groups: OrderedDict[tuple[str, str, str], Group] = OrderedDict()
         self._misses: Counter[str] = Counter()
         self._hits = 0
 
-    def get(self, func: str, size: str) -> Group | None:
-        """Return the entries of a function at a size, newest first; None if the disk was not asked yet."""
-        place = func, size
+    def get(self, func: str, size: str, route: str) -> Group | None:
+        """Return the entries of a function at a size on a route, newest first; None if the disk was not asked yet."""
+        place = func, size, route
         with self._lock:
             group = self._groups.get(place)
             if group is not None:
                 self._groups.move_to_end(place)
             return group
 
-    def fill(self, func: str, size: str, group: Group) -> Group:
+    def fill(self, func: str, size: str, route: str, group: Group) -> Group:
         """Keep what was read from disk, unless another thread was faster. Return what is kept."""
         with self._lock:
-            kept = self._groups.setdefault((func, size), group)
+            kept = self._groups.setdefault((func, size, route), group)
             self._trim()
             return kept
 
     def put(self, held: Held) -> None:
-        """Keep `held` as the newest of its function and size."""
+        """Keep `held` as the newest of its function, size and route."""
         key = held.entry.key
-        place = key.func, key.size
+        place = key.func, key.size, key.route
         with self._lock:
             others = (other for other in self._groups.get(place, ()) if other.entry.key.time != key.time)
             self._groups[place] = (held, *others)

@@ -244,7 +244,7 @@ class Call:
         if move.pays_missed:
             if not self._can_be_sent():
                 return None
-            machine.settle()
+            machine.forget_missed()
         self.plan = move.plan
         return move
 
@@ -468,8 +468,8 @@ class Call:
         from ..feed.pace import Pace
         from ..feed.pump import Pump
 
-        if self._pace is None:
-            self._pace = Pace()
+        if self._pace is None or self._pace.route != backend.route:
+            self._pace = Pace(route=backend.route)
         self._pace.seconds_per_item = self._policy.expected_seconds_per_item(self._serial)
         self._pump = Pump(
             backend,

@@ -40,6 +40,7 @@ __all__ = ["Move", "Policy", "holding"]
 SILENT_SECONDS = 200e-6
 _FOR_EVER_SECONDS = 1e6
 _THREAD_END_SECONDS = 0.002
+_LEAST_ITEMS_HERE = 4
 # After workers turned out not to help, so much serial work must pass before they are thought of again.
 _PATIENCE_SECONDS = 0.1
 
@@ -92,7 +93,11 @@ class Policy:
         if self._options.use_cache:
             seconds = serial.seconds_per_item if serial is not None else None
             self._known = lookup.find(
-                self._function, self._source.remaining(), self._system(), seconds_per_item=seconds
+                self._function,
+                self._source.remaining(),
+                self._system(),
+                route=machine.route_of(self.start_method()),
+                seconds_per_item=seconds,
             ).profile
 
     def measure_transfer(self, serial: Serial) -> None:
@@ -249,7 +254,11 @@ class Policy:
         """Return what the next items will probably take, by what ran here or what is known; None for no idea."""
         if serial is not None and serial.times.n:
             return serial.seconds_per_item
-        return self._known.seconds_per_item if self._known is not None else None
+        known = self._known
+        if known is None:
+            return None
+        there = known.worker_seconds_per_item
+        return known.seconds_per_item if there is None else there
 
     def width(self, plan: Plan | None) -> int:
         """Return the number of workers: the user's, the plan's, or what cores, memory and input allow."""
@@ -312,23 +321,46 @@ class Policy:
             plan: the plan in force.
             on_disk: whether the disk may be written to now.
         """
-        items = here.n + (pace.items if pace is not None else 0)
-        seconds = seconds_here + (pace.seconds if pace is not None else 0.0)
-        if not self._options.use_cache or not items or seconds < SILENT_SECONDS:
+        there = 0 if pace is None or pace.route is None else pace.items
+        if not self._options.use_cache or not here.n + there:
             return
-        work = WorkProfile(items, seconds / items, here.std, max(here.max, seconds / items))
-        told = self._transfer or self._known
+        if seconds_here + (pace.seconds if pace is not None and there else 0.0) < SILENT_SECONDS:
+            return
+        work, told, known = WorkProfile(0, 0.0), self._transfer, self._known
         if told is not None:
-            work = work._replace(bytes_in=told.bytes_in, bytes_out=told.bytes_out)
-        if self._transfer is not None:
-            work = work._replace(transfer_seconds_per_item=self._transfer.seconds_per_item)
-        elif self._known is not None:
-            work = work._replace(transfer_seconds_per_item=self._known.transfer_seconds_per_item)
-        cpu_seconds = cpu_seconds_here + (pace.cpu_seconds if pace is not None else 0.0)
-        work = work._replace(cpu_share=cpu_seconds / seconds)
+            work = work._replace(
+                bytes_in=told.bytes_in, bytes_out=told.bytes_out, transfer_seconds_per_item=told.seconds_per_item
+            )
+        elif known is not None:
+            work = work._replace(
+                bytes_in=known.bytes_in,
+                bytes_out=known.bytes_out,
+                transfer_seconds_per_item=known.transfer_seconds_per_item,
+            )
         # Of an input that was not read to its end, the next call will be looked for by the length it then has.
         n_items = self._source.index + (self._source.remaining() or 0)
-        lookup.store(self._function, n_items, work, plan, self._system(), on_disk=on_disk)
+        system = self._system()
+        # A few items before the others left say little of the caller: the first may have imported something.
+        if here.n and (not there or here.n >= _LEAST_ITEMS_HERE):
+            mean = seconds_here / here.n
+            found = work._replace(
+                items=here.n,
+                seconds_per_item=mean,
+                seconds_std=here.std,
+                seconds_max=max(here.max, mean),
+                cpu_share=cpu_seconds_here / seconds_here if seconds_here else 1.0,
+            )
+            lookup.store(self._function, n_items, found, plan, system, on_disk=on_disk)
+        if there and pace is not None and pace.route is not None:
+            mean = pace.seconds / there
+            found = work._replace(
+                items=there,
+                seconds_per_item=mean,
+                seconds_max=mean,
+                cpu_share=pace.cpu_seconds / pace.seconds if pace.seconds else 1.0,
+                route=pace.route,
+            )
+            lookup.store(self._function, n_items, found, plan, system, on_disk=on_disk)
 
     def _limits(self) -> Limits:
         return Limits(machine.workers_asked(self._options.n_jobs), self._options.chunksize)

@@ -18,6 +18,7 @@ from itertools import islice
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from weakref import WeakKeyDictionary
 
+from ..errors import let_signals_through
 from ..lean import NamedTuple, map
 from ..state import register
 from .reading import UNKNOWN, Reading
@@ -136,7 +137,8 @@ def _state_of_object(value: Any) -> dict[str, Any]:
     """Return an object's attributes, without running what its class says."""
     try:
         state = object.__getattribute__(value, "__dict__")
-    except Exception:  # noqa: BLE001 - it has none, or a property of that name fails
+    except Exception as error:  # noqa: BLE001 - it has none, or a property of that name fails
+        let_signals_through(error)
         state = {}
     found = dict(state) if type(state) is dict else {}
     for base in type(value).__mro__:

@@ -11,6 +11,7 @@ import sys
 from types import CodeType, FunctionType, ModuleType
 from weakref import WeakKeyDictionary
 
+from ..errors import let_signals_through
 from ..lean import map
 from ..state import register
 from .strict import is_foreign
@@ -93,7 +94,8 @@ def _in_module(module: ModuleType) -> bool:
     if key not in _told_of_text:
         try:
             text = read(name)
-        except (ImportError, OSError, UnicodeError, SyntaxError):  # the file is gone, or is being written
+        except (ImportError, OSError, UnicodeError, SyntaxError) as error:  # the file is gone, or is being written
+            let_signals_through(error)
             text = None
         found = _in_functions(vars(module).values()) if text is None else _in_text(text)
         _remember(key, found)

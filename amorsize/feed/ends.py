@@ -21,6 +21,7 @@ from types import CodeType, GeneratorType
 
 from ..code.bytecode import outer_names
 from ..code.iterators import held_by, holds, is_wrapper, parts
+from ..errors import let_signals_through
 from ..lean import map
 
 TYPE_CHECKING = False
@@ -104,7 +105,8 @@ class Ends:
     def _all_read(self, index: int) -> bool:
         try:
             self._known_length = min(map(len, self._sized))
-        except Exception:
+        except Exception as error:  # the user's `__len__`
+            let_signals_through(error)
             self._sized.clear()
             return False
         return index >= self._known_length

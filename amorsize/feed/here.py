@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from ..backends.events import Failure
-from ..errors import SerializationError, raised_by, signal_handlers
+from ..errors import SerializationError, let_signals_through, raised_by, signal_handlers
 from ..rng import runs_items
 from ..seeding import Seeded
 from ..transport.serialize import rebuilt
@@ -53,6 +53,7 @@ class Here:
         try:
             item = rebuilt(item)
         except Exception as error:  # the user's code
+            let_signals_through(error)
             refusal = SerializationError(f"item {index} could not be rebuilt: {error!r}")
             refusal.__cause__ = error
             self._feed.give_up(index, refusal, 1)

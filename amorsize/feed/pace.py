@@ -12,10 +12,11 @@ __all__ = ["Pace"]
 
 
 class Pace:
-    """What the run's own chunks say of its items: the recent seconds an item, and the totals."""
+    """What a call's own chunks say of its items: the recent seconds an item, and the totals, on the workers' route."""
 
-    def __init__(self, seconds_per_item: float | None = None) -> None:
+    def __init__(self, seconds_per_item: float | None = None, route: str | None = None) -> None:
         self.seconds_per_item = seconds_per_item
+        self.route = route
         self.items = 0
         self.seconds = 0.0
         self.cpu_seconds = 0.0

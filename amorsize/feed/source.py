@@ -236,6 +236,7 @@ class Source:
             try:
                 items.append(Fixed(fix(item)))
             except Exception as error:
+                let_signals_through(error)
                 self.unfixed = Unfixed(item, error)
                 break
         self.slow = perf_counter() - began >= _READING_SECONDS

@@ -14,6 +14,7 @@ from collections.abc import Set as AbstractSet
 from itertools import chain
 from operator import length_hint
 
+from ..errors import let_signals_through
 from ..lean import map
 from ..log import debug
 from ..transport.values import Fixed, holds_iterator, is_plain
@@ -104,6 +105,7 @@ class Input:
                     data = self._fix(item)
                     self._load(data)
                 except Exception as error:  # noqa: BLE001 - pickling runs the user's code
+                    let_signals_through(error)
                     self._taken.append(item)
                     self._keep(item, str(error))
                     return

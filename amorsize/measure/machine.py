@@ -40,6 +40,7 @@ __all__ = [
 READ_EVERY_SECONDS = 1.0  # oftener costs every call 40 us; more seldom misses memory that others took
 
 _T = TypeVar("_T")
+_ROUTES = {method: f"processes/{method}" for method in ("fork", "spawn", "forkserver")}
 
 
 class Remembered(Generic[_T]):
@@ -133,25 +134,31 @@ def threaded_start_method() -> str:
     return "forkserver" if _has_forkserver() else "spawn"
 
 
-def seconds_per_chunk(route: str = "processes") -> float:
+def seconds_per_chunk(route: str) -> float:
     """Return the fixed cost in seconds of one chunk's way to a warm worker and back, as learnt so far on a route."""
     return _costs.chunk_seconds(route)
 
 
+def route_of(start_method: str) -> str:
+    """Return the route of workers of ours that are started so."""
+    return _ROUTES[start_method]
+
+
 def seconds_first_start(start_method: str) -> float:
-    """Return how long the first worker takes until it answers, when none is running."""
-    return _costs.start(start_method).first
+    """Return how long the first worker of ours takes until it answers, when none is running."""
+    return _costs.start(_ROUTES[start_method]).first
 
 
-def machine_profile(start_method: str, *, warm_workers: int = 0, route: str = "processes") -> MachineProfile:
-    """Return what is known of this machine now, for workers started by `start_method`.
+def machine_profile(start_method: str, *, warm_workers: int = 0, route: str | None = None) -> MachineProfile:
+    """Return what is known of this machine now, for workers on a route.
 
     Args:
         start_method: "fork", "spawn" or "forkserver".
         warm_workers: workers already running and idle.
-        route: "processes" for workers of ours, "pool" for those of a standard Pool.
+        route: whose costs count; None for workers of ours.
     """
-    start = _costs.start(start_method)
+    route = route or _ROUTES[start_method]
+    start = _costs.start(route)
     return MachineProfile(
         cores=cores(),
         physical_cores=physical_cores(),
@@ -160,7 +167,7 @@ def machine_profile(start_method: str, *, warm_workers: int = 0, route: str = "p
         seconds_first_start=start.first,
         seconds_next_start=start.following,
         seconds_per_chunk=_costs.chunk_seconds(route),
-        bytes_per_second=_costs.bytes_per_second,
+        bytes_per_second=_costs.bytes_per_second(route),
         warm_workers=warm_workers,
     )
 
@@ -181,7 +188,7 @@ learn_chunk = _costs.learn_chunk
 learn_bandwidth = _costs.learn_bandwidth
 miss = _costs.miss
 missed = _costs.missed
-settle = _costs.settle
+forget_missed = _costs.forget_missed
 _cpu_limit = Remembered(container.cpu_limit, READ_EVERY_SECONDS)
 _available_memory = Remembered(_read_available_memory, READ_EVERY_SECONDS)
 _physical_cores = Remembered(_read_physical_cores, float("inf"))

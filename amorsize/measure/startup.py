@@ -44,14 +44,18 @@ DEFAULT_BYTES_PER_SECOND = 1e9
 
 
 class Costs:
-    """The costs learnt so far. Threads may share one: a lost update loses one observation.
+    """The costs learnt so far, each on its route: what was seen on one never prices another.
+
+    A route is a backend as costs know it, such as "processes/fork" or "pool/spawn"; its last part says how workers are
+    started, and so which defaults stand until something was seen. Threads may share one: a lost update loses one
+    observation.
 
     >>> costs = Costs()
-    >>> costs.start("fork").first
+    >>> costs.start("processes/fork").first
     0.011
-    >>> costs.learn_start("fork", 0.044)
-    >>> round(costs.start("fork").first, 3)
-    0.022
+    >>> costs.learn_start("processes/fork", 0.044)
+    >>> round(costs.start("processes/fork").first, 3), costs.start("pool/fork").first
+    (0.022, 0.011)
     """
 
     def __init__(self) -> None:
@@ -60,8 +64,8 @@ class Costs:
     def forget(self) -> None:
         """Know no more than the defaults."""
         self._chunk_seconds: dict[str, float] = {}
-        self.bytes_per_second = DEFAULT_BYTES_PER_SECOND
-        self._starts = dict(DEFAULT_STARTS)
+        self._bytes_per_second: dict[str, float] = {}
+        self._starts: dict[str, StartCost] = {}
         self._missed_seconds = 0.0
         self._missed_at = 0.0
 
@@ -78,37 +82,42 @@ class Costs:
         """Return the seconds that calls have missed lately, since workers were started the last time."""
         return self._missed_seconds if now - self._missed_at < MISSED_FOR_SECONDS else 0.0
 
-    def settle(self) -> None:
+    def forget_missed(self) -> None:
         """Begin to count anew what calls miss."""
         self._missed_seconds = 0.0
 
-    def start(self, start_method: str) -> StartCost:
-        """Return what starting workers by `start_method` is expected to cost now."""
-        return self._starts[start_method]
+    def start(self, route: str) -> StartCost:
+        """Return what starting workers on a route is expected to cost now."""
+        return self._starts.get(route) or DEFAULT_STARTS[route.rpartition("/")[2]]
 
-    def learn_start(self, start_method: str, first_seconds: float) -> None:
+    def learn_start(self, route: str, first_seconds: float) -> None:
         """Take in that the first worker answered `first_seconds` after its start began."""
-        self.settle()
-        known = self._starts[start_method]
+        self.forget_missed()
+        known = self.start(route)
         if known is DEFAULT_STARTS["forkserver"]:
             # That was the server's own start too, which happens once: what it took says nothing of the next worker.
-            self._starts[start_method] = RUNNING_FORKSERVER
+            self._starts[route] = RUNNING_FORKSERVER
             return
         first = _nearer(known.first, first_seconds)
-        self._starts[start_method] = StartCost(first, known.following * first / known.first)
+        self._starts[route] = StartCost(first, known.following * first / known.first)
 
     def chunk_seconds(self, route: str) -> float:
-        """Return what one chunk's way to a warm worker and back costs on a route, "processes" or "pool"."""
+        """Return what one chunk's way to a warm worker and back costs on a route."""
         return self._chunk_seconds.get(route, DEFAULT_CHUNK_SECONDS)
 
     def learn_chunk(self, route: str, seconds: float) -> None:
         """Take in that one chunk's way to a warm worker and back, without its items' time, took `seconds`."""
         self._chunk_seconds[route] = _nearer(self.chunk_seconds(route), seconds)
 
-    def learn_bandwidth(self, nbytes: int, seconds: float) -> None:
-        """Take in that `nbytes` crossed a pipe in `seconds`. Small transfers are ignored."""
+    def bytes_per_second(self, route: str) -> float:
+        """Return how fast bytes cross on a route."""
+        return self._bytes_per_second.get(route, DEFAULT_BYTES_PER_SECOND)
+
+    def learn_bandwidth(self, route: str, nbytes: int, seconds: float) -> None:
+        """Take in that `nbytes` crossed on a route in `seconds`. Small transfers are ignored."""
         if nbytes >= LEAST_BYTES_OBSERVED and seconds > 0:
-            self.bytes_per_second = nbytes / _nearer(nbytes / self.bytes_per_second, seconds)
+            known = self.bytes_per_second(route)
+            self._bytes_per_second[route] = nbytes / _nearer(nbytes / known, seconds)
 
 
 def _nearer(known: float, seen: float) -> float:

@@ -79,12 +79,16 @@ def predict_seconds(
         raise ValueError(f"backend must be 'serial' or 'processes' to be predicted, not {backend!r}")
     seconds = processes_line(work, machine, n_jobs, chunksize).at(n_items)
     # No plan is quicker than its longest item, if that one is still to come.
-    return max(seconds, min(work.seconds_max, n_items * _positive(work.seconds_per_item)))
+    there = work.worker_seconds_per_item
+    item = _positive(work.seconds_per_item if there is None else there)
+    return max(seconds, min(work.seconds_max, n_items * item))
 
 
 def processes_line(work: WorkProfile, machine: MachineProfile, n_jobs: int, chunksize: int | None = None) -> Line:
     """Return the prediction for `n_jobs` worker processes; arguments as for `predict_seconds`."""
-    item = _positive(work.seconds_per_item)
+    # What workers measured prices workers; where they have not, the caller's time is all that is known.
+    there = work.worker_seconds_per_item
+    item = _positive(work.seconds_per_item if there is None else there)
     chunk = _positive(machine.seconds_per_chunk)
     if chunksize is None:
         # What plan.schedule aims at: a chunk's cost is a small share of its time, or it holds one item.

@@ -7,6 +7,10 @@ from ..lean import NamedTuple
 __all__ = ["Limits", "MachineProfile", "WorkProfile"]
 
 
+# The route of items that run in the calling process.
+CALLER = "caller"
+
+
 class WorkProfile(NamedTuple):
     """What was measured of one function on its items.
 
@@ -20,6 +24,9 @@ class WorkProfile(NamedTuple):
         bytes_out: pickled bytes of one result on its way back. None: not measured.
         transfer_seconds_per_item: the caller's own seconds for pickling one item and unpickling one result.
         memory_bytes: growth of a worker's resident memory while it ran items, in bytes.
+        route: where it was measured: "caller", or a backend as costs know it, such as "processes/fork".
+        worker_seconds_per_item: mean running time of one item on the workers that a plan is for. None: not measured
+            there, and taken to be what it is on the profile's own route.
     """
 
     items: int
@@ -31,6 +38,8 @@ class WorkProfile(NamedTuple):
     bytes_out: float | None = None
     transfer_seconds_per_item: float = 0.0
     memory_bytes: float = 0.0
+    route: str = CALLER
+    worker_seconds_per_item: float | None = None
 
 
 class MachineProfile(NamedTuple):

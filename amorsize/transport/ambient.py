@@ -18,6 +18,7 @@ import sys
 import warnings
 from _locale import LC_ALL, setlocale
 
+from ..errors import let_signals_through
 from ..lean import NamedTuple
 from ..log import debug
 from ..state import register
@@ -84,6 +85,7 @@ def packed_snapshot() -> bytes:
         by_name = now[5] in (None, ()) and all(entry[2].__module__ != "__main__" for entry in now[2])
         data = pickle.dumps(now, PROTOCOL) if by_name else dump_function(now)
     except Exception as error:
+        let_signals_through(error)
         debug("warning filters and print options are not carried to workers: %r", error)
         data = dump_function((*now[:2], None, *now[3:5], None, *now[6:]))
     _packed[:] = [(now, data)]

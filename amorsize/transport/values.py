@@ -11,6 +11,7 @@ from functools import lru_cache
 from itertools import chain, islice
 from types import MemberDescriptorType
 
+from ..errors import let_signals_through
 from ..lean import map
 
 TYPE_CHECKING = False
@@ -73,7 +74,8 @@ def holds_iterator(value: Any) -> bool:
         return False
     try:
         return _holds(value, _DEPTH, [_LOOKED_AT])
-    except Exception:
+    except Exception as error:  # the user's properties and containers
+        let_signals_through(error)
         return False
 
 

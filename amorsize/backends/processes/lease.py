@@ -97,12 +97,11 @@ def open_backend(job: Job, target: None = None) -> Lease:  # noqa: ARG001 - as e
 class Lease:
     """Some workers, held by one call; a `Backend`."""
 
-    route = "processes"
-
     def __init__(self, kind: Kind, payload: Payload, job: Job) -> None:
         self._kind = kind
         self._workers: list[Worker] = []
         self.width = job.width
+        self.route = machine.route_of(kind.start_method)
         self._payload = payload
         self._job = job
         self._kinds: set[type] = set()  # of the items so far
@@ -360,7 +359,7 @@ class Lease:
             elif kind == wire.READY:
                 worker.ready, worker.takes_chunks = True, not worker.retires
                 worker.number = worker.process.pid
-                machine.learn_start(worker.start_method, wire.READY_BODY.unpack(body)[0])
+                machine.learn_start(self.route, wire.READY_BODY.unpack(body)[0])
             else:
                 self._refused(worker, unpack_error(body))
                 if worker not in self._workers:
@@ -420,7 +419,7 @@ class Lease:
             return
         if len(body) >= machine.LEAST_BYTES_OBSERVED and worker.inbox.body_began >= self._entered:
             # It came while the caller waited for it, and not while the user's own work went on between two pieces.
-            machine.learn_bandwidth(len(body), perf_counter() - worker.inbox.body_began)
+            machine.learn_bandwidth(self.route, len(body), perf_counter() - worker.inbox.body_began)
         payload = body[at + n_errors :]
         values = load_values(payload)
         if type(values) is not list:
