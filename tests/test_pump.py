@@ -1047,3 +1047,50 @@ def run_lengths(begin, items, **options):
     backend = Backend()
     drain(begin(backend, items, **options))
     return [length for _, length in backend.lengths]
+
+
+class Told:
+    """An observer that keeps what it is told."""
+
+    def __init__(self):
+        self.chunks = []
+        self.errors = []
+
+    def chunk(self, worker, first, items, sent, began, seconds, nbytes):
+        self.chunks.append((worker, first, items, sent, began, seconds, nbytes))
+
+    def ended(self, error):
+        self.errors.append(error)
+
+
+class TestObserver:
+    """Somebody may look on, chunk by chunk."""
+
+    def test_every_chunk_is_told(self, clock):
+        """With the worker, the items, and when it was sent and began."""
+        told = Told()
+        events = [
+            Results(0, [0, 1], {}, 0.5, 0.5, 7, worker=41, sent=1.0, began=0.25),
+            Results(2, [2, 3], {}, 0.5, 0.5, 9, worker=42, sent=2.0, began=None),
+        ]
+
+        def answer(backend):
+            backend.chunks.pop(0)
+            return events.pop(0)
+
+        backend = Backend(answer, answer)
+        pump = Pump(backend, Source((range(4),)), Options(chunksize=2), Pace(), [], observer=told)
+
+        assert drain(pump) == ([0, 1, 2, 3], None)
+        assert told.chunks == [(41, 0, 2, 1.0, 0.25, 0.5, 7), (42, 2, 2, 2.0, None, 0.5, 9)]
+        assert told.errors == [None]
+
+    def test_the_error_that_ends_it_is_told(self, clock):
+        """Once, after the last chunk."""
+        told, error = Told(), KeyError(1)
+        backend = Backend(lambda backend: backend.done(failing={1: error}))
+        pump = Pump(backend, Source((range(4),)), Options(chunksize=2), Pace(), [], observer=told)
+
+        drain(pump)
+
+        assert told.errors == [error]

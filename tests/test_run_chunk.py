@@ -18,7 +18,7 @@ from amorsize.seeding import Seeded
 from amorsize.transport import wire
 from amorsize.transport.payload import payload_of
 from amorsize.transport.remote import unpack_error
-from amorsize.transport.serialize import dump_items, is_scalars, load_values
+from amorsize.transport.serialize import dump_items, load_values
 from amorsize.transport.slots import create_inherited_slots
 
 
@@ -47,7 +47,7 @@ def draw(_):
 
 def plainly(function, items, *, stop_at_error, slice_seconds):
     """Return (results, errors by place) of the plain loop."""
-    ran = run_chunk(function, b"".join(dump_items(items)), 10, slice_seconds, stop_at_error)
+    ran = run_chunk(function, b"".join(dump_items(items).pieces()), 10, slice_seconds, stop_at_error)
     return list(load_values(memoryview(ran.payload))), dict(ran.errors)
 
 
@@ -60,7 +60,7 @@ def as_our_workers_do(function, items, *, stop_at_error, slice_seconds):
         payload = payload_of(function)
         worker._keep(payload.digest, b"".join(payload.parts()))
         head = wire.CHUNK_HEAD.pack(1, 10, len(items), slice_seconds, stop_at_error, False, payload.digest)
-        worker._run(memoryview(head + b"".join(dump_items(items))))
+        worker._run(memoryview(head + b"".join(dump_items(items).pieces())))
         theirs.close()
         inbox = wire.Inbox(ours)
         results, errors = [], {}
@@ -120,5 +120,5 @@ def test_a_time_slice_ends_both(loop):
 
 def test_scalars_are_told_apart():
     """What cannot fail to be rebuilt is not looked at for failures."""
-    assert is_scalars(dump_items([1, 2])[0])
-    assert not is_scalars(dump_items([[1], 2])[0])
+    assert dump_items([1, 2]).plain
+    assert not dump_items([[1], 2]).plain

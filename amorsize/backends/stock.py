@@ -21,7 +21,7 @@ from ..child.run_chunk import Packed, run_chunk
 from ..log import debug
 from ..transport.ambient import set_ambient, snapshot
 from ..transport.payload import Outdated, Uncarriable, payload_of, users_classes
-from ..transport.serialize import Undumpable, dump_items, is_scalars, load_values
+from ..transport.serialize import Undumpable, dump_items, load_values
 from .base import Unsendable, failures_of
 from .events import Chunk, Lost, Refused, Results, Returned
 from .processes.start import main_hidden
@@ -109,14 +109,14 @@ class StockPool:
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> int:
         try:
-            buffers = dump_items(chunk.items, self._outgoing)
+            envelope = dump_items(chunk.items, self._outgoing)
         except Undumpable as found:
             position, error = found.position, found.error
             raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
-        if not is_scalars(buffers[0]) and (kinds := users_classes(chunk.items, self._kinds)):
+        if not envelope.plain and (kinds := users_classes(chunk.items, self._kinds)):
             self._payload = self._payload.with_items_of(kinds)
             self._function = b"".join(self._payload.parts())
-        payload = b"".join(buffers)
+        payload = b"".join(envelope.pieces())
         number = next(self._numbers)
         digest = self._payload.digest
         self._under_way[number] = chunk, digest, perf_counter()

@@ -309,7 +309,7 @@ class _Worker:
 
     def _send(self, report: _Report, results: list[Any], *, last: bool) -> None:
         seconds, cpu_seconds = report.elapsed() if results else (0.0, 0.0)
-        payload, unsent = dump_around_culprits(results, report.errors, report.chunk.first, report.sent)
+        envelope, unsent = dump_around_culprits(results, report.errors, report.chunk.first, report.sent)
         report.unsent |= unsent
         errors = pickle.dumps(report.errors) if report.errors else b""
         self._slots[STARTED] = 0  # the caller may take its time to read
@@ -326,7 +326,7 @@ class _Worker:
             len(errors),
         )
         _flush_output()
-        wire.send(self._sock, wire.RESULTS, [head, errors, *payload])
+        wire.send(self._sock, wire.RESULTS, [head, errors, *envelope.pieces()])
         report.sent += count
         report.errors.clear()
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+    from ..transport.envelope import Envelope
+
 __all__ = ["Packed", "Ran", "dump_around_culprits", "refusing_unpicklable", "run_chunk", "run_items"]
 
 
@@ -110,8 +112,8 @@ def run_chunk(
         plain=plain,
     )
     errors = [(offset, pack_error(error)) for offset, error in raised]
-    buffers, _ = dump_around_culprits(values, errors, first, 0)
-    return Packed(b"".join(buffers), errors, *clocks)
+    envelope, _ = dump_around_culprits(values, errors, first, 0)
+    return Packed(b"".join(envelope.pieces()), errors, *clocks)
 
 
 def refusing_unpicklable(function: Any) -> Any:
@@ -130,7 +132,7 @@ def refusing_unpicklable(function: Any) -> Any:
 
 def dump_around_culprits(
     results: list[Any], errors: list[tuple[int, bytes]], first: int, sent: int
-) -> tuple[list[bytes], bool]:
+) -> tuple[Envelope, bool]:
     """Pickle results; those that cannot be become None, and `errors` has why. Say, too, whether there were any.
 
     Args:

@@ -18,6 +18,7 @@ from ..errors import let_signals_through
 from ..lean import NamedTuple, map
 from . import by_value
 from .by_value import PROTOCOL, Outgoing
+from .envelope import PARTS, WHOLE, Envelope
 from .values import SCALARS, Fixed, HeldIteratorError, holds_iterator, plainly_hold_none
 
 TYPE_CHECKING = False
@@ -29,9 +30,7 @@ __all__ = ["PROTOCOL", "Outgoing", "Undumpable", "Unpicklable", "dump", "dump_fu
 __all__ += ["dump_values", "is_scalars", "load", "load_values", "rebuilt"]
 
 _LENGTH = Struct("<Q")
-_WHOLE = b"W"
-_PARTS = b"P"
-_WHOLE_CODE = _WHOLE[0]
+_WHOLE_CODE = WHOLE[0]
 
 
 class Undumpable(Exception):
@@ -98,8 +97,8 @@ def rebuilt(item: Any) -> Any:
     return load(item.data) if type(item) is Fixed else item
 
 
-def dump_values(values: Sequence[object], outgoing: Outgoing | None = None) -> list[bytes]:
-    """Pickle a batch; the buffers returned are one message's payload, in order.
+def dump_values(values: Sequence[object], outgoing: Outgoing | None = None) -> Envelope:
+    """Pickle a batch.
 
     Args:
         values: the batch.
@@ -109,11 +108,11 @@ def dump_values(values: Sequence[object], outgoing: Outgoing | None = None) -> l
         Undumpable: a value could not be pickled.
     """
     if type(values) is range or _all_scalars(values):
-        return [_WHOLE, pickle.dumps(values, PROTOCOL)]
+        return Envelope(WHOLE, (pickle.dumps(values, PROTOCOL),))
     return _joined(values, dump, outgoing)
 
 
-def dump_items(items: Sequence[object], outgoing: Outgoing | None = None) -> list[bytes]:
+def dump_items(items: Sequence[object], outgoing: Outgoing | None = None) -> Envelope:
     """Pickle a batch of items as `dump_values` does. What was fixed is sent as it was then.
 
     Raises:
@@ -121,7 +120,7 @@ def dump_items(items: Sequence[object], outgoing: Outgoing | None = None) -> lis
             pickling might copy, or use up, the input's rest.
     """
     if type(items) is range or _all_scalars(items):
-        return [_WHOLE, pickle.dumps(items, PROTOCOL)]
+        return Envelope(WHOLE, (pickle.dumps(items, PROTOCOL),))
     return _joined(items, dump if plainly_hold_none(items) else dump_item, outgoing)
 
 
@@ -138,14 +137,15 @@ def dump_item(item: object, outgoing: Outgoing | None = None) -> bytes:
 
 def _joined(
     values: Sequence[object], each: Callable[[object, Outgoing | None], bytes], outgoing: Outgoing | None
-) -> list[bytes]:
+) -> Envelope:
     parts: list[bytes] = []
     try:
         parts.extend(map(each, values, repeat(outgoing)))  # keeps what came before an error, and so tells whose it is
     except BaseException as error:  # user code: anything, SystemExit too
         let_signals_through(error)
         raise Undumpable(len(parts), error) from error
-    return [_PARTS, _LENGTH.pack(len(parts)), b"".join(_LENGTH.pack(len(part)) for part in parts), *parts]
+    lengths = b"".join(_LENGTH.pack(len(part)) for part in parts)
+    return Envelope(b"".join((PARTS, _LENGTH.pack(len(parts)), lengths)), parts)
 
 
 def is_scalars(data: bytes | memoryview) -> bool:

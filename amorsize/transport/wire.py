@@ -87,10 +87,10 @@ RESULTS_HEAD = Struct("<qQQ?dddQQ")
 READY_BODY = Struct("<d")
 
 
-def send(sock: socket.socket, kind: int, buffers: Sequence[bytes]) -> None:
+def send(sock: socket.socket, kind: int, buffers: Sequence[bytes | memoryview]) -> None:
     """Write one message and block until it is written."""
     size = sum(map(len, buffers))
-    small = [_HEAD.pack(kind, size)]
+    small: list[bytes | memoryview] = [_HEAD.pack(kind, size)]
     if size < _JOIN_BYTES:
         sock.sendall(b"".join((small[0], *buffers)))
         return
@@ -112,7 +112,7 @@ class Outbox:
         self._sock = sock
         self._waiting: deque[bytes | memoryview] = deque()
 
-    def put(self, kind: int, buffers: Sequence[bytes]) -> None:
+    def put(self, kind: int, buffers: Sequence[bytes | memoryview]) -> None:
         """Add one message; nothing is written before `flush`."""
         size = sum(map(len, buffers))
         if size < _JOIN_BYTES:

@@ -88,7 +88,7 @@ class Worker:
         self._number = 0
         self._functions = wire.KeptFunctions()
 
-    def put_chunk(self, chunk: Chunk, head: bytes, items: list[bytes], payload: Payload) -> None:
+    def put_chunk(self, chunk: Chunk, pieces: list[bytes | memoryview], payload: Payload) -> None:
         """Put a chunk into the outbox, and before it the function unless the worker has it."""
         self._number += 1
         digest = payload.digest
@@ -96,7 +96,7 @@ class Worker:
         if digest not in self._functions:
             self._functions.add(digest, len(payload))
             self.outbox.put(wire.FUNCTION, [digest, *payload.parts()])
-        self.outbox.put(wire.CHUNK, [head, *items])
+        self.outbox.put(wire.CHUNK, pieces)
 
     def cancel(self, call: int) -> None:
         """Ask the worker to drop what it has of this call at the next item."""

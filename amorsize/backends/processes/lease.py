@@ -19,10 +19,10 @@ from time import perf_counter
 from weakref import ref
 
 from ...errors import AmorsizeError, InitializerError, SerializationError, from_signal_handler, let_signals_through
-from ...lean import map
 from ...log import debug
 from ...measure import machine
 from ...transport import wire
+from ...transport.envelope import WHOLE
 from ...transport.payload import Outdated, Uncarriable, payload_of, users_classes
 from ...transport.remote import unpack_error
 from ...transport.serialize import Undumpable, dump_items, is_scalars, load_values
@@ -109,7 +109,7 @@ class Lease:
         self._selector = _Selector()
         self._events: list[Event] = []
         # Chunks for the next worker that is ready, as they will be sent: not yet any worker's.
-        self._queue: deque[tuple[Chunk, bytes, list[bytes], Payload]] = deque()
+        self._queue: deque[tuple[Chunk, list[bytes | memoryview], Payload]] = deque()
         self._unsent: set[Worker] = set()
         # Of workers whose last chunk waits beside an idle worker: its number, when to act, whether it is forbidden yet.
         self._waiting: dict[Worker, tuple[int, float, bool]] = {}
@@ -164,11 +164,11 @@ class Lease:
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> int:
         try:
-            payload = dump_items(chunk.items, self._job.outgoing)
+            envelope = dump_items(chunk.items, self._job.outgoing)
         except Undumpable as found:
             position, error = found.position, found.error
             raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
-        if not is_scalars(payload[0]) and (kinds := users_classes(chunk.items, self._kinds)):
+        if envelope.head != WHOLE and (kinds := users_classes(chunk.items, self._kinds)):
             self._payload = self._payload.with_items_of(kinds)
         head = wire.CHUNK_HEAD.pack(
             self._call,
@@ -181,10 +181,9 @@ class Lease:
         )
         if not self._kind.tracked and idle.tracker_runs():
             self._retire_untracked()
-        self._queue.append((chunk, head, payload, self._payload))
+        self._queue.append((chunk, [head, *envelope.pieces()], self._payload))
         self._assign()
-        nbytes: int = sum(map(len, payload))
-        return nbytes
+        return envelope.nbytes()
 
     def _retire_untracked(self) -> None:
         """Have other workers from now on: the caller has made shared memory since these were forked.
