@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from multiprocessing.pool import ThreadPool
 
 import pytest
 
+import amorsize
 from amorsize import context
 from amorsize.backends import stock
 from amorsize.backends.base import Unsendable
@@ -386,3 +388,10 @@ def test_the_function_is_rebuilt_once(pool):
 
     assert rebuilt == [abs] * 3
     assert len(stock._functions) == 1
+
+
+def test_a_pool_of_threads_is_no_pool_of_processes():
+    """It is derived from one, and would make this process look like a worker: so it is refused, by name."""
+    with ThreadPool(1) as threads, pytest.raises(amorsize.UnsupportedError, match="not supported yet"):
+        amorsize.map(abs, [-1], backend=threads)
+    assert not context.worker_process

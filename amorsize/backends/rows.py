@@ -55,7 +55,8 @@ class Row(NamedTuple):
 
 def _is_pool(given: object) -> bool:
     pool: Any = sys.modules.get("multiprocessing.pool")
-    return isinstance(given, getattr(pool, "Pool", ()))
+    # A pool of threads is derived from one of processes; it would make this very process look like a worker.
+    return isinstance(given, getattr(pool, "Pool", ())) and not isinstance(given, getattr(pool, "ThreadPool", ()))
 
 
 AUTO = Row("auto", "")
