@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Held", "Memory", "memory"]
 
-# Functions and sizes known at once. Fewer: a program with many functions reads files again, about 0.1 ms each; more:
-# about 2 KB apiece stay in memory.
-_MAX_GROUPS = 256
+# Functions, sizes and routes known at once. Fewer mean that a program with many functions reads files again, about 0.1 ms
+# each; more mean about 2 KB apiece that stay in memory.
+_MAX_GROUPS = 512
 
 
 class Held(NamedTuple):

@@ -88,7 +88,8 @@ class Costs:
 
     def start(self, route: str) -> StartCost:
         """Return what starting workers on a route is expected to cost now."""
-        return self._starts.get(route) or DEFAULT_STARTS[route.rpartition("/")[2]]
+        # A route that does not say how its workers are started is taken for one of fresh interpreters.
+        return self._starts.get(route) or DEFAULT_STARTS.get(route.rpartition("/")[2], DEFAULT_STARTS["spawn"])
 
     def learn_start(self, route: str, first_seconds: float) -> None:
         """Take in that the first worker answered `first_seconds` after its start began."""
