@@ -36,7 +36,7 @@ def test_a_users_pool_is_chunked_for_its_own_width(monkeypatch):
 
     assert results == [number * number for number in range(200)]
     assert set(widths) == {5}
-    assert stream.plan.n_jobs == 5
+    assert (stream.plan.backend, stream.plan.n_jobs) == ("pool", 5)
 
 
 def test_what_a_chunk_costs_is_learnt_by_route():

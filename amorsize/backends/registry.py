@@ -72,7 +72,8 @@ def find(function: Callable[..., Any], options: Options) -> Row:
     if row.can.starts_processes and row is not AUTO and context.in_daemon():
         raise UnsupportedError(f"backend={row.name!r}: a daemon process may not start processes of its own")
     if options.initializer is not None and not row.can.initializes:
-        raise UnsupportedError(f"a {row.name} object has its own initializer; give it to the {row.name}")
+        kind = type(options.backend).__name__
+        raise UnsupportedError(f"a {kind} object has its own initializer; give it to the {kind}")
     return row
 
 

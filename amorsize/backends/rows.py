@@ -71,7 +71,7 @@ ROWS = [
     Row("dask", None, extra="dask"),
     Row("ray", None, extra="ray"),
     Row(
-        "Pool",
+        "pool",  # a plan says so of the user's own, too
         "amorsize.backends.stock",
         Can(initializes=False, starts_processes=False, width="own"),
         accepts=_is_pool,

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Held", "Memory", "memory"]
 
-# Functions, sizes and routes known at once. Fewer mean that a program with many functions reads files again, about 0.1 ms
-# each; more mean about 2 KB apiece that stay in memory.
+# Functions, sizes and routes known at once. Fewer mean that a program with many functions reads files again, about
+# 0.1 ms each; more mean about 2 KB apiece that stay in memory.
 _MAX_GROUPS = 512
 
 
