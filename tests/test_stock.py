@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 import threading
 from multiprocessing.pool import ThreadPool
 
@@ -33,6 +36,9 @@ class Process:
 
     def kill(self):
         self.killed = True
+
+    def join(self, timeout=None):
+        pass
 
 
 class Pool:
@@ -395,3 +401,17 @@ def test_a_pool_of_threads_is_no_pool_of_processes():
     with ThreadPool(1) as threads, pytest.raises(amorsize.UnsupportedError, match="not supported yet"):
         amorsize.map(abs, [-1], backend=threads)
     assert not context.worker_process
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="a platform without it")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_stopped_workers_leave_no_thread_behind():
+    """Killed while they hold the pool's locks, they would keep the thread that ends it waiting for ever."""
+    backend = StockPool(Job(len, Outgoing(), 2, multiprocessing.get_all_start_methods()[0]))
+    for process in backend._processes:
+        os.kill(process.pid, signal.SIGSTOP)
+    for first in range(4):
+        backend.submit(Chunk(first, [bytes(1 << 20)]), 0.0)
+    backend.close(hurry=True)
+
+    assert [thread.name for thread in threading.enumerate() if thread.name == "amorsize-pool-end"] == []

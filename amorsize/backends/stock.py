@@ -181,6 +181,9 @@ class StockPool:
             debug("the standard Pool does not end by itself: a worker was stopped with one of its locks")
             for process in self._processes:
                 process.kill()
+                process.join(_END_SECONDS)
+            _free_locks(self._pool)
+            ending.join(_END_SECONDS)
 
     def _terminate(self) -> None:
         self._pool.terminate()
@@ -225,6 +228,20 @@ class StockPool:
                 return False
             self._function = b"".join(self._payload.parts())
         return True
+
+
+def _free_locks(pool: Any) -> None:
+    """Free the locks that a pool's dead workers held, for which `terminate` would wait for ever in its thread.
+
+    There is no public way to them; where they are not found, that thread stays, and the program ends all the same.
+    """
+    for queue_name, lock_name in (("_inqueue", "_rlock"), ("_outqueue", "_wlock")):
+        lock = getattr(getattr(pool, queue_name, None), lock_name, None)
+        held_here = getattr(getattr(lock, "_semlock", None), "_count", None)
+        if lock is None or held_here is None or held_here():
+            continue
+        lock.acquire(False)  # whether that succeeds or a dead worker has it, it is free afterwards
+        lock.release()
 
 
 def _exitcode(process: Any) -> int | None:
