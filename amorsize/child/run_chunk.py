@@ -143,7 +143,7 @@ def dump_around_culprits(
     while True:
         try:
             return dump_values(results), unsent
-        except Undumpable as found:  # user code: anything, SystemExit too
+        except Undumpable as found:  # user code may raise anything, even SystemExit
             offset = sent + found.position
             said = said_of(found.error, results[found.position])
             refusal = UnsentResult(f"the result of item {first + offset} cannot be pickled: {said}")

@@ -231,7 +231,7 @@ def _version(module: str) -> str | None:
 def _content(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # not assigned yet
+    except ValueError:  # the variable is not assigned yet
         return _ABSENT
 
 

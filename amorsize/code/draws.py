@@ -146,7 +146,7 @@ def _state_of_object(value: Any) -> dict[str, Any]:
             if type(attribute) is MemberDescriptorType and base.__module__ != "builtins":
                 try:
                     found.setdefault(name, attribute.__get__(value))
-                except AttributeError:  # not set
+                except AttributeError:  # the slot is not set
                     continue
     return found
 
@@ -385,7 +385,7 @@ class _Walk:
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             try:
                 known[name] = cell.cell_contents
-            except ValueError:  # not assigned yet
+            except ValueError:  # the variable is not assigned yet
                 continue
         self._visits.append((code, function.__globals__, known))
 

@@ -270,7 +270,7 @@ def is_foreign(module: str | None, home: str = "") -> bool:
 def _content(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # not assigned yet
+    except ValueError:  # the variable is not assigned yet
         return None
 
 
