@@ -168,8 +168,8 @@ _CHANGE_LIMITS = frozenset(("_cffi_backend", "ctypes", "psutil", "resource"))
 def _resource() -> Any:
     """Return the standard library's `resource`; None on Windows.
 
-    The module is removed from `sys.modules` again, so that finding it there means that other code uses it. This is done
-    once, before workers are forked, because it takes 0.5 ms.
+    If the module was not loaded before, it is removed from `sys.modules` again, so that finding it there means that
+    other code uses it. This is done once, before workers are forked, because it takes 0.5 ms.
     """
     if sys.platform == "win32":
         return None

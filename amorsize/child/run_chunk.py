@@ -1,8 +1,8 @@
 """How a worker runs a chunk's items, for every backend whose workers report nothing while a chunk runs.
 
-The workers of the process backend do more between items: they write down which item runs, send results early and hand
-items back. Their loop is `main._Worker._run_items`, which is tuned by hand because it is a large part of what a short
-chunk costs. Both loops treat items, errors and results in the same way, which `tests/test_run_chunk.py` checks.
+Workers that amorsize itself starts do more between items: they write down which item runs, send results early and
+hand items back. Their loop is `main._Worker._run_items`, which is tuned by hand because it is a large part of what a
+short chunk costs. Both loops treat items, errors and results in the same way, which `tests/test_run_chunk.py` checks.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def set_ambient(wanted: Ambient) -> None:
 
 
 def raw_environ() -> Any:
-    """Return the environment as `os.environ` stores it; to read `os.environ` decodes each variable and takes 30 us."""
+    """Return the environment as `os.environ` stores it, because decoding each variable by reading it takes 30 us."""
     return getattr(os.environ, "_data", os.environ)
 
 
