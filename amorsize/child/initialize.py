@@ -1,13 +1,13 @@
-"""An initializer in a worker, and how what it leaves in globals reaches the functions that rely on it.
+"""How an initializer runs in a worker, and how what it leaves in globals reaches the functions that rely on it.
 
-What is from the main module goes to workers by value, each piece with its own copy of the globals it refers to. An
-initializer that says `global model` would thus set a global that no function reads. So what it changed in its globals
-is noted, and put into those of every function of the main module that this process is sent. Functions of other modules
-need none of this: they go by name, and find the module that the initializer worked on.
+Functions of the main module go to workers by value, each with its own copy of the globals it refers to. An initializer
+that says `global model` would thus set a global that no function reads. So the worker notes what the initializer
+changed in its globals, and puts that into the globals of every function of the main module that it is sent. Functions
+of other modules need none of this: they go by name, and find the module that the initializer worked on.
 
-Seen is a name set anew, and a list, a set, a dictionary or an object with other parts than before; not what changed
-deeper inside, for comparing by content would cost as much as the data is large, nor a class, which is rebuilt as the
-caller has it.
+The worker notices a name that was set anew, and a list, a set, a dictionary or an object that has other parts than
+before. It does not notice what changed deeper inside, because the cost of comparing contents would grow with the data;
+nor does it notice a changed class, because classes are rebuilt as the caller has them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ByValue", "load_function", "new_space"]
 
-# Beyond this, a container that an initializer filled shows in its length.
+# So many parts of a container are compared; if an initializer added parts beyond these, the length shows it.
 _PARTS_SEEN = 1000
 
 _left: dict[str, Any] = {}
@@ -35,10 +35,10 @@ _first: by_value.Space | None = None
 
 
 class ByValue:
-    """A callable that crosses a process start by value, whatever module it is from, and is rebuilt when it is called.
+    """A callable that is sent to a new process by value, whatever module it is from, and is rebuilt when it is called.
 
     It is pickled while the process starts, so locks and queues of `multiprocessing` may be among its parts. Rebuilding
-    it may import what heeds the environment, or may fail: a worker does so once it is ready for either.
+    it may fail, or may import libraries that read the environment, so a worker does it only when it is ready for both.
     """
 
     def __init__(self, function: Callable[[], object]) -> None:
@@ -50,7 +50,7 @@ class ByValue:
         if self._function is None:
             _first = by_value.Space()
             function, space = by_value.load_function(self._pickled, _first), _first.main
-        else:  # a fork inherited it, and its globals
+        else:  # a forked worker inherited the function and its globals
             _first = by_value.InheritedSpace()
             by_value.enter(_first)
             function, space = self._function, vars(sys.modules["__main__"])
@@ -64,7 +64,7 @@ class ByValue:
 
 
 def new_space() -> by_value.Space:
-    """Return where a function that is sent to this process is to be rebuilt, beside what the initializer left."""
+    """Return a space in which to rebuild a function that is sent here, with the initializer's space as its parent."""
     return by_value.Space(_first)
 
 
@@ -84,7 +84,7 @@ def _changed(value: object, old: tuple[object, int, tuple[object, ...]] | None) 
 
 
 def _parts(value: Any) -> tuple[int, tuple[object, ...]]:
-    """Return how many parts a value has, and the first of them."""
+    """Return how many parts a value has, and the first of these parts."""
     parts: Iterable[object]
     if isinstance(value, (list, set)):
         length, parts = len(value), value

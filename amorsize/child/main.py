@@ -1,10 +1,10 @@
-"""A worker's side: read a chunk, run its items, send results back; leave when the caller does.
+"""The worker's side: it reads a chunk, runs its items and sends results back, and it exits when the caller does.
 
-One thread reads, runs and writes, in that order, so nothing here needs a lock. Before each item its position goes into
-a slot of shared memory, which is how the caller knows the culprit when this process dies. The clock is read after each
-item. Every `FLUSH_SECONDS` at most, between items, finished results leave and the caller's wishes are looked up: a
-cancelled call or a used-up time slice ends the chunk, and its unstarted items go back. A second thread only waits for
-the caller's end.
+One thread reads, runs and writes, in that order, so nothing here needs a lock. Before each item the worker writes the
+item's position into a slot of shared memory, from which the caller knows the culprit if this process dies. The clock
+is read after each item. About every `FLUSH_SECONDS`, between two items, the worker sends finished results and looks
+whether it should stop: a cancelled call or a used-up time slice ends the chunk, and its unstarted items go back. A
+second thread only waits for the caller to end.
 """
 
 from __future__ import annotations
@@ -43,11 +43,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Setup", "main"]
 
-# Shorter: more messages for the caller to read. Longer: more finished work lost with a worker. (benchmarks/pool.py)
+# A smaller value means more messages for the caller to read; a larger one means that more finished work is lost with a
+# worker that dies (benchmarks/pool.py).
 FLUSH_SECONDS = 0.010
-# Reading the resident size costs 10 us; growth between two readings goes unseen.
+# The resident size is read this often, because a reading costs 10 us; growth between two readings goes unnoticed.
 _MEMORY_SECONDS = 0.1
-# Reading the CPU clock is a call to the system; items this short in all are taken to have used it all along.
+# Reading the CPU clock is a system call, so items that take less than this together count as having used the CPU all
+# the time.
 _CPU_CLOCK_SECONDS = 100e-6
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -56,10 +58,10 @@ class Setup(NamedTuple):
     """What a worker needs to know before its first chunk.
 
     Attributes:
-        environ: the caller's environment; None when it was inherited.
-        threads: how many threads numerical libraries may use here.
-        idle_seconds: the worker leaves after so long without a message.
-        initializer: called without arguments before the first chunk, or None.
+        environ: the caller's environment; None if the worker inherited it.
+        threads: how many threads numerical libraries may use in the worker.
+        idle_seconds: the worker exits after so many seconds without a message.
+        initializer: a function that is called without arguments before the first chunk, or None.
         started_at: `time.monotonic()` when the caller ordered this worker.
     """
 
@@ -71,19 +73,19 @@ class Setup(NamedTuple):
 
 
 def main(sock: socket.socket, setup: Setup, slots: memoryview | None = None) -> None:
-    """Run chunks from `sock` until the caller closes it, says so, or is silent too long.
+    """Run chunks from `sock` until the caller closes it, sends `EXIT`, or is silent for too long.
 
     Args:
-        sock: the worker's end.
+        sock: the worker's end of the socket.
         setup: what to do before the first chunk.
-        slots: the shared memory if it was inherited; else it comes through the socket.
+        slots: the shared memory if the worker inherited it; otherwise it comes through the socket.
     """
     _prepare_signals()
     sock.setblocking(True)
     if hasattr(os, "register_at_fork"):
-        # A process that an item forks must not keep this end open: it is how the caller sees our death.
+        # A process that an item forks must not keep this end open, because its closing tells the caller of our death.
         os.register_at_fork(after_in_child=sock.close)
-    # Not threading.Thread, whose start waits until the thread runs.
+    # This is not a threading.Thread, because its `start` waits until the thread runs.
     _thread.start_new_thread(_leave_with_caller, (sock,))
     context.in_worker.set(True)
     context.worker_process = True
@@ -96,23 +98,24 @@ def main(sock: socket.socket, setup: Setup, slots: memoryview | None = None) -> 
             before = snapshot()
             try:
                 setup.initializer()
-            except BaseException as error:  # SystemExit too: a worker without its initializer runs nothing
+            except BaseException as error:  # even SystemExit: no item may run if the initializer failed
                 wire.send(sock, wire.REFUSED, [pack_error(error)])
                 return
         wire.send(sock, wire.READY, [wire.READY_BODY.pack(monotonic() - setup.started_at)])
         _Worker(sock, slots, ProcessState(before)).serve(setup.idle_seconds)
     except (EOFError, ConnectionError):
-        return  # the caller closed its end; nobody is left to tell
+        return  # the caller closed its end, so nobody is left to tell
     except Unfit:
-        return  # the caller sees that it has left, and starts another
+        return  # the caller sees that this worker has exited, and starts another
 
 
 def _prepare_signals() -> None:
-    """Leave it to the caller what an interrupt means; what a fork inherited is not for here."""
-    # A handler that does nothing, and not SIG_IGN: a program that an item runs would inherit that, and outlive Ctrl-C.
+    """Let the caller decide what an interrupt means, and drop signal settings that a forked worker inherited."""
+    # The handler does nothing. It is not SIG_IGN, because a program that an item runs would inherit SIG_IGN and survive
+    # Ctrl-C.
     signal.signal(signal.SIGINT, _ignore)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.set_wakeup_fd(-1)  # a forked event loop's
+    signal.set_wakeup_fd(-1)  # a fork may have inherited an event loop's
     if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
 
@@ -122,10 +125,10 @@ def _ignore(signum: int, frame: object) -> None:
 
 
 def _leave_with_caller(sock: socket.socket) -> None:
-    """End this process when the caller's end of the socket closes, in the middle of an item too."""
+    """End this process when the caller's end of the socket closes, even in the middle of an item."""
     if hasattr(select, "poll"):
         poller = select.poll()
-        poller.register(sock, 0)  # a hang-up is told unasked
+        poller.register(sock, 0)  # `poll` reports a hang-up without being asked to
         poller.poll()
     else:
         from multiprocessing import parent_process
@@ -147,8 +150,8 @@ def _prepare_environment(setup: Setup) -> None:
 def limit_threads(threads: int) -> None:
     """Let numerical libraries use at most `threads` threads in this process.
 
-    Libraries not loaded yet read the environment; loaded ones are told through threadpoolctl where it is installed.
-    A limit that the user set in the environment stands.
+    Libraries that are not loaded yet will read the environment; loaded ones are told through threadpoolctl if it is
+    installed. A limit that the user set in the environment stays as it is.
     """
     chosen = any(variable in os.environ for variable in _THREAD_VARIABLES)
     for variable in _THREAD_VARIABLES:
@@ -162,8 +165,8 @@ def limit_threads(threads: int) -> None:
 
 
 def _reseed() -> None:
-    """Give this process random states of its own; a fork would repeat its parent's."""
-    # Imported by name, not taken from sys.modules: another thread may be in the middle of importing it.
+    """Give this process random states of its own, because a fork would repeat its parent's numbers."""
+    # The module is imported, not taken from sys.modules, because another thread may be in the middle of importing it.
     if "random" in sys.modules:
         import random
 
@@ -175,7 +178,7 @@ def _reseed() -> None:
 
 
 class Unfit(Exception):
-    """Items have changed this process for good."""
+    """Items have changed this process in a way that cannot be undone, so it must not run another call."""
 
 
 class _Worker:
@@ -205,7 +208,7 @@ class _Worker:
                 else:
                     return
             if self._look_due and not more_came():
-                # Once a call: in short calls, where it counts, this is their end.
+                # This happens once a call. A short call, where the time matters, has usually ended by now.
                 self._look_due = False
                 self._state.look()
 
@@ -217,7 +220,7 @@ class _Worker:
     def _function(self, digest: bytes, call: int) -> Callable[[Any], Any] | Seeded:
         rebuilt = self._functions[digest]
         begins = call != self._call
-        # First of all, since rebuilding may import, and so read the environment and the folder.
+        # This comes first, because rebuilding may import modules, which may read the environment and the folder.
         if begins and not self._state.put_back():
             raise Unfit
         if isinstance(rebuilt, bytes):
@@ -238,7 +241,8 @@ class _Worker:
         slots[CURSOR] = -1 - chunk.first
         self._number += 1
         slots[CHUNK_NUMBER] = self._number
-        # Looked up after the line above: who takes chunks back first forbids, and then sees whether this one had begun.
+        # This is read after the line above, because a caller that takes chunks back first writes TAKEN_BACK and then
+        # reads whether this chunk had begun.
         if slots[TAKEN_BACK] >= self._number or slots[CALL_CANCELLED] == chunk.call:
             self._send(_Report(chunk), [], last=True)
             return
@@ -247,7 +251,7 @@ class _Worker:
         try:
             function = self._function(chunk.function, chunk.call)
         except Unfit:
-            self._send(_Report(chunk), [], last=True)  # unstarted, as another worker can run it
+            self._send(_Report(chunk), [], last=True)  # no item started, so another worker can run them
             raise
         except Outdated as outdated:
             wire.send(self._sock, wire.REFUSED, [pack_error(outdated)])
@@ -287,7 +291,7 @@ class _Worker:
                 slots[STARTED] = monotonic_ns()
             try:
                 append(function(item))
-            except BaseException as error:  # SystemExit of an item is its error like any other
+            except BaseException as error:  # an item's SystemExit counts as its error, like any other
                 report.errors.append((index - chunk.first, pack_error(error)))
                 append(None)
                 if chunk.stop_at_error or isinstance(error, NOT_OF_ITEMS):
@@ -297,11 +301,11 @@ class _Worker:
                 if now >= stop_at or slots[CALL_CANCELLED] == chunk.call:
                     break
                 if index + 1 < chunk.first + chunk.count:
-                    slots[CURSOR] = -2 - index  # not the item's fault if the results are the end of us
+                    slots[CURSOR] = -2 - index  # no item is at fault if sending kills us
                     self._send(report, results, last=False)
                     results.clear()
                     if report.unsent:
-                        break  # they may all be like it, and what runs here would have to run again
+                        break  # later results may fail, too, and their items would have to run again
                     now = report.begin()
                     look_at = 0.0 if timed else min(now + FLUSH_SECONDS, stop_at)
         slots[CURSOR] = -2 - index
@@ -312,7 +316,7 @@ class _Worker:
         envelope, unsent = dump_around_culprits(results, report.errors, report.chunk.first, report.sent)
         report.unsent |= unsent
         errors = pickle.dumps(report.errors) if report.errors else b""
-        self._slots[STARTED] = 0  # the caller may take its time to read
+        self._slots[STARTED] = 0  # no item runs while the caller is slow to read
         chunk, count = report.chunk, len(results)
         head = wire.RESULTS_HEAD.pack(
             chunk.first + report.sent,
@@ -339,7 +343,7 @@ class _Worker:
 
 
 class _Report:
-    """What is known of a chunk between two messages."""
+    """What a worker knows about a chunk between two messages."""
 
     def __init__(self, chunk: wire.ChunkHead) -> None:
         self.chunk = chunk
@@ -349,7 +353,7 @@ class _Report:
         self._cpu = self.began = 0.0
 
     def begin(self) -> float:
-        """Start the clocks anew; return the time."""
+        """Restart the clocks, and return the time in `time.perf_counter()` seconds."""
         self._cpu = process_time()
         self.began = perf_counter()
         return self.began
@@ -361,26 +365,26 @@ class _Report:
 
 
 def _waiter(sock: socket.socket, seconds: float) -> Callable[[], object]:
-    """Return a function that waits until `sock` can be read: true, or false after `seconds`."""
+    """Return a function that waits until `sock` can be read; it returns a false value after `seconds`."""
     if sys.platform == "win32":
         return lambda: select.select([sock], [], [], seconds)[0]
-    poller = select.poll()  # and not select, which knows only the first thousand descriptors
+    poller = select.poll()  # `select` would know only the first thousand descriptors
     poller.register(sock, select.POLLIN)
     milliseconds = seconds * 1000
     return lambda: poller.poll(milliseconds)
 
 
 def _flush_output() -> None:
-    """Write out what the items printed: a worker may be killed any time, and then it is lost."""
+    """Write out what the items printed, because it would be lost if this worker were killed."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (AttributeError, OSError, ValueError):
-            continue  # none there, or closed
+            continue  # the stream is missing or closed
 
 
 def resident_bytes() -> int:
-    """Return this process's resident memory in bytes, 0 where it cannot be read cheaply."""
+    """Return this process's resident memory in bytes; 0 where it cannot be read cheaply."""
     if sys.platform != "linux":
         return 0
     try:

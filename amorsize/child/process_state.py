@@ -1,11 +1,11 @@
-"""What items may change of their worker's process, put back before the next call."""
+"""The state of a worker's process that items may change, and that the worker restores before the next call."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from _signal import getsignal  # `signal`'s own makes enumeration members, 1 us each
+from _signal import getsignal  # `signal.getsignal` makes enumeration members, which takes 1 us each
 
 from ..log import debug
 from ..transport.ambient import FIELDS, raw_environ, snapshot
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ProcessState"]
 
-# Those that Python code sets; the two that cannot be are left out, and so are real-time signals. CPython 3.10 has a
-# number without a name among them.
+# These are the signals that Python code sets. The two that cannot be set are left out, and so are real-time signals. In
+# CPython 3.10 one of these numbers has no name.
 _SIGNALS = tuple(
     number
     for number in sorted(signal.valid_signals())
@@ -31,14 +31,15 @@ if sys.platform != "win32":
 
 
 class ProcessState:
-    """What a worker was like before its first item, to be put back.
+    """The state of a worker before its first item, which is restored before each call.
 
-    A worker that has nothing to do looks whether anything has changed (`look`), while nobody waits for it; its next
-    call then begins at once. Measured by `benchmarks/against.py`: a warm call takes 30 us less than if each began with
-    the look.
+    While a worker has nothing to do and nobody waits for it, it looks whether anything has changed (`look`), so that
+    its next call begins at once. A warm call takes 30 us less than if each call began with that look
+    (benchmarks/against.py).
 
     Args:
-        before: what a snapshot told before the initializer ran; what that has set stands. None if there was none.
+        before: the snapshot that was taken before the initializer ran, so that what the initializer has set stays set.
+            None if there was no initializer.
     """
 
     def __init__(self, before: Ambient | None = None) -> None:
@@ -51,11 +52,11 @@ class ProcessState:
         self._handlers = [getsignal(number) for number in _SIGNALS]
         self._umask = _umask()
         self._limits = {kind: resource.getrlimit(kind) for kind in _LIMITS}
-        self._settled: tuple[Ambient, Ambient] | None = None  # what was carried last, and what then stood
+        self._settled: tuple[Ambient, Ambient] | None = None  # what was carried last, and the snapshot after it was set
         self.known = False
 
     def look(self) -> None:
-        """See whether all is as `put_back` and `settle` left it; if so, neither has anything to do until items run."""
+        """Note whether all is as `put_back` and `settle` left it; if so, both have nothing to do until items run."""
         self.known = self._settled is not None and self._is_as_it_was() and snapshot() == self._settled[1]
 
     def _is_as_it_was(self) -> bool:
@@ -77,12 +78,12 @@ class ProcessState:
         return all(resource.getrlimit(kind) == limits for kind, limits in self._limits.items())
 
     def put_back(self) -> bool:
-        """Put back what items have changed of the process; say whether that could be done."""
+        """Restore what items have changed in the process, and say whether that could be done."""
         if self.known or self._is_as_it_was():
             return True
         try:
             self._put_back()
-        except (OSError, ValueError) as error:  # a limit that cannot be raised again, a folder that is gone
+        except (OSError, ValueError) as error:  # for example, a limit cannot be raised again or a folder is gone
             debug("a worker cannot be as it was: %r", error)
             return False
         return True
@@ -114,7 +115,7 @@ class ProcessState:
                 resource.setrlimit(kind, limits)
 
     def settle(self, carried: Ambient) -> bool:
-        """Set what the caller has set, and elsewhere what was here first; say whether that could be done.
+        """Set what the caller has set, and restore every other field; say whether that could be done.
 
         Args:
             carried: the caller's snapshot.
@@ -123,7 +124,7 @@ class ProcessState:
             return True
         try:
             self._settle(carried)
-        except (OSError, ValueError) as error:  # a limit below where this stands, a locale that is not here
+        except (OSError, ValueError) as error:  # for example, the stack is too deep for a limit, or a locale is missing
             debug("a worker cannot be as the caller is: %r", error)
             return False
         self._settled = carried, snapshot()
@@ -149,25 +150,26 @@ def _timers_run() -> bool:
 def _folder() -> str | None:
     try:
         return os.getcwd()
-    except OSError:  # it is gone
+    except OSError:  # the folder is gone
         return None
 
 
 def _umask() -> int:
-    # It can only be read by setting it, which no other thread here minds.
+    # The umask can only be read by setting it, which disturbs no other thread of a worker.
     umask = os.umask(0o077)
     os.umask(umask)
     return umask
 
 
-# Python code changes limits through one of these.
+# Python code changes resource limits through one of these modules.
 _CHANGE_LIMITS = frozenset(("_cffi_backend", "ctypes", "psutil", "resource"))
 
 
 def _resource() -> Any:
-    """Return the standard library's `resource`, None on Windows, and leave no trace: that it is loaded tells of users.
+    """Return the standard library's `resource`; None on Windows.
 
-    Once, before workers are forked: it takes 0.5 ms.
+    If the module was not loaded before, it is removed from `sys.modules` again, so that finding it there means that
+    other code uses it. This is done once, before workers are forked, because it takes 0.5 ms.
     """
     if sys.platform == "win32":
         return None

@@ -1,7 +1,7 @@
-"""A function and its surroundings in a worker: compared with what is here, put in, and taken out again.
+"""How a worker rebuilds a function, compares its surroundings, puts in what the caller sent, and takes that out again.
 
-`transport.payload` is the caller's side of it. What was carried is in the worker's modules while the function that
-brought it runs, and what it displaced is put back before another one does.
+`transport.payload` is the caller's side of this. What a function carried stands in the worker's modules while that
+function runs; what it displaced there is put back before another function runs.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ class Rebuilt:
     """A function in a worker, with what it needs around it.
 
     Attributes:
-        function: as it was sent.
-        space: where it was rebuilt.
-        entries: what must be so when it runs.
-        carried: what it brought: holder, name, value.
-        ambient: what the caller had set around it.
+        function: the function as it was sent.
+        space: the space in which it was rebuilt.
+        digest: the digest of its payload.
+        entries: places in modules, and what must stand there when it runs.
+        carried: what it brought for such places, each as holder, name and value.
+        ambient: the caller's settings (`transport.ambient`).
     """
 
     function: Callable[[Any], Any] | Seeded
@@ -54,7 +55,11 @@ class Rebuilt:
         self.ambient = ambient
 
     def enter(self) -> None:
-        """Make this the function that runs: all around it becomes as the caller has it, or was when it was sent."""
+        """Make this the function that runs, by setting everything around it as the caller had it when it was sent.
+
+        Raises:
+            Outdated: something around it still differs from what the caller has.
+        """
         global _entered
         by_value.enter(self.space)
         if _entered is not None and _entered.digest == self.digest:
@@ -68,7 +73,7 @@ class Rebuilt:
             raise Outdated(self.digest, places)
 
 
-# In a worker: the function whose surroundings are in place, and what they displaced.
+# A worker has here the function whose surroundings are in place, and the calls that restore what these displaced.
 _entered: Rebuilt | None = None
 _displaced: list[Callable[[], object]] = []
 
@@ -77,7 +82,7 @@ def rebuild(data: bytes, digest: bytes) -> Rebuilt:
     """Rebuild a function that was sent to this process, and enter it.
 
     Raises:
-        Outdated: something around it is not as the caller has it.
+        Outdated: something around it differs from what the caller has.
         Exception: whatever importing the user's modules raises.
     """
     (length,) = LENGTH.unpack_from(data)
@@ -92,13 +97,13 @@ def rebuild(data: bytes, digest: bytes) -> Rebuilt:
         values.append((holder, name, load_function(packed, space) if packed else ABSENT))
     settings = load_function(ambient, space)
     rebuilt = Rebuilt(space, digest, tuple(map(Entry._make, entries)), tuple(values), settings)
-    rebuilt.enter()  # before the function: importing its module may run code that reads what was carried
+    rebuilt.enter()  # it comes before the function, whose module may read what was carried when it is imported
     rebuilt.function = load_function(data[at + length :], space)
     return rebuilt
 
 
 def leave() -> None:
-    """Put back what was displaced for the function that ran last."""
+    """Put back what the surroundings of the function that ran last displaced."""
     global _entered
     _entered = None
     while _displaced:
@@ -110,7 +115,7 @@ def _put_in(carried: Iterable[tuple[Any, str, Any]]) -> None:
         old = vars(holder).get(name, ABSENT)
         kind = type(value)
         if kind is type(old) and kind in _IN_PLACE:
-            # What else holds it sees the same.
+            # The container is refilled in place, so that other objects that hold it see the new content, too.
             before = old.copy()
             _displaced.append(partial(_refill, old, before))
             _refill(old, value)

@@ -1,8 +1,8 @@
-"""Running a chunk's items in a worker, for every backend whose workers do not look around between items.
+"""How a worker runs a chunk's items, for every backend whose workers report nothing while a chunk runs.
 
-Workers of ours do look around: they write down where they are, send results early and hand items back. Their loop is
-`main._Worker._run_items`, which is tuned by hand because it is a large part of what a short chunk costs; what becomes
-of items, errors and results is the same, and `tests/test_run_chunk.py` holds both to it.
+Workers that amorsize itself starts do more between items: they write down which item runs, send results early and
+hand items back. Their loop is `main._Worker._run_items`, which is tuned by hand because it is a large part of what a
+short chunk costs. Both loops treat items, errors and results in the same way, which `tests/test_run_chunk.py` checks.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Ran(NamedTuple):
     """What became of a chunk's items.
 
     Attributes:
-        values: the results of the items that were started; None where one failed.
+        values: the results of the items that were started; None where an item failed.
         errors: what items raised, each with its item's place in the chunk.
         began: when the first item began, in `time.perf_counter()` seconds.
-        seconds: wall seconds of all.
-        cpu_seconds: CPU seconds of this process meanwhile.
+        seconds: wall seconds that all items took.
+        cpu_seconds: CPU seconds that this process used meanwhile.
     """
 
     values: list[Any]
@@ -46,7 +46,7 @@ class Ran(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """The same on its way back: values and errors pickled."""
+    """What became of a chunk's items, with values and errors pickled for the way back to the caller."""
 
     payload: bytes
     errors: list[tuple[int, bytes]]
@@ -68,12 +68,12 @@ def run_items(
     """Run a chunk's items until it ends, an error ends it, or its time is over.
 
     Args:
-        function: takes one item.
-        items: the chunk's; those that were fixed as `rebuilt` gives them.
+        function: the user's function, which takes one item, or a `Seeded`.
+        items: the chunk's items; an item that was `Fixed` must be given as `rebuilt` returns it.
         first: position of the first item in the input.
-        slice_seconds: after so long no further item is started; 0 for no limit.
-        stop_at_error: whether an item that raises is the last one.
-        plain: whether items are scalars, or tuples of them, and nothing else.
+        slice_seconds: no further item is started after so many seconds; 0 means no limit.
+        stop_at_error: whether an item that raises is the last one to run.
+        plain: whether all items are scalars, or all are tuples of scalars.
     """
     offset, streams = 0, None
     if isinstance(function, Seeded):
@@ -86,7 +86,7 @@ def run_items(
     for offset, item in enumerate(items):
         try:
             values.append(function(item))
-        except BaseException as error:  # SystemExit of an item is its error like any other
+        except BaseException as error:  # an item's SystemExit counts as its error, like any other
             errors.append((offset, error))
             values.append(None)
             if stop_at_error or isinstance(error, NOT_OF_ITEMS):
@@ -99,7 +99,7 @@ def run_items(
 def run_chunk(
     function: Callable[[Any], Any] | Seeded, payload: bytes, first: int, slice_seconds: float, stop_at_error: bool
 ) -> Packed:
-    """Run the items that `dump_items` has pickled, as `run_items` does, and pickle what comes of them."""
+    """Run the items that `dump_items` has pickled, as `run_items` does, and pickle the results and errors."""
     plain = is_scalars(payload)
     if not plain:
         function = refusing_unpicklable(function)
@@ -117,7 +117,7 @@ def run_chunk(
 
 
 def refusing_unpicklable(function: Any) -> Any:
-    """Return a function, or `Seeded`, that refuses an item which could not be rebuilt, and else is `function`."""
+    """Return a function, or `Seeded`, that refuses an item which could not be rebuilt, and else calls `function`."""
     if isinstance(function, Seeded):
         return function._replace(function=refusing_unpicklable(function.function))
 
@@ -133,19 +133,22 @@ def refusing_unpicklable(function: Any) -> Any:
 def dump_around_culprits(
     results: list[Any], errors: list[tuple[int, bytes]], first: int, sent: int
 ) -> tuple[Envelope, bool]:
-    """Pickle results; those that cannot be become None, and `errors` has why. Say, too, whether there were any.
+    """Pickle results; where one cannot be pickled, put None in its place and add an error that says why.
 
     Args:
-        results: of consecutive items.
-        errors: packed errors, each with its item's place in the chunk.
+        results: the results of consecutive items.
+        errors: packed errors, each with its item's place in the chunk; new ones are added to this list.
         first: position of the chunk's first item in the input.
         sent: how many results of the chunk were sent before.
+
+    Returns:
+        The envelope of the results, and whether there was a result that could not be pickled.
     """
     unsent = False
     while True:
         try:
             return dump_values(results), unsent
-        except Undumpable as found:  # user code: anything, SystemExit too
+        except Undumpable as found:  # user code may raise anything, even SystemExit
             offset = sent + found.position
             said = said_of(found.error, results[found.position])
             refusal = UnsentResult(f"the result of item {first + offset} cannot be pickled: {said}")

@@ -1,7 +1,7 @@
-"""Which outer names does a function's code read, and which does it rebind? One pass over its instructions.
+"""Find which outer names a function's code reads and which it rebinds, in one pass over its instructions.
 
-`co_names` alone cannot tell: it also holds attribute names. `opcode` gives the numbers; `dis` would give the same and
-costs an import that the first look-up of a process cannot afford.
+`co_names` alone cannot tell, because it also holds the names of attributes. `opcode` gives the instructions' numbers;
+`dis` would give the same, but importing it takes longer than the first look-up of a process can afford.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class OuterNames(NamedTuple):
         read: globals that are read and never rebound.
         mentioned: every global and attribute name.
         rebound_cells: variables of enclosing functions that are assigned or deleted.
-        imported: names of modules that the code imports itself.
+        imported: names of modules that the code itself imports.
     """
 
     read: frozenset[str]
@@ -64,7 +64,7 @@ def outer_names(code: CodeType) -> OuterNames:
 
 
 def _instructions(raw: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the instructions of interest, with their whole arguments."""
+    """Yield the instructions of interest, with their arguments put together from extended parts."""
     high = 0
     for place in range(0, len(raw), 2):
         operation = raw[place]
@@ -77,7 +77,7 @@ def _instructions(raw: bytes) -> Iterator[tuple[int, int]]:
 
 
 def slots(code: CodeType) -> tuple[str, ...]:
-    """Return the names that the arguments of the cell instructions count through."""
+    """Return the names that the arguments of the cell instructions are indexes into."""
     own = tuple(name for name in code.co_cellvars if _CELLS_APART or name not in code.co_varnames)
     return (() if _CELLS_APART else code.co_varnames) + own + code.co_freevars
 
@@ -89,8 +89,8 @@ def _numbers(*names: str) -> frozenset[int]:
 _EXTENDED_ARG = opmap["EXTENDED_ARG"]
 _LOAD_GLOBAL = opmap["LOAD_GLOBAL"]
 _LOAD_GLOBAL_SHIFT = int(sys.version_info >= (3, 11))  # since 3.11 the lowest bit asks for a NULL to be pushed
-_CELLS_APART = sys.version_info < (3, 11)  # since then cells are numbered after the locals, arguments among them
-_LOAD_NAMES = _numbers("LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")  # class bodies within a function
+_CELLS_APART = sys.version_info < (3, 11)  # since 3.11 cells are numbered after the locals, which include arguments
+_LOAD_NAMES = _numbers("LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")  # used in class bodies within a function
 _STORE_GLOBALS = _numbers("STORE_GLOBAL", "DELETE_GLOBAL")
 _STORE_CELLS = _numbers("STORE_DEREF", "DELETE_DEREF")
 _IMPORT_NAME = opmap["IMPORT_NAME"]

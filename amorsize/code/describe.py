@@ -1,10 +1,10 @@
-"""What decides a function's cost? A walk that writes it down as bytes, and notes what it read so as to check it later.
+"""A walk that writes down as bytes what decides a function's cost, and notes what it read, to check it later.
 
 The bytes are the same in every process and under every hash seed: nothing in them comes from `id`, `repr` or `hash`,
 and sets and mappings are sorted by their members' bytes. The walk follows plain data, the user's own functions and
-classes, and names reached through the user's own modules. The standard library, and packages that state a version, are
-named with that version instead. Depth and number of parts are bounded, so that a function that reaches half a program
-costs a bounded time; what lies beyond is named by type alone.
+classes, and names reached through the user's own modules. What belongs to the standard library, or to a package that
+states a version, is instead named together with that version. Depth and number of parts are bounded, so that the walk
+takes a bounded time even if a function reaches half a program; a part beyond these bounds is named by its type alone.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Facts", "Walk"]
 
-# Bounds of one walk. Smaller: a change further away goes unnoticed; larger: a first look-up takes longer (about 1 us a
-# part, `fingerprint_first` in benchmarks/cache.py).
+# These are the bounds of one walk. With smaller values a change further away goes unnoticed; with larger ones a first
+# look-up takes longer (about 1 us a part, `fingerprint_first` in benchmarks/cache.py).
 _MAX_DEPTH = 12
 _MAX_PARTS = 2_000
-# A longer sequence or text gives its length and its two ends of half this many elements; a longer set or mapping its
-# length alone, as it has no ends that are the same everywhere.
+# A longer sequence or text is described by its length and its two ends, each half this long. A longer set or mapping is
+# described by its length alone, because it has no ends that are the same in every process.
 _MAX_LENGTH = 256
 _MAX_TEXT = 4_096
 
-_ABSENT: Any = object()  # a global that is not there (a builtin's name, as a rule), or a cell still empty
+_ABSENT: Any = object()  # stands for a missing global (mostly a builtin's name) or an empty cell
 
 
 class Kept(NamedTuple):
-    """One outer value as the walk found it: by weak reference where that is possible, so that nothing is kept alive."""
+    """One outer value as the walk found it; where possible it is a weak reference, so that nothing is kept alive."""
 
     name: str | int
     value: Any
@@ -45,11 +45,11 @@ class Kept(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What the walk read of one function or module. While it is all the same, so is the description.
+    """What the walk read from one function or module; while all of this is the same, so is the description.
 
     Attributes:
         owner: weak reference to the function or module.
-        code, defaults, keyword_defaults: the function's own; None for a module.
+        code, defaults, keyword_defaults: those of the function; None for a module.
         cells: contents of closure cells, by position.
         names: values of the function's globals, or of the module's attributes.
     """
@@ -62,7 +62,7 @@ class Facts(NamedTuple):
     names: tuple[Kept, ...]
 
     def hold(self) -> bool:
-        """Tell whether everything is still the very same object."""
+        """Say whether each of these things is still the very same object."""
         owner = self.owner()
         if owner is None:
             return False
@@ -131,14 +131,14 @@ class Walk:
         return b"".join([_text(str(length)), *sorted(self.part(key, depth) + self.part(v, depth) for key, v in pairs)])
 
     def _code(self, code: CodeType, depth: int, skipped: object = _ABSENT) -> bytes:
-        # Neither line numbers nor the names of locals: moving or renaming them changes no cost.
+        # Line numbers and the names of locals are left out, because moving code or renaming locals changes no cost.
         shape = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
         names = ",".join((*code.co_names, *code.co_freevars)).encode()
         constants = [constant for constant in code.co_consts if constant is not skipped]
         return b"".join(
             [
                 _tagged(b"instructions", code.co_code),
-                _tagged(b"handlers", getattr(code, "co_exceptiontable", b"")),  # new in 3.11
+                _tagged(b"handlers", getattr(code, "co_exceptiontable", b"")),  # CPython has it since 3.11
                 _tagged(b"names", names),
                 *self._all((shape, *constants), depth),
             ]
@@ -176,7 +176,7 @@ class Walk:
         return b"".join(parts)
 
     def _reached(self, module: ModuleType, mentioned: frozenset[str], depth: int) -> bytes:
-        """Describe what the code may reach through one of the user's own modules: the attributes it mentions."""
+        """Describe the attributes of one of the user's own modules that the code mentions, and so may reach."""
         if self._is_foreign(module.__name__):
             return b""
         names = {name: vars(module).get(name, _ABSENT) for name in sorted(mentioned)}
@@ -207,7 +207,7 @@ class Walk:
         return _tagged(b"object", self._named(value) + self._class(type(value), depth))
 
     def _named(self, value: object) -> bytes:
-        """Name a thing by module, qualified name and version."""
+        """Return the bytes that name a thing by its module, qualified name and version."""
         module = getattr(value, "__module__", None)
         name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
         texts = (module, name, _version(module) if isinstance(module, str) else None)
@@ -231,7 +231,7 @@ def _version(module: str) -> str | None:
 def _content(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # not assigned yet
+    except ValueError:  # the variable is not assigned yet
         return _ABSENT
 
 
@@ -249,7 +249,7 @@ def _same(kept: Any, weak: bool, current: Any) -> bool:
     if not weak:
         return kept is current
     value = kept()
-    # A dead reference gives None, which the current value may be too.
+    # A dead reference gives None, and the current value may also be None.
     return value is not None and value is current
 
 

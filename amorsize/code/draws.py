@@ -1,13 +1,13 @@
-"""Does a function draw random numbers that depend on what was drawn before, in this process?
+"""Find out whether a function draws random numbers that depend on what was drawn before in this process.
 
-Workers have random states of their own, or copies of the program's generators, so such a function gives other numbers
-there: with a copy even the same ones in every worker. This asks for evidence, not for possibility: it follows names
-that code puts one after another (`rng.normal`, `np.random.rand`, `self.model.rng`) to what stands there now, through
-the user's own functions and classes (`reading`). So `random.Random(item).random()` is no draw from a shared state, and
-a generator that the code seeds itself, item by item, is left out.
+Workers have random states of their own, or copies of the program's generators, so such a function draws other numbers
+there; from copies, every worker even draws the same numbers. The search asks for evidence, not for possibility: it
+follows chains of names in the code (`rng.normal`, `np.random.rand`, `self.model.rng`) to the objects that they stand
+for now, through the user's own functions and classes (`reading`). So `random.Random(item).random()` is no draw from a
+shared state, and a generator that the code itself seeds for each item is left out.
 
-Not followed: names that are computed, what installed packages draw among themselves, and generators among the items,
-which are the user's to send. Nothing of the user's runs here: attributes are looked at as they are stored.
+The search does not follow computed names, draws within installed packages, or generators among the items, which the
+user chose to send. It runs no code of the user's, because it looks at attributes as they are stored.
 """
 
 from __future__ import annotations
@@ -38,19 +38,22 @@ _GENERATORS = frozenset(
         ("numpy.random.bit_generator", "BitGenerator"),
     }
 )  # fmt: skip
-# What a generator can be asked for without changing it, and what makes its numbers depend on the asker alone.
+# The first are attributes of a generator whose use does not change its state; the second are methods that set its
+# state, so that its next numbers depend only on the code that calls them.
 _UNCHANGING = frozenset({"VERSION", "get_state", "getstate", "jumped", "lock", "seed_seq", "state"})
 _SEEDING = frozenset({"seed", "set_state", "setstate"})
-# These functions of `numpy.random` draw from the shared state and are not its methods.
+# These functions of `numpy.random` use the shared state, but are not methods of its generator.
 _NUMPY_DRAWS, _NUMPY_SEEDS = ("ranf", "sample"), ("seed",)
-# Code and objects looked at for one function. Fewer: a draw behind many helpers goes unnoticed. More: a first call on
-# workers begins later, by up to 0.1 ms each.
+# At most so many pieces of code are read, and so many members of one collection are looked at, for one function. With
+# smaller values a draw behind many helpers goes unnoticed; with larger ones a first call on workers begins later, by up
+# to 0.1 ms each.
 _MAX_STEPS = 1_000
 _MAX_MEMBERS = 1_000
-# Members of collections in all. More: 0.5 us each. Fewer: a generator deep in data goes unnoticed.
+# At most so many members of all collections together are looked at. With a larger value each further one takes 0.5 us;
+# with a smaller one a generator deep in data goes unnoticed.
 _MAX_PARTS = 20_000
 _EMPTY_CELL = CellType()
-# Methods that are called without being named where a class is.
+# Code that calls a class calls these methods without naming them.
 _MAKING = frozenset({"__init__", "__new__", "__post_init__"})
 _SCALARS = frozenset({bool, int, float, complex, str, bytes, type(None)})
 _COLLECTIONS = (tuple, list, set, frozenset)
@@ -60,8 +63,8 @@ class Draws(NamedTuple):
     """What a function draws from.
 
     Attributes:
-        own: a generator that the program holds, as code names it; empty for none.
-        shared: a function that draws from the state of `random`, or NumPy's global one; empty for none.
+        own: a generator that the program holds, as the code names it; empty if there is none.
+        shared: a function that draws from the state of `random`, or NumPy's global one; empty if there is none.
     """
 
     own: str
@@ -69,7 +72,8 @@ class Draws(NamedTuple):
 
 
 _NOTHING = Draws("", "")
-# By what a function reaches by name, as long as that is so, and by what is bound to it.
+# The first key is an object that stands for what a function reaches by name, and lives as long as that is current; the
+# second is the function's bound parts.
 _known: WeakKeyDictionary[Any, dict[tuple[int, ...], Draws]] = WeakKeyDictionary()
 register(_known.clear)
 _MAX_BOUND = 100
@@ -80,12 +84,12 @@ def draws_of(function: Any, around: object) -> Draws:
 
     Args:
         function: any callable.
-        around: stands for what the function reaches by name; another object whenever that is not what it was.
+        around: an object that stands for what the function reaches by name; when that changes, another object is given.
     """
     if type(function) is BuiltinFunctionType:
-        if type(function.__self__) is ModuleType:  # a module's own draws from nothing
+        if type(function.__self__) is ModuleType:  # a builtin function of a module draws from no generator
             return _NOTHING
-        return _look(function)  # has no code to read, and may be made anew each time it is named
+        return _look(function)  # it has no code to read, and may be made anew each time that it is named
     known = _known.setdefault(around, {})
     key = (*map(id, _bound_parts(function)),)
     found = known.get(key)
@@ -97,7 +101,7 @@ def draws_of(function: Any, around: object) -> Draws:
 
 
 def _bound_parts(function: Any) -> list[Any]:
-    """Return what a callable brings, apart from names: another such part may be another generator."""
+    """Return what a callable brings that is not reached by name, because a different part may be another generator."""
     kind = type(function)
     if kind is partial:
         held = (function.func, *function.args, *function.keywords.values())
@@ -129,12 +133,12 @@ def _is_generator(value: object) -> bool:
 
 
 def _owner(value: Any) -> Any:
-    """Return what a method is bound to; `UNKNOWN` for anything else."""
+    """Return what a method is bound to; `UNKNOWN` if the value is not a method."""
     return value.__self__ if type(value) in {MethodType, BuiltinFunctionType} else UNKNOWN
 
 
 def _state_of_object(value: Any) -> dict[str, Any]:
-    """Return an object's attributes, without running what its class says."""
+    """Return an object's attributes, without running any code of its class."""
     try:
         state = object.__getattribute__(value, "__dict__")
     except Exception as error:  # noqa: BLE001 - it has none, or a property of that name fails
@@ -146,7 +150,7 @@ def _state_of_object(value: Any) -> dict[str, Any]:
             if type(attribute) is MemberDescriptorType and base.__module__ != "builtins":
                 try:
                     found.setdefault(name, attribute.__get__(value))
-                except AttributeError:  # not set
+                except AttributeError:  # the slot is not set
                     continue
     return found
 
@@ -162,13 +166,13 @@ def _users_bases(value: Any) -> Iterator[type]:
 
 
 def _names_in(value: Any) -> set[str]:
-    """Return the names of the attributes of an object or a class, as far as they are the user's."""
+    """Return the names of an object's or a class's attributes, leaving out those that packages define."""
     names = set() if _is_class(value) else set(_state_of_object(value))
     return names.union(*(vars(base) for base in _users_bases(value)))
 
 
 def _inherited(value: Any, name: str) -> list[FunctionType]:
-    """Return the methods of one name that a class and its bases have: one may call the next."""
+    """Return the methods of one name that a class and its bases define, because each may call the next."""
     found = [vars(base).get(name) for base in _users_bases(value)]
     return [function for function in found if type(function) is FunctionType]
 
@@ -181,12 +185,12 @@ def _in_class(cls: type, name: str) -> Any:
 
 
 class _Walk:
-    """One walk. Each code is visited once for what it is bound to.
+    """One walk, which visits each function once for each object that it is bound to.
 
     Attributes:
-        drawn: what was drawn from, by number: how code names it.
-        seeded: generators that the code sets itself.
-        shared: those that all code of this process shares.
+        drawn: for each generator that code draws from, by `id`, how the code names the draw.
+        seeded: the `id`s of generators that the code itself seeds.
+        shared: the `id`s of generators that all code of this process shares.
     """
 
     def __init__(self) -> None:
@@ -197,17 +201,17 @@ class _Walk:
         self._numpy = self._share(_NUMPY, "rand")
         self._visits: list[tuple[CodeType, dict[str, Any], dict[str, Any]]] = []
         self._met: dict[tuple[int, int], Any] = {}
-        self._members: list[tuple[Any, str]] = []  # classes and objects of the user's, and how they were come by
-        self._called: set[int] = set()  # objects that may be called, by number
-        self._mentioned: set[str] = set()  # names of attributes
-        self._pairs: set[tuple[str, str]] = set()  # an attribute of something unknown, and its own attribute
-        self._held: list[tuple[Any, str, str]] = []  # generators of these objects, under their names
-        self._pending: list[tuple[Any, str]] = []  # members of collections, and how they were come by
+        self._members: list[tuple[Any, str]] = []  # the user's classes and objects, and how the code names them
+        self._called: set[int] = set()  # the `id`s of objects that may be called
+        self._mentioned: set[str] = set()  # names of attributes in code that was read
+        self._pairs: set[tuple[str, str]] = set()  # a name of something unknown, and an attribute of it
+        self._held: list[tuple[Any, str, str]] = []  # generators of `_members`: their attribute and text
+        self._pending: list[tuple[Any, str]] = []  # members of collections, and the collections' names
         self._left = _MAX_STEPS
         self._parts_left = _MAX_PARTS
 
     def _share(self, module: str, method: str) -> Any:
-        """Return the generator behind the functions of a module, if it is loaded."""
+        """Return the generator behind the functions of a module; `UNKNOWN` if the module is not loaded."""
         found = sys.modules.get(module)
         owner = _owner(vars(found).get(method)) if found is not None else UNKNOWN
         if not _is_generator(owner):
@@ -216,7 +220,7 @@ class _Walk:
         return owner
 
     def finish(self) -> None:
-        """Visit what is still to be visited, and what that leads to."""
+        """Visit everything that is still to be visited, and everything that this leads to."""
         looked: set[tuple[int, str]] = set()
         while self._left > 0:
             if self._pending:
@@ -232,9 +236,9 @@ class _Walk:
                     self._method(generator, method, f"{text}.{method}")
 
     def _look_at_members(self, looked: set[tuple[int, str]]) -> bool:
-        """Use those attributes of classes and objects met that some code mentions; say whether there were new ones.
+        """Use the attributes of `_members` that some code mentions, and say whether there were new ones.
 
-        Code that is handed an object knows it by a name of its own, so here the attribute's name must do.
+        Code that is handed an object has a name of its own for it, so only the attribute's name can be compared here.
         """
         before = len(looked)
         for value, text in tuple(self._members):
@@ -257,7 +261,7 @@ class _Walk:
     # Values.
 
     def use(self, value: Any, text: str) -> None:
-        """Take note of a value that code has in its hands: to call, to hand on or to look into."""
+        """Take note of a value that code may call, hand on or look into."""
         kind = type(value)
         if value is UNKNOWN or kind in _SCALARS or kind is ModuleType or (id(value), 0) in self._met:
             return
@@ -275,7 +279,7 @@ class _Walk:
         elif kind is MethodType:
             self._bound(value, text)
         else:
-            self._met[id(value), 0] = value  # kept, so that its number is not another's meanwhile
+            self._met[id(value), 0] = value  # it is kept, so that its `id` is not reused meanwhile
             self._look_into(value, text)
 
     def _is_numpys(self, value: Any, names: Iterable[str]) -> bool:
@@ -293,7 +297,7 @@ class _Walk:
     def _look_into(self, value: Any, text: str) -> None:
         kind = type(value)
         if kind is partial:
-            # What a partial brings are the first arguments of its function.
+            # The arguments that a partial brings are the first arguments of its function.
             if type(value.func) is FunctionType:
                 self._function(value.func, value.args, value.keywords)
             self._all((value.func, *value.args, *value.keywords.values()), text)
@@ -312,17 +316,17 @@ class _Walk:
         elif _is_class(value) or not is_foreign(kind.__module__):
             self._called.add(id(value))
             self._note_member(value, text)
-        elif callable(value):  # of a package, as numpy.vectorize is: what it calls is the user's
+        elif callable(value):  # a package's object, as of numpy.vectorize, may call the user's functions
             self._all([part for part in _state_of_object(value).values() if callable(part)], text)
 
     def _all(self, values: Iterable[Any], text: str) -> None:
-        """Use some values later: they may hold others, as deep as they like."""
+        """Have some values used later, because they may hold others at any depth."""
         members = tuple(islice(values, min(_MAX_MEMBERS, self._parts_left)))
         self._parts_left -= len(members)
         self._pending += [(value, text) for value in members if type(value) not in _SCALARS]
 
     def _note_member(self, value: Any, text: str) -> None:
-        """Remember a class or an object: which of its attributes are used shows when more code was read."""
+        """Remember a class or an object, because code that is read later may show which of its attributes are used."""
         cls = value if _is_class(value) else type(value)
         if is_foreign(cls.__module__) or cls.__module__ == "builtins" or (id(value), 1) in self._met:
             return
@@ -330,7 +334,7 @@ class _Walk:
         self._members.append((value, text))
 
     def _attribute(self, value: Any, name: str) -> Any:
-        """Return what stands at an attribute, a method bound; `UNKNOWN` where only running code would tell."""
+        """Return what an attribute holds, with methods bound; `UNKNOWN` where only running code would tell."""
         if type(value) is ModuleType:
             return vars(value).get(name, sys.modules.get(f"{value.__name__}.{name}", UNKNOWN))
         cls = value if _is_class(value) else type(value)
@@ -350,13 +354,13 @@ class _Walk:
             self._function(found.fget, () if cls is value else (value,))
             return UNKNOWN
         computed = getattr(found, "func", None) if kind.__module__ == "functools" else None
-        if type(computed) is FunctionType and cls is not value:  # a cached_property
+        if type(computed) is FunctionType and cls is not value:  # it is a cached_property
             self._function(computed, (value,))
             return UNKNOWN
         return found
 
     def _method(self, generator: Any, name: str, text: str) -> None:
-        """Take note of a generator's method."""
+        """Take note that code uses a generator's method."""
         if name in _SEEDING:
             self.seeded.add(id(generator))
         elif name not in _UNCHANGING and not name.startswith("__"):
@@ -365,16 +369,16 @@ class _Walk:
     # Code.
 
     def _function(self, function: FunctionType, first: tuple[Any, ...], named: dict[str, Any] | None = None) -> None:
-        """Have a function's code visited, its first arguments being known."""
+        """Have a function's code visited, with its first arguments and some named ones known."""
         if (id(function), id(first[0]) if first else 0) in self._met:
             return
         self._met[id(function), id(first[0]) if first else 0] = function, first
         wrapped = function.__dict__.get("__wrapped__")
         if is_foreign(function.__globals__.get("__name__")):
-            if wrapped is not None:  # a decorator of a package around the user's function
+            if wrapped is not None:  # a package's decorator stands around the user's function
                 self._all((wrapped,), function.__name__)
-                self._all(function.__dict__.get("registry", {}).values(), function.__name__)  # of a generic function
-            elif "seed" in function.__name__:  # a package's way of seeding all there is
+                self._all(function.__dict__.get("registry", {}).values(), function.__name__)  # it may be generic
+            elif "seed" in function.__name__:  # a package's function that seeds all shared states
                 self.seeded |= self.shared
             return
         code = function.__code__
@@ -385,7 +389,7 @@ class _Walk:
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             try:
                 known[name] = cell.cell_contents
-            except ValueError:  # not assigned yet
+            except ValueError:  # the variable is not assigned yet
                 continue
         self._visits.append((code, function.__globals__, known))
 
@@ -403,7 +407,7 @@ class _Walk:
         if not _is_generator(value):
             return self._attribute(value, name)
         if name == "bit_generator":
-            return value  # which has the state
+            return value  # the bit generator holds the state that is drawn from
         self._method(value, name, f"{text}.{name}")
         return UNKNOWN
 

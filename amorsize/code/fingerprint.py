@@ -1,9 +1,9 @@
-"""Is this the function that was measured? Sixteen hex digits over everything that decides its cost.
+"""Sixteen hex digits over everything that decides a function's cost, which tell whether it is the one measured before.
 
 The digits are remembered per function object, next to what they were read from. A later look-up checks by identity
-that all of it is still the same, which costs a microsecond or two; data changed in place is noticed by the next
-process only. Partials and bound methods are made anew all the time, so they are not remembered, but composed from the
-remembered digits of their function and a description of the rest.
+that all of this is still the same, which costs a microsecond or two; data changed in place is noticed only by the next
+process. Partials and bound methods are made anew all the time, so their digits are not remembered, but composed from
+the remembered digits of their function and a description of the rest.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["DIGITS", "fingerprint", "remembers"]
 
 DIGITS = 16
-# Functions remembered at once. Fewer: a program that maps more functions describes them again, tens of microseconds
-# each; more: some hundred bytes apiece stay longer.
+# At most so many functions are remembered at once. With a smaller value a program that maps many functions describes
+# them again, in tens of microseconds each; with a larger one some hundred bytes for each function stay longer.
 _MAX_REMEMBERED = 1_024
 _PYTHON = f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}".encode()
 
@@ -43,11 +43,12 @@ register(_remembered.clear)
 
 
 def fingerprint(func: Any) -> str:
-    """Return 16 hex digits that change when what decides the cost of `func` does, and that every process agrees on.
+    """Return 16 hex digits that change when what decides the cost of `func` changes, and are the same in every process.
 
-    They cover bytecode, constants, names, defaults, closure values, and the globals it refers to that are plain data
-    or functions; partials and bound methods by their parts; other callables by module, qualified name and version; and
-    the Python version. Comments, layout and docstring do not count, nor do variables that the function itself rebinds.
+    They cover the Python version and the function's bytecode, constants, names, defaults and closure values, as well as
+    the globals that it refers to if these are plain data or functions. Partials and bound methods are covered by their
+    parts, other callables by module, qualified name and version. Comments, layout and docstring do not count, nor do
+    variables that the function itself rebinds.
 
     Args:
         func: any callable.
@@ -73,7 +74,7 @@ def fingerprint(func: Any) -> str:
         return _digits(b"partial", fingerprint(func.func).encode(), walk.part(func.args), walk.part(func.keywords))
     if kind is MethodType:
         return _digits(b"method", fingerprint(func.__func__).encode(), walk.part(func.__self__))
-    if hasattr(kind, "_amorsize_function"):  # a decorated function of ours costs what the plain one costs
+    if hasattr(kind, "_amorsize_function"):  # our decorator does not change what a function costs
         return fingerprint(func._amorsize_function)
     digits = _digits(walk.part(func))
     _remember(func, digits, tuple(walk.facts))
@@ -81,7 +82,7 @@ def fingerprint(func: Any) -> str:
 
 
 def remembers(func: Any) -> bool:
-    """Say whether this very function object was fingerprinted before, so that doing it again costs near nothing."""
+    """Say whether this very function object was fingerprinted before, so that doing it again costs almost nothing."""
     while type(func) is partial:
         func = func.func
     remembered = _remembered.get(id(func))
@@ -96,14 +97,14 @@ def _remember(func: Any, digits: str, facts: tuple[Facts, ...]) -> None:
     place = id(func)
 
     def dead(_: ref[Any]) -> None:
-        # Called before the address can be reused, and not at all once the reference itself was dropped.
+        # Python calls this before the address can be reused, but not if the reference itself was dropped before.
         _remembered.pop(place, None)
 
     try:
         reference = ref(func, dead)
-    except TypeError:  # without a weak reference its death would go unnoticed
+    except TypeError:  # without a weak reference nobody would notice that `func` is gone
         return
     if len(_remembered) >= _MAX_REMEMBERED:
-        # Rare, so that forgetting all is simpler than an order of use, and as cheap.
+        # This is rare, so forgetting all of them is as cheap as keeping an order of use, and simpler.
         _remembered.clear()
     _remembered[place] = _Remembered(reference, digits, facts)

@@ -1,4 +1,4 @@
-"""What is known of a function in this process alone, because the next one may do better."""
+"""What is known about a function in this process only, because the next process may find something better."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ __all__ = ["FunctionSet", "unfit"]
 
 
 class FunctionSet:
-    """Functions that something is known of, as long as their code lives.
+    """A set of functions about which something is known, each kept as long as its code lives.
 
-    A lambda or a partial is made anew for each call, but its code is the same. Not a set of weak references: code is
-    compared by all that it is, and a look-up would take longer than a short call.
+    A function is found by its code, because a lambda or a partial is made anew for each call, while its code stays the
+    same. This is not a set of weak references, because code objects are compared by their whole content, and a look-up
+    would take longer than a short call.
     """
 
     def __init__(self) -> None:
@@ -35,7 +36,7 @@ class FunctionSet:
 
         try:
             self._members[place] = ref(code, gone)
-        except TypeError:  # cannot be referred to weakly
+        except TypeError:  # weak references to it are impossible
             return
 
     def __contains__(self, function: Any) -> bool:
@@ -50,7 +51,7 @@ class FunctionSet:
 
 
 def _code_of(function: Any) -> Any:
-    """Return what of a function stays when it is made anew: its code, where it is Python's, or else itself."""
+    """Return what stays the same when a function is made anew: its code, or itself if it has no Python code."""
     while issubclass(type(function), partial):
         function = function.func
     if type(function) is MethodType:
@@ -64,5 +65,5 @@ def _code_of(function: Any) -> Any:
     return function.__code__
 
 
-# Functions that workers were found not to be able to have, or not to give back the results of.
+# These functions cannot be rebuilt in workers, or their results cannot be sent back, as earlier calls found.
 unfit = FunctionSet()

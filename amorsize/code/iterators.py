@@ -1,4 +1,4 @@
-"""What is below an iterator? As the garbage collector sees it: nothing is pulled, and no code of the user's runs."""
+"""Find what an iterator holds, through the garbage collector, so that no item is taken and no user code runs."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _IN_FRAMES = sys.version_info < (3, 11)  # generators hold an object for their f
 
 
 def is_wrapper(kind: type) -> bool:
-    """Say whether iterators of a type are the builtins' or those of `itertools`, around others."""
+    """Say whether a type's iterators wrap other iterators, as `enumerate` and those of `itertools` do."""
     return kind in _WRAPPERS or kind.__module__ == "itertools"
 
 
 def holds(iterator: object) -> list[object]:
-    """Return what a builtin iterator holds, in its order. From CPython 3.12 on its type is among its referents."""
+    """Return what a builtin iterator holds, in order, without its type, which CPython 3.12 and later also refer to."""
     return [part for part in gc.get_referents(iterator) if part is not type(iterator)]
 
 
 def parts(iterator: object) -> Iterator[object]:
-    """Yield what a builtin iterator holds, and what is in the tuples that it holds."""
+    """Yield what a builtin iterator holds; for a tuple that it holds, yield what is in the tuple."""
     for part in holds(iterator):
         if type(part) is tuple:
             yield from part

@@ -1,17 +1,18 @@
-"""What of the program does a function refer to by name, and is it still what it was?
+"""Find what a function reaches by name in the program, and whether that is still the same.
 
 Workers import the user's modules themselves, or have a copy that is as old as they are. What a call's function reaches
-there by name (helpers, classes and their methods, settings) is written down as *entries*: a place and a digest of what
-stands at it. A worker looks at the same places before it runs the function, and says which ones differ. So reloaded
-modules, replaced functions and settings bound at run time are noticed however old the worker is, and so are files that
-were edited since the caller imported them.
+in these modules by name (helpers, classes and their methods, settings) is written down as *entries*, each of which is a
+place and a digest of what stands there. A worker looks at the same places before it runs the function, and says which
+ones differ. So reloaded modules, replaced functions and settings bound at run time are noticed however old the worker
+is, and so are files that were edited after the caller imported them.
 
-The walk follows the user's own code. Of the standard library and of installed packages it sees what the user's code
-names directly, and only numbers, texts, functions and classes. Not seen, and said so where users read it: what such
-packages use among themselves, what is reached by computed names, and objects that are neither plain data nor code.
+The walk follows the user's own code. In the standard library and in installed packages it sees only what the user's
+code names directly, and only numbers, texts, functions and classes. It does not see what such packages use among
+themselves, what is reached by computed names, or objects that are neither plain data nor code; the user documentation
+says so.
 
 A second look at a function checks by identity that every name is still bound to the same thing, which costs some 70 ns
-a name. Data changed in place are only seen by looking at their content again (`Surroundings.is_current`).
+a name. Data changed in place are noticed only if their content is looked at again (`Surroundings.is_current`).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Entry", "Surroundings", "different", "find_place", "surroundings"]
 
-# More entries are not written down: a function that reaches so much would be looked at for longer than it is worth.
+# Further entries are not written down, because looking at all that such a function reaches would take too long.
 _MAX_ENTRIES = 2_000
 _MAX_MEMBERS = 1_000
 _SCALARS = (bool, int, float, complex, str, bytes, type(None))
@@ -48,9 +49,9 @@ class Entry(NamedTuple):
 
     Attributes:
         module: the module's name.
-        path: the qualified name within it.
-        digest: of what stands there.
-        code: whether that is code, and not data.
+        path: the qualified name within the module.
+        digest: a digest of what stands there.
+        code: whether code stands there, and not data.
     """
 
     module: str
@@ -60,12 +61,12 @@ class Entry(NamedTuple):
 
 
 class Surroundings:
-    """What a function or a class reaches, as it was when it was looked at.
+    """What a function or a class reached at the time when it was looked at.
 
     Attributes:
-        entries: what a worker is to compare.
-        digest: the same for the same entries.
-        shares: whether its code imports `multiprocessing.shared_memory` itself.
+        entries: the entries that a worker compares.
+        digest: a digest over all entries.
+        shares: whether the code itself imports `multiprocessing.shared_memory`.
     """
 
     def __init__(
@@ -87,10 +88,10 @@ class Surroundings:
         self._data_parts = sum([parts_of(value) for value, _ in data])
 
     def is_current(self, most_parts: float) -> bool:
-        """Say whether all is still as it was.
+        """Say whether everything is still as it was.
 
         Args:
-            most_parts: data are looked at as well if they have no more parts.
+            most_parts: the content of data is compared as well if the data have at most so many parts.
         """
         for space, name, value in self._names:
             if space.get(name, ABSENT) is not value:
@@ -106,7 +107,7 @@ class Surroundings:
 
 
 _NOTHING = Surroundings((), [], [], [])
-# By function or class.
+# The key is a function or a class.
 _known: WeakKeyDictionary[Any, Surroundings] = WeakKeyDictionary()
 register(_known.clear)
 _MAX_MERGED = 256
@@ -121,7 +122,7 @@ def surroundings(
 
     Args:
         function: any callable.
-        most_parts: data that may have changed in place are looked at again if they have no more parts.
+        most_parts: data that may have changed in place are looked at again if they have at most so many parts.
         kinds: classes of its items.
     """
     found = []
@@ -136,7 +137,7 @@ def surroundings(
 
 
 def different(entries: Iterable[Entry]) -> list[tuple[str, str]]:
-    """Return the places where this process has something else."""
+    """Return the places where this process has something else than the entries say."""
     return [
         (module, path)
         for module, path, told, _ in entries
@@ -145,10 +146,10 @@ def different(entries: Iterable[Entry]) -> list[tuple[str, str]]:
 
 
 def find_place(module: str, path: str) -> tuple[Any, str, Any]:
-    """Return what holds the last name of a place, that name, and what stands there: as it is, and not as it is read.
+    """Return what holds the last name of a place, that name, and what is stored there, without binding methods.
 
     Raises:
-        ImportError: the module, or what holds the name, is not to be had.
+        ImportError: the module, or what holds the name, cannot be found.
     """
     import importlib
 
@@ -207,7 +208,7 @@ def _merge(found: list[Surroundings]) -> Surroundings:
         entries = {(entry.module, entry.path): entry for one in found for entry in one.entries}
         if len(_merged) >= _MAX_MERGED:
             _merged.clear()
-        # The parts are kept, so that their numbers stay theirs.
+        # The parts are kept, so that their `id`s are not reused.
         merged = Surroundings(
             tuple(entries.values()),
             [],
@@ -224,7 +225,7 @@ def _told(value: Any, place: tuple[str, str]) -> bytes:
 
 
 class _Walk:
-    """One walk. Everything of the user's is visited once."""
+    """One walk, which visits each of the user's objects once."""
 
     def __init__(self, home: str) -> None:
         self.entries: dict[tuple[str, str], Entry] = {}
@@ -237,7 +238,7 @@ class _Walk:
         self._seen: set[tuple[int, str]] = set()
 
     def reach(self, value: Any, mentioned: frozenset[str]) -> None:
-        """Visit what may be used of a value by code that mentions these names."""
+        """Visit those parts of a value that may be used by code that mentions these names."""
         kind = type(value)
         if kind in _SCALARS:
             return
@@ -246,7 +247,7 @@ class _Walk:
             return
         if id(value) in self._met:
             return
-        self._met[id(value)] = value  # kept, so that its number is not another's meanwhile
+        self._met[id(value)] = value  # it is kept, so that its `id` is not reused meanwhile
         if kind is FunctionType:
             self._function(value)
         elif kind in _HOLDERS:
@@ -257,7 +258,7 @@ class _Walk:
             self._object(value, mentioned)
 
     def _members(self, values: Iterable[Any], mentioned: frozenset[str]) -> None:
-        for number, value in enumerate(tuple(values)):  # copied at once: another thread may be changing them
+        for number, value in enumerate(tuple(values)):  # they are copied first, as another thread may change them
             if number >= _MAX_MEMBERS:
                 return
             self.reach(value, mentioned)
@@ -279,7 +280,7 @@ class _Walk:
     def _function(self, function: FunctionType) -> None:
         place = own_place(function)
         if is_foreign(function.__globals__.get("__name__"), self._home):
-            if getattr(function, "__wrapped__", None) is not None:  # a decorator's, which calls the user's own
+            if getattr(function, "__wrapped__", None) is not None:  # a decorator, which calls the user's function
                 for cell in function.__closure__ or ():
                     self.reach(_content(cell), frozenset())
             return
@@ -307,7 +308,7 @@ class _Walk:
         self._imported_inside(outer)
 
     def _decorated(self, function: FunctionType) -> None:
-        """Enter what stands in the place of a function that a decorator replaced."""
+        """Enter what stands at the place of a function that a decorator replaced."""
         module = sys.modules.get(function.__module__ or "")
         name = function.__qualname__
         if type(module) is not ModuleType or module.__name__ == "__main__":
@@ -318,7 +319,7 @@ class _Walk:
             self._enter((module.__name__, name), found)
 
     def _imported_inside(self, outer: OuterNames) -> None:
-        """Visit modules that the code imports itself, as far as they are loaded."""
+        """Visit modules that the code itself imports, if they are loaded."""
         by_parts = "multiprocessing" in outer.imported and "shared_memory" in outer.mentioned
         if by_parts or _SHARED_MEMORY in outer.imported:
             self.shares = True
@@ -329,9 +330,9 @@ class _Walk:
 
     def _module(self, module: ModuleType, mentioned: frozenset[str]) -> None:
         foreign = is_foreign(module.__name__, self._home)
-        ours = module.__name__.partition(".")[0] == "amorsize"  # a worker's knows that it is one
+        ours = module.__name__.partition(".")[0] == "amorsize"  # our own modules differ in a worker
         if ours or not _is_space_of(vars(module), module.__name__):
-            return  # a module made by hand travels by value
+            return  # a module that was made by hand travels by value
         for name in mentioned:
             key = (id(module), name)
             value = vars(module).get(name, ABSENT)
@@ -378,11 +379,11 @@ def _is_space_of(space: Any, module: str) -> bool:
 def _content(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # not assigned yet
+    except ValueError:  # the variable is not assigned yet
         return None
 
 
-# What values of these kinds hold.
+# These functions return what values of each kind hold.
 _HOLDERS: dict[type, Callable[[Any], Iterable[Any]]] = {
     staticmethod: lambda value: (value.__func__,),
     classmethod: lambda value: (value.__func__,),

@@ -1,4 +1,4 @@
-"""What does a function's code have in its hands, as far as names tell? It is read, and not run.
+"""Find by names which values a function's code uses, by reading the code and not running it.
 
 Names and the attributes that follow them are looked up as they are now: `np.random.rand`, `self.rng.normal`, what is
 imported within the function, and local names that stand for any of these. Branches are read one after another.
@@ -17,40 +17,40 @@ if TYPE_CHECKING:
 
 __all__ = ["UNKNOWN", "Reading", "Watcher"]
 
-# What only running the code would tell.
+# Stands for a value that only running the code would tell.
 UNKNOWN: Any = object()
-# Instructions between a value and what becomes of it that change neither.
+# These instructions may stand between a value and its use, and change neither.
 _SILENT = frozenset({"CACHE", "COPY_FREE_VARS", "EXTENDED_ARG", "MAKE_CELL", "NOP", "NOT_TAKEN", "PUSH_NULL", "RESUME"})
-# Where an import is bound to its last name, the package is put aside by these.
+# Where an import binds the last part of a dotted name, these instructions put the package aside.
 _AFTER_IMPORT = frozenset({"POP_TOP", "ROT_TWO", "SWAP"})
 _CELLS = frozenset({"LOAD_CLASSDEREF", "LOAD_DEREF", "LOAD_FROM_DICT_OR_DEREF"})
 _GLOBALS = frozenset({"LOAD_FROM_DICT_OR_GLOBALS", "LOAD_GLOBAL", "LOAD_NAME"})
 
 
 class Watcher(Protocol):
-    """Is told what code does with values."""
+    """An object that is told what code does with values."""
 
     def use(self, value: Any, text: str) -> None:
-        """Take note of a value that code calls, hands on or looks into; `text` is how it says it."""
+        """Take note of a value that code calls, hands on or looks into; `text` is how the code names it."""
 
     def step(self, value: Any, name: str, text: str) -> Any:
-        """Return what a value has under a name; `UNKNOWN` if that cannot be said."""
+        """Return the attribute that a value has under a name; `UNKNOWN` if that cannot be told."""
 
     def store(self, value: Any, name: str) -> None:
         """Take note of an attribute that code sets on a value."""
 
 
 class Reading:
-    """One reading of one code, from its first instruction to its last.
+    """One reading of one code object, from its first instruction to its last.
 
     Args:
-        watcher: is told what the code has in its hands.
-        space: its globals.
-        known: what its local names and cells stand for; changed as they are assigned.
+        watcher: the object that is told which values the code uses.
+        space: the code's globals.
+        known: what the code's local names and cells stand for; it is changed when the code assigns them.
 
     Attributes:
-        mentioned: names of attributes.
-        pairs: an attribute of something unknown, and its own attribute.
+        mentioned: names of attributes that the code mentions.
+        pairs: each is a name of something unknown, and an attribute that the code takes of it.
     """
 
     def __init__(self, watcher: Watcher, space: dict[str, Any], known: dict[str, Any]) -> None:
@@ -60,14 +60,14 @@ class Reading:
         self._space = space
         self._known = known
         self._top: Any = UNKNOWN
-        self._text = ""  # how the code says it
+        self._text = ""  # how the code names the value in `_top`
         self._last = ""
         self._module: Any = UNKNOWN
-        self._wanted = False  # whether names are taken from the module that is imported
+        self._wanted = False  # whether the import statement takes names from the module
         self._constants: list[Any] = [None, None]
 
     def read(self, code: CodeType) -> None:
-        import dis  # its 1 ms would be felt by calls that stay in the caller
+        import dis  # importing it takes 1 ms, which would slow down calls that stay in the caller
 
         before = ""
         for instruction in dis.get_instructions(code):
@@ -91,7 +91,7 @@ class Reading:
         elif name == "IMPORT_FROM":
             self._set(self._watcher.step(self._module, argument, self._text), argument)
             if not self._wanted:
-                self._module = self._top  # on the way to the last part of a dotted name
+                self._module = self._top  # a later instruction takes the next part of the dotted name
         else:
             self._let_go()
             if name == "IMPORT_NAME":
@@ -130,7 +130,7 @@ class Reading:
             self._assign(argument[1])
 
     def _assign(self, name: str) -> None:
-        """Let a name stand for what the code has; what becomes of that shows where the name is used."""
+        """Let a name stand for the value in `_top`, whose use will show where the name is used."""
         self._known[name] = self._top
         self._set(UNKNOWN, "")
 
@@ -140,7 +140,7 @@ class Reading:
             self._set(self._known.get(name, UNKNOWN), name)
 
     def _import(self, name: str) -> None:
-        """Take what an import statement gives, as far as it is loaded: the package, unless names are taken from it."""
+        """Take the loaded module of an import statement: the one named after `from`, or the package of any other."""
         level, wanted = self._constants
         if level and isinstance(level, int):
             package = str(self._space.get("__package__") or "").split(".")

@@ -1,8 +1,8 @@
-"""Has this program seeded the random states that all its code shares?
+"""Find out whether this program has seeded the random states that all its code shares.
 
-That cannot be asked of `random`. So evidence is taken: the program's code mentions seeding, be it code on the stacks of
-this process's threads, in one of the user's modules, or in a notebook's cells. A variable that is called `seed` is no
-evidence; an attribute or a function that is called so is one.
+`random` cannot tell. So the search looks for evidence, which is that the program's code mentions seeding: code on the
+stacks of this process's threads, in one of the user's modules, or in a notebook's cells. A variable with the name
+`seed` is no evidence; an attribute or a function with that name is.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def program_seeds() -> bool:
 
 
 def mentions_seeding(code: CodeType) -> bool:
-    """Say whether code, or code that it defines, looks up something by a name such as `seed`."""
+    """Say whether code, or code nested in it, looks up something by a name such as `seed`."""
     told = _told.get(code)
     if told is None:
         told = _told[code] = _looks_up_seeding(code) or any(
@@ -49,7 +49,7 @@ def mentions_seeding(code: CodeType) -> bool:
 def _looks_up_seeding(code: CodeType) -> bool:
     if not any(map(_is_about_seeding, code.co_names)):
         return False
-    import dis  # few functions come so far
+    import dis  # few functions get here
 
     assigned: set[str] = set()
     looked_up: set[str] = set()
@@ -64,7 +64,7 @@ def _looks_up_seeding(code: CodeType) -> bool:
 
 
 def _is_about_seeding(name: str) -> bool:
-    # A constant is a number that something is seeded with: what does that has a name of its own.
+    # A name in capitals is a constant, such as the number to seed with; the function that seeds has another name.
     return name in _STATES or ("seed" in name and "unseed" not in name.lower() and not name.isupper())
 
 
@@ -85,7 +85,7 @@ def _users_modules() -> Iterator[ModuleType]:
 
 
 def _in_module(module: ModuleType) -> bool:
-    """Look at a module's source; where there is none to be had, at its functions and those of its classes."""
+    """Look at a module's source or, if it has none, at its functions and those of its classes."""
     name, loader = getattr(module, "__name__", ""), getattr(getattr(module, "__spec__", None), "loader", None)
     read = getattr(loader, "get_source", None)
     if read is None:
@@ -94,7 +94,7 @@ def _in_module(module: ModuleType) -> bool:
     if key not in _told_of_text:
         try:
             text = read(name)
-        except (ImportError, OSError, UnicodeError, SyntaxError) as error:  # the file is gone, or is being written
+        except (ImportError, OSError, UnicodeError, SyntaxError) as error:  # the file may be gone, or half written
             let_signals_through(error)
             text = None
         found = _in_functions(vars(module).values()) if text is None else _in_text(text)
@@ -121,12 +121,12 @@ def _in_text(text: str) -> bool:
         return False
     try:
         return mentions_seeding(compile(text, "<text>", "exec", dont_inherit=True))
-    except (SyntaxError, ValueError):  # edited since, or no plain Python
+    except (SyntaxError, ValueError):  # the text was edited since, or is not plain Python
         return True
 
 
 def _in_cells() -> bool:
-    """Look at what was typed into a notebook."""
+    """Say whether code that was typed into a notebook mentions seeding."""
     for number, cell in enumerate(getattr(sys.modules.get("__main__"), "In", ())):
         if not isinstance(cell, str):
             continue

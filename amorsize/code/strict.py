@@ -1,11 +1,12 @@
-"""Is this thing the same here as there? A digest over values as well as code, the same in every process.
+"""A digest over values and code that tells whether a thing is the same in two processes.
 
-The fingerprint of the cache (`cache.describe`) asks what decides a function's cost and may be coarse. This asks what
-decides its results, so data count with their content, and classes with their methods. What can be imported is named
-where it stands inside something else: whoever walks a function's surroundings (`code.reach`) looks at it by itself.
+The fingerprint of the cache (`code.describe`) covers what decides a function's cost, and may be coarse. This digest
+covers what decides its results, so data count with their content, and classes with their methods. Something that can be
+imported counts only by its name when it is part of something else, because the walk over a function's surroundings
+(`code.reach`) looks at it separately.
 
-Nothing here comes from `id`, `repr` or `hash`, and members of sets are sorted by their bytes. What is neither plain
-data nor code is named by its type: two such things are taken for the same.
+Nothing in the digest comes from `id`, `repr` or `hash`, and members of sets are sorted by their bytes. What is neither
+plain data nor code counts only by its type, so that two such things are taken for the same.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ if TYPE_CHECKING:
 __all__ = ["ABSENT", "class_content", "class_shape", "class_state", "digest", "is_code", "is_foreign"]
 __all__ += ["own_place", "parts_of"]
 
-# A name that is not there.
+# Stands for the value of a name that is not defined.
 ABSENT: Any = object()
-# Bounds of one digest. Smaller: a change deep inside goes unnoticed. Larger: a call on workers whose function refers to
-# large data begins later, by up to 0.3 us a part.
+# These are the bounds of one digest. With smaller values a change deep inside goes unnoticed; with larger ones a call
+# on workers begins later if its function refers to large data, by up to 0.3 us a part.
 _MAX_DEPTH = 20
 _MAX_PARTS = 20_000
-# Longer texts count by a checksum, which is quicker than a digest and tells as much of an accident.
+# Longer texts count by a checksum, which is quicker than a digest and shows an accidental change just as well.
 _LONG_BYTES = 4_096
-# Foreign objects that are plain values: they are what their reduction says.
+# Objects of these foreign classes are plain values, which their reduction tells completely.
 _VALUES = frozenset(
     {
         ("array", "array"), ("collections", "Counter"), ("collections", "OrderedDict"), ("collections", "defaultdict"),
@@ -54,8 +55,8 @@ def digest(value: object, place: tuple[str, str] | None = None) -> bytes:
 
     Args:
         value: anything.
-        place: module and qualified name that the value stands at, if it does: a function there counts with its code,
-            a class with its bases.
+        place: the module and qualified name of the place where the value stands, if there is one. A function that
+            stands there under its own name counts with its code, a class with its bases.
     """
     told = _Telling().tell(value, 0, place)
     return told if len(told) <= 32 else sha256(told).digest()
@@ -69,14 +70,14 @@ def parts_of(value: object) -> int:
 
 
 def class_content(cls: type) -> bytes | None:
-    """Return bytes that tell a class made in some function from any other; None if not all of it can be told."""
+    """Return bytes that tell a class made inside a function from any other; None if a part counts only by its type."""
     telling = _Telling()
     told = telling.tell_class(cls, 0)
     return None if telling.vague else sha256(told).digest()
 
 
 def class_shape(cls: type) -> bytes:
-    """Return bytes that are the same for the same definition of a class, whatever was set on it since."""
+    """Return bytes that are the same for the same definition of a class, whatever was set on the class since."""
     telling = _Telling()
     parts = [_named(base) for base in (type(cls), *cls.__bases__)]
     for name, attribute in sorted(vars(cls).items()):
@@ -94,13 +95,13 @@ def class_state(cls: type) -> list[tuple[str, Any]]:
 
 
 def is_code(value: object) -> bool:
-    """Say whether a value is a function, or holds one, or is a class: and not data."""
+    """Say whether a value is a function, holds one, or is a class, and so is not data."""
     kind = type(value)
     return kind in _CODE_HOLDERS or callable(value)
 
 
 def own_place(value: Any) -> tuple[str, str] | None:
-    """Return module and qualified name of what can be imported by these; None if it cannot."""
+    """Return the module and qualified name by which a value can be imported; None if it cannot be imported."""
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or module == "__main__":
         return None
@@ -122,14 +123,14 @@ class _Telling:
     """One digest in the making.
 
     Attributes:
-        vague: whether something was met that only its type told of.
+        vague: whether some part counted only by its type.
     """
 
     def __init__(self) -> None:
         self.vague = False
         self._left = _MAX_PARTS
-        # What is being told, by its depth. What has been told is told again: which equal constants are one object
-        # depends on how their module was loaded.
+        # This holds the depth of each object that is being described now. An object that has been described before is
+        # described again, because it depends on how a module was loaded which of its equal constants are one object.
         self._open: dict[int, int] = {}
 
     def tell(self, value: Any, depth: int, place: tuple[str, str] | None = None) -> bytes:
@@ -158,7 +159,7 @@ class _Telling:
         return self._object(value, kind, depth + 1)
 
     def tell_class(self, cls: type, depth: int) -> bytes:
-        """Tell a class that cannot be imported: its bases and what it defines."""
+        """Return bytes for a class that cannot be imported, from its bases and what it defines."""
         if id(cls) in self._open:
             return b"within %d" % self._open[id(cls)]
         self._open[id(cls)] = len(self._open)
@@ -182,7 +183,7 @@ class _Telling:
         if hasattr(kind, "__array_interface__"):
             return _tagged(b"array", name + _array(value))
         wrapped = getattr(value, "__wrapped__", None) if kind.__module__ == "functools" else None
-        if wrapped is not None:  # a cached function
+        if wrapped is not None:  # it is a cached function
             return _tagged(b"wrapper", name + self.tell(wrapped, depth))
         self.vague = True
         state = getattr(value, "__dict__", None)
@@ -197,13 +198,13 @@ class _Telling:
         return b"".join(sorted([self.tell(part, depth) for part in tuple(value)]))
 
     def _mapping(self, value: dict[Any, Any], depth: int, _: object) -> bytes:
-        pairs = tuple(value.items())  # copied at once: another thread may be changing it
+        pairs = tuple(value.items())  # it is copied first, as another thread may change it
         return b"".join([self.tell(key, depth) + self.tell(content, depth) for key, content in pairs])
 
     def _code(self, code: CodeType, depth: int, _: object) -> bytes:
         shape = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags)
         arguments = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-        handlers = getattr(code, "co_exceptiontable", b"")  # new in CPython 3.11
+        handlers = getattr(code, "co_exceptiontable", b"")  # CPython has it since 3.11
         parts = (shape, arguments, code.co_names, code.co_freevars, code.co_code, handlers, code.co_consts)
         return self._sequence(parts, depth, None)
 
@@ -235,7 +236,7 @@ class _Telling:
 
 
 def _array(value: Any) -> bytes:
-    """Tell a NumPy array by its kind, shape and content, a large one by a part of that."""
+    """Return bytes for a NumPy array from its kind, shape and content; of a large array only a part is read."""
     flat = value.reshape(-1)
     step = max(1, flat.nbytes >> 20)
     return _text(f"{value.dtype} {value.shape} {crc32(flat[::step].tobytes())}")
@@ -246,7 +247,7 @@ register(_foreign.clear)
 
 
 def is_foreign(module: str | None, home: str = "") -> bool:
-    """Say whether a module is of the standard library or of an installed package, `home` being the user's own.
+    """Say whether a module belongs to the standard library or an installed package, where `home` is the user's package.
 
     >>> is_foreign("os.path"), is_foreign("__main__")
     (True, False)
@@ -258,7 +259,7 @@ def is_foreign(module: str | None, home: str = "") -> bool:
         return False
     known = _foreign.get(module)
     if known is None:
-        # The classes of what Cython compiles are in a module that is never imported by its name.
+        # Cython gives compiled functions a class whose module is never imported by its name.
         known = package in sys.stdlib_module_names or package == "amorsize" or package.startswith("_cython_")
         file = getattr(sys.modules.get(module), "__file__", None)
         if not known and isinstance(file, str):
@@ -270,7 +271,7 @@ def is_foreign(module: str | None, home: str = "") -> bool:
 def _content(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # not assigned yet
+    except ValueError:  # the variable is not assigned yet
         return None
 
 

@@ -1,9 +1,10 @@
-"""Does an iterator's code show that it takes its items off a worklist, which results may add to?
+"""Find out whether an iterator's code takes its items off a worklist, to which the user may add when results arrive.
 
-Reading such an input ahead would find the list empty that the builtin would have found filled: it asks for an item only
-after the result before was handed out. What shows is a call of `pop`, `popleft`, `popitem`, `get` or `get_nowait` on
-something from outside a generator: an argument, what it closes over, a global, or what hangs on one of them. The code
-is read, not run: that of generators and of iterators' `__next__`, and that of the functions they name.
+Such an input must not be read ahead: the worklist would be found empty where the builtin `map`, which asks for an item
+only after it handed out the result before, would have found it filled. The evidence is a call of `pop`, `popleft`,
+`popitem`, `get` or `get_nowait` on something from outside a generator: an argument, a variable that it closes over, a
+global, or an attribute of one of these. The code of generators, of iterators' `__next__`, and of the functions that
+these name is read, and not run.
 """
 
 from __future__ import annotations
@@ -27,27 +28,27 @@ if TYPE_CHECKING:
 __all__ = ["worklist_call"]
 
 _TAKING = frozenset({"pop", "popleft", "popitem", "get", "get_nowait"})
-# What tells a queue's `get(True, 5)` from that of a mapping, or of a web client.
+# These methods tell a queue, with its `get(True, 5)`, from a mapping or a web client.
 _OF_QUEUES = ("qsize", "empty", "get_nowait")
-_DEPTH = 8  # iterators in iterators
-_MOST_CODES = 32  # more are not read for one input
+_DEPTH = 8  # iterators within iterators are followed so far
+_MOST_CODES = 32  # at most so many code objects are read for one input
 _CO_GENERATOR = 0x20
 _UNKNOWN = object()
 _NO_WORKLISTS = (ModuleType, str, bytes, int, float, complex, tuple, range, type(None))
 
 
 def worklist_call(iterator: object) -> str | None:
-    """Return the call that shows a worklist below `iterator`, as "todo.pop"; None if its code shows none."""
+    """Return the call that shows a worklist below `iterator`, such as "todo.pop"; None if the code shows none."""
     return _Reading().of_iterator(iterator, _DEPTH)
 
 
 class _Name(NamedTuple):
-    """Something from outside, and what hangs on it.
+    """A name for something from outside, followed by attributes.
 
     Attributes:
-        name: its name in the code.
-        is_global: whether it is a global; else an argument or variable of the code or what it closes over.
-        attributes: the names of attributes on the way.
+        name: the first name in the code.
+        is_global: whether this is a global; if not, it is an argument of the code or a variable that it closes over.
+        attributes: the names of the attributes that follow.
     """
 
     name: str
@@ -62,8 +63,8 @@ class _Shown(NamedTuple):
     """What a code object shows, before its names are looked up.
 
     Attributes:
-        calls: what is taken off, and whether nothing is passed in the call.
-        loads: all names that are read.
+        calls: for each call that takes something off, its name, and whether it has no arguments.
+        loads: all names that the code reads.
     """
 
     calls: tuple[tuple[_Name, bool], ...]
@@ -71,7 +72,7 @@ class _Shown(NamedTuple):
 
 
 class _Reading:
-    """One look at an input."""
+    """One search through an input."""
 
     def __init__(self) -> None:
         self._codes_left = _MOST_CODES
@@ -95,7 +96,12 @@ class _Reading:
         return self._of_callable(MethodType(step, iterator)) if type(step) is FunctionType else None
 
     def _of_callable(self, function: Any, *, passes: bool = False) -> str | None:
-        """Return what a call of `function` would show; of a generator function, one that may get what is outside."""
+        """Return the call that `function`'s code shows.
+
+        Args:
+            function: any callable.
+            passes: whether a worklist may be among its arguments, if it is a generator function.
+        """
         while type(function) is partial:
             function = function.func
         if _takes(function):
@@ -113,12 +119,12 @@ class _Reading:
         return self._of_code(code, function.__globals__, local)
 
     def _of_code(self, code: CodeType, space: dict[str, Any], local: dict[str, Any]) -> str | None:
-        """Return what code shows, whose outer names are in `space` and `local`."""
+        """Return the call that code shows; its outer names are looked up in `space` and `local`."""
         if code in self._met or not self._codes_left:
             return None
         self._met.add(code)
         self._codes_left -= 1
-        if _is_library(space):  # what it takes items off is its own, unless it was given how to take them
+        if _is_library(space):  # a library's worklists are its own, unless it was given a method to take with
             return next((_method_name(value) for value in local.values() if _takes(value)), None)
         shown = _shown(code)
         for name, is_bare in shown.calls:
@@ -141,7 +147,7 @@ class _Reading:
 
 
 def _is_library(space: dict[str, Any]) -> bool:
-    """Say whether globals are those of an installed module, and not of the user's program."""
+    """Say whether globals belong to an installed module, and not to the user's program."""
     top = str(space.get("__name__")).partition(".")[0]
     installed = ("site-packages", "dist-packages")
     return (
@@ -156,7 +162,7 @@ def _method_name(method: Any) -> str:
 
 
 def _own(code: CodeType, local: dict[str, Any]) -> dict[str, Any]:
-    """Return of a frame's variables what came from outside: arguments but `*args` and `**kwargs`, and its closure."""
+    """Return a frame's variables from outside: its closure, and its arguments other than `*args` and `**kwargs`."""
     return _only(local, (*code.co_varnames[: code.co_argcount + code.co_kwonlyargcount], *code.co_freevars))
 
 
@@ -165,7 +171,7 @@ def _is_iterator(kind: type) -> bool:
 
 
 def _is_passed_on(value: object) -> bool:
-    """Say whether a value may be a worklist that a generator hands to another."""
+    """Say whether a value may be a worklist that one generator hands to another."""
     return value is _UNKNOWN or not (isinstance(value, _NO_WORKLISTS) or callable(value))
 
 
@@ -178,13 +184,13 @@ def _closed_over(function: FunctionType) -> dict[str, Any]:
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
             closed[name] = cell.cell_contents
-        except ValueError:  # not assigned yet
+        except ValueError:  # the variable is not assigned yet
             closed[name] = _UNKNOWN
     return closed
 
 
 def _takes(function: Any) -> bool:
-    """Say whether a function is a bound method that takes off what it is bound to."""
+    """Say whether a function is a bound method that takes something off its object."""
     if type(function) not in (BuiltinMethodType, MethodType) or isinstance(function.__self__, (ModuleType, type)):
         return False
     name = function.__name__
@@ -204,7 +210,7 @@ def _is_worklist(name: _Name, is_bare: bool, outer: dict[str, Any]) -> bool:
 
 
 def _resolve(name: _Name, outer: dict[str, Any]) -> Any:
-    """Return what a name stands for, as far as that can be told without running anything."""
+    """Return what a name stands for, as far as that can be told without running any code."""
     value = outer[name.name]
     for attribute in name.attributes:
         owner, value = value, _find_static(value, attribute)
@@ -214,7 +220,7 @@ def _resolve(name: _Name, outer: dict[str, Any]) -> Any:
 
 
 def _find_static(value: Any, attribute: str) -> Any:
-    """Return an attribute without running anything; `_UNKNOWN` where it cannot be told."""
+    """Return an attribute without running any code; `_UNKNOWN` where that is impossible."""
     kinds = type(value).__mro__
     if isinstance(value, type):
         kinds = (*value.__mro__, *kinds)
@@ -227,7 +233,7 @@ def _find_static(value: Any, attribute: str) -> Any:
 
 @lru_cache(maxsize=256)
 def _shown(code: CodeType) -> _Shown:
-    """Read code once: which outer names are loaded, which attributes of them, and which of those take something off."""
+    """Read code once, and return the outer names that it loads, with attributes, and those that take something off."""
     reader = _Reader(code)
     for operation, argument in _instructions(code.co_code):
         reader.read(operation, argument)
@@ -236,7 +242,7 @@ def _shown(code: CodeType) -> _Shown:
 
 
 class _Reader:
-    """What stands on top of the stack, as far as it is a name from outside."""
+    """Follows what stands on top of the stack while code is read, as long as it is a name from outside."""
 
     def __init__(self, code: CodeType) -> None:
         self.calls: list[tuple[_Name, bool]] = []
@@ -270,7 +276,7 @@ class _Reader:
             self._load(operation, argument)
 
     def leave(self) -> None:
-        """Something else is on top of the stack now."""
+        """Take note that something else is on top of the stack from now on."""
         top, self._top = self._top, None
         if top is not None and (not top.attributes or top.attributes[-1] not in _TAKING):
             self.loads.append(top)
@@ -330,5 +336,5 @@ _STORES = _numbers("STORE_FAST")
 _STORE_LOADS = _numbers("STORE_FAST_LOAD_FAST")
 _STORE_STORES = _numbers("STORE_FAST_STORE_FAST")
 _CALLS = _numbers("CALL", "PRECALL", "CALL_FUNCTION", "CALL_METHOD")
-# These leave the top of the stack as it is, for what is of interest here. In `co_code` caches are zeros.
+# These instructions do not change the top of the stack in a way that matters here. In `co_code` caches are zeros.
 _PASSING = _numbers("CACHE", "NOP", "PUSH_NULL", "RESUME", "COPY", "DUP_TOP", "NOT_TAKEN") - {_EXTENDED_ARG}

@@ -1,13 +1,13 @@
-"""What surrounds a call in its process: limits, filters, contexts, folder and the like, there and here.
+"""The settings that surround a call in its process, such as limits, filters and contexts, in the caller and in workers.
 
-Two parts. What the *caller* has set (recursion limit, digits of whole numbers, warning filters, decimal context, error
-state and print options of NumPy, locale) travels with the function, and stands in the worker when its items run. What
-an *item* changed in its worker (these, and the folder, the environment, the umask, limits, signal handlers, timers) is
-put back before the next call; items of one call may build on one another there.
+There are two parts. What the *caller* has set (recursion limit, digits of whole numbers, warning filters, decimal
+context, error state and print options of NumPy, locale) travels with the function, and is set in the worker while its
+items run. What an *item* changed in its worker (these settings, and the folder, the environment, the umask, limits,
+signal handlers, timers) is put back before the next call; the items of one call may rely on each other's changes.
 
-A field of a module that is not loaded is None in the caller, and the module's default in a worker. Folder, environment
-and `sys.path` of the caller are no fields: a worker that was started with others is not taken (`idle.Kind`), because
-libraries read some of these when they are loaded.
+Where a setting belongs to a module that the caller has not loaded, its field is None, and a worker uses the module's
+default. The caller's folder, environment and `sys.path` are not fields: a call takes no worker that was started with
+different ones (`idle.Kind`), because libraries read some of these when they are loaded.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 __all__ = ["FIELDS", "packed_snapshot", "raw_environ", "set_ambient", "snapshot"]
 
-# What the documentation of `decimal` gives for its default context, in the order of `_decimal_settings`.
+# The default context as the documentation of `decimal` gives it, in the order of `_decimal_settings`.
 _STOCK_DECIMAL = (
     28, "ROUND_HALF_EVEN", -999999, 999999, 1, 0, ("DivisionByZero", "InvalidOperation", "Overflow"),
 )  # fmt: skip
 _DECIMAL = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
-# Of these, what differs from NumPy's defaults is carried.
+# These are NumPy's default print options; only an option that differs from its default is carried.
 _PRINTING = {
     "edgeitems": 3, "threshold": 1000, "floatmode": "maxprec", "precision": 8, "suppress": False, "linewidth": 75,
     "nanstr": "nan", "infstr": "inf", "sign": "-", "formatter": None, "legacy": False,
@@ -50,8 +50,8 @@ class _Field(NamedTuple):
     """One thing that a caller may have set.
 
     Attributes:
-        write: sets it.
-        default: returns what is set where nobody has; None where it can always be read.
+        write: a function that sets it.
+        default: a function that returns the value it has where nobody set it; None where it can always be read.
     """
 
     write: Callable[[Any], object]
@@ -59,7 +59,7 @@ class _Field(NamedTuple):
 
 
 def snapshot() -> Ambient:
-    """Return what is set in this thread now, in the order of `FIELDS`. Takes two microseconds, ten with NumPy."""
+    """Return what is set in this thread now, in the order of `FIELDS`; it takes two microseconds, ten with NumPy."""
     return (
         sys.getrecursionlimit(),
         _read_digits(),
@@ -71,7 +71,7 @@ def snapshot() -> Ambient:
     )
 
 
-_packed: list[tuple[Ambient, bytes]] = []  # the newest, if any
+_packed: list[tuple[Ambient, bytes]] = []  # holds the newest snapshot, if there is one
 register(_packed.clear)
 
 
@@ -81,7 +81,7 @@ def packed_snapshot() -> bytes:
     if _packed and _packed[0][0] == now:
         return _packed[0][1]
     try:
-        # CPython's own filters name "__main__", as a text: that alone is no reason to load cloudpickle.
+        # CPython's own filters contain "__main__" as a text, which alone is no reason to load cloudpickle.
         by_name = now[5] in (None, ()) and all(entry[2].__module__ != "__main__" for entry in now[2])
         data = pickle.dumps(now, PROTOCOL) if by_name else dump_function(now)
     except Exception as error:
@@ -93,14 +93,14 @@ def packed_snapshot() -> bytes:
 
 
 def set_ambient(wanted: Ambient) -> None:
-    """Set what a snapshot has, where it differs from what is set now."""
+    """Set each field of a snapshot that differs from what is set now."""
     for field, now, value in zip(FIELDS, snapshot(), wanted, strict=True):
         if value is not None and value != now:
             field.write(value)
 
 
 def raw_environ() -> Any:
-    """Return the environment as `os.environ` holds it: reading that one itself decodes each variable, in 30 us."""
+    """Return the environment as `os.environ` stores it, because decoding each variable by reading it takes 30 us."""
     return getattr(os.environ, "_data", os.environ)
 
 
@@ -110,20 +110,20 @@ _read_digits: Callable[[], int | None] = getattr(sys, "get_int_max_str_digits", 
 
 def _read_decimal() -> Any:
     decimal = sys.modules.get("decimal")
-    getcontext = getattr(decimal, "getcontext", None)  # not there while another thread imports it
+    getcontext = getattr(decimal, "getcontext", None)  # it is missing while another thread imports the module
     return None if getcontext is None else _decimal_settings(getcontext())
 
 
 def _decimal_settings(context: Any) -> tuple[Any, ...]:
-    # What pickling a context takes: its arguments in the order of `_DECIMAL`, then its flags and traps as lists. Six
-    # times as fast as reading them one by one.
+    # Pickling a context takes its arguments in the order of `_DECIMAL`, then its flags and traps as lists. This is six
+    # times as fast as reading the settings one by one.
     *settings, _, traps = context.__reduce__()[1]
     return (*settings, tuple(sorted([trap.__name__ for trap in traps])))
 
 
 def _write_decimal(settings: tuple[Any, ...]) -> None:
     if "decimal" not in sys.modules and settings == _STOCK_DECIMAL:
-        return  # importing it would only take time
+        return  # the import would take time and change nothing
     import decimal
 
     context = decimal.getcontext()
@@ -167,7 +167,7 @@ def _write_printing(settings: tuple[tuple[str, Any], ...]) -> None:
 
 
 def _write_filters(filters: tuple[Any, ...]) -> None:
-    # Adding one tells the warnings module that its filters have changed; then all are replaced.
+    # Adding a filter tells the warnings module that its filters have changed; then all of them are replaced.
     warnings.simplefilter("default")
     present: Any = warnings.filters  # a list
     present[:] = filters

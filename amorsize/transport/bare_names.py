@@ -1,8 +1,9 @@
 """Objects that pickle themselves by a bare name, and stand in the caller's main module, which no worker has.
 
-Cached functions, single-dispatch functions, `NewType`s and sentinels say of themselves only "I am `__main__.name`". So
-they are rebuilt by what they are, once for each function that a worker is sent, and stay the one object of that name
-there; on the way back the name is enough. What cannot be rebuilt so is refused, before anything is sent.
+The pickle of a cached function, a single-dispatch function, a `NewType` or a sentinel says only "I am `__main__.name`".
+So a worker rebuilds such an object from its parts, once for each function that it is sent, and has only this one object
+of that name. On the way back the name is enough. An object that cannot be rebuilt in this way is refused before
+anything is sent.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _PROTOCOL = 5
 
 
 def is_bare(kind: type) -> bool:
-    """Say whether objects of a class may pickle themselves by a name: they have a reduction of their own."""
+    """Say whether objects of a class may pickle themselves by a name, because it defines its own reduction."""
     return any(getattr(kind, name) is not getattr(object, name) for name in ("__reduce__", "__reduce_ex__"))
 
 
@@ -32,9 +33,9 @@ def reduce_bare(value: Any, way: Any) -> Any:
 
     Args:
         value: the object.
-        way: what it is pickled for, an `Outgoing` or one of its relatives.
+        way: the direction that it is pickled for, an `Outgoing` or one of its relatives.
     """
-    # Single-dispatch functions are plain functions, which go by their qualified name.
+    # Single-dispatch functions are plain functions, which are pickled by their qualified name.
     name = value.__qualname__ if _is_dispatch(value) else value.__reduce_ex__(_PROTOCOL)
     if not isinstance(name, str):
         return name
@@ -49,7 +50,7 @@ def reduce_bare(value: Any, way: Any) -> Any:
         return (_callers_object, (name,)) if way.returning else _rebuilt(value, name)
     if found is value or _builder(value) is None:
         return name
-    return _rebuilt(value, "")  # made inside a function: it stands under no name
+    return _rebuilt(value, "")  # it was made inside a function, so no name leads to it
 
 
 def _rebuilt(value: Any, name: str) -> tuple[Any, ...]:
@@ -86,7 +87,7 @@ def _take_dispatch_apart(function: Any) -> tuple[Any, ...]:
     return _make_dispatch, (), (_set_dispatch, dict(function.registry))
 
 
-# The reader's side. An object is made first and then told what it holds, which may be itself.
+# The reader's side: an object is made first and given its parts afterwards, because it may be one of its own parts.
 
 _unset: dict[int, Any] = {}
 
@@ -112,7 +113,7 @@ def _set(made: Any, state: tuple[Callable[[Any, Any], None], Any]) -> None:
 
 
 def _callers_object(name: str) -> Any:
-    """Return what stands under a name in the caller's main module; in a worker, what was made of it."""
+    """Return what stands under a name in the caller's main module; in a worker, return what was rebuilt of it."""
     space = by_value.here()
     found = space.named.get(("__main__", name)) if space is not None else None
     if found is None:
@@ -131,7 +132,7 @@ def _set_attributes(made: Any, attributes: dict[str, Any]) -> None:
 
 
 class _Later:
-    """Stands for a function that is yet to come."""
+    """Stands for a function that will be set later."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.__wrapped__(*args, **kwargs)  # type: ignore[attr-defined]  # `_set_cached` and its like set it

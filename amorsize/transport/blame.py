@@ -1,9 +1,10 @@
-"""Which part of a value is it that cannot be pickled? A search from the value downwards, for the text of an error.
+"""Find which part of a value cannot be pickled, so that the text of an error can name it.
 
-A part is at fault if it cannot be pickled and none of its own parts is to blame. Whether something can be pickled is
-asked of `serialize.dump`, the rule by which it would have travelled. Parts are what pickling would take: elements,
-attributes and slots, what `__getstate__` or `__reduce__` gives where a class has its own, and of functions that go by
-value their closure, defaults and globals.
+The search goes from the value down to its parts. A part is at fault if it cannot be pickled although all of its own
+parts can. `serialize.dump` decides whether something can be pickled, because the value would have travelled by that
+rule. The parts of a value are what pickling would take: elements, attributes and slots; what `__getstate__` or
+`__reduce__` gives where a class defines its own; and the closure, defaults and globals of a function that goes by
+value.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["blame", "said_of", "where_unpicklable"]
 
-# How far a search goes. Less: the fault stays unnamed more often, or is only named roughly. More: the error, which
-# tells much the same without it, comes later.
+# These limit how far a search goes. With smaller values the part at fault stays unnamed more often, or is only named
+# roughly; with larger ones the error comes later, although it says much the same without that name.
 _SEARCH_SECONDS = 0.5
 _MAX_DEPTH = 24
 _MAX_KEY_TEXT = 40
@@ -41,8 +42,9 @@ def where_unpicklable(value: object, *, clock: Callable[[], float] = monotonic) 
         clock: returns seconds.
 
     Returns:
-        As "self.conn: _thread.lock", "[3]['socket']: socket.socket" or "closure variable 'conn': sqlite3.Connection";
-        "somewhere in ..." where the search became too long or too deep. None if no part can be told from the whole.
+        A text such as "self.conn: _thread.lock", "[3]['socket']: socket.socket" or "closure variable 'conn':
+        sqlite3.Connection". It begins with "somewhere in ..." where the search became too long or too deep. None if
+        no part can be told from the whole.
 
     Example:
         >>> import threading
@@ -51,14 +53,14 @@ def where_unpicklable(value: object, *, clock: Callable[[], float] = monotonic) 
     """
     try:
         return _Search(clock).part_at_fault(value)
-    except Exception as error:  # user code: parts, their reductions and their names may raise anything
+    except Exception as error:  # parts, their reductions and their names are user code, which may raise anything
         let_signals_through(error)
         debug("the search for what cannot be pickled failed: %r", error)
         return None
 
 
 class _Search:
-    """One search. What was met is kept, so that nothing is searched twice and no position in memory is used again."""
+    """One search, which keeps the values it met, so that none is searched twice and no `id` is reused meanwhile."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -73,7 +75,7 @@ class _Search:
         return None if found is None or found[1] is value else f"{found[0]}: {_type_name(found[1])}"
 
     def _below(self, value: object, path: str, depth: int) -> tuple[str, object] | None:
-        """Return path and part at fault, in a value that cannot be pickled; None if it is not to be found here."""
+        """Return the path and the part at fault in a value that cannot be pickled; None if it is not found here."""
         closed = True
         for step, part in self._parts(value):
             if type(part) in _NO_PARTS:
@@ -81,7 +83,7 @@ class _Search:
             if depth >= _MAX_DEPTH or self._clock() >= self._until:
                 return f"somewhere in {path}", value
             if id(part) in self._met:
-                # It may be this one that fails, through a cycle: then `value` is not what is at fault.
+                # This part was met before, perhaps through a cycle. If it fails, then `value` itself is not at fault.
                 closed = closed and not _fails(part)
                 continue
             self._met[id(part)] = part
@@ -115,7 +117,7 @@ class _Search:
 
 
 def _object_parts(value: Any) -> Iterator[tuple[str, object]]:
-    """Yield what pickling would take of an object."""
+    """Yield the parts of an object that pickling would take."""
     kind = type(value)
     if hasattr(kind, "_amorsize_reduce_by_value"):
         yield "", value._amorsize_reduce_by_value()[1][0]
@@ -125,7 +127,7 @@ def _object_parts(value: Any) -> Iterator[tuple[str, object]]:
     own = reduce is not None or any(getattr(kind, name) is not getattr(object, name) for name in special)
     try:
         reduced = reduce(value) if reduce is not None else value.__reduce_ex__(PROTOCOL)
-    except Exception as error:  # the object itself refuses, which is to say that it is at fault
+    except Exception as error:  # the object itself refuses, so it is the part at fault
         let_signals_through(error)
         return
     if not isinstance(reduced, tuple):
@@ -140,7 +142,7 @@ def _object_parts(value: Any) -> Iterator[tuple[str, object]]:
     elif isinstance(state, dict):
         yield from _attributes(state)
     elif not own and isinstance(state, tuple):
-        for attributes in state:  # those of __dict__, and those of slots
+        for attributes in state:  # first those of __dict__, then those of slots
             yield from _attributes(attributes or {})
     elif own:
         yield ".__reduce__()[2]", state
@@ -150,12 +152,12 @@ def _object_parts(value: Any) -> Iterator[tuple[str, object]]:
 
 
 def _function_parts(function: FunctionType) -> Iterator[tuple[str, object]]:
-    """Yield what a function that goes by value takes along."""
+    """Yield the parts that are pickled with a function that goes by value."""
     code = function.__code__
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         try:
             content = cell.cell_contents
-        except ValueError:  # not assigned yet
+        except ValueError:  # the variable is not assigned yet
             continue
         yield f", closure variable {name!r}", content
     defaults = function.__defaults__ or ()
@@ -163,7 +165,7 @@ def _function_parts(function: FunctionType) -> Iterator[tuple[str, object]]:
     for name, default in (*zip(names, defaults, strict=True), *(function.__kwdefaults__ or {}).items()):
         yield f", default of {name!r}", default
     outer = outer_names(code)
-    # A name that is only mentioned may be an attribute's, so those that are surely globals come first.
+    # A name that is only mentioned may belong to an attribute, so names that are surely globals come first.
     for name in (*sorted(outer.read), *sorted(outer.mentioned - outer.read)):
         if name in function.__globals__:
             yield f", global {name!r}", function.__globals__[name]
@@ -172,8 +174,8 @@ def _function_parts(function: FunctionType) -> Iterator[tuple[str, object]]:
 
 
 def _class_parts(kind: type) -> Iterator[tuple[str, object]]:
-    """Yield what a class that goes by value takes along."""
-    made_anew = (GetSetDescriptorType, MemberDescriptorType)  # with every class and its slots
+    """Yield the parts that are pickled with a class that goes by value."""
+    made_anew = (GetSetDescriptorType, MemberDescriptorType)  # Python makes these anew for every class and its slots
     for name, attribute in vars(kind).items():
         if not isinstance(attribute, made_anew):
             yield f".{name}", attribute
@@ -197,14 +199,14 @@ def _attributes(attributes: dict[str, object]) -> Iterator[tuple[str, object]]:
 def _fails(value: object) -> bool:
     try:
         dump(value)
-    except Exception as error:  # user code: anything
+    except Exception as error:  # user code may raise anything
         let_signals_through(error)
         return True
     return False
 
 
 def _root(value: object) -> str:
-    """Return what the value itself is called in a path."""
+    """Return the name that the value itself has in a path."""
     if isinstance(value, type):
         return value.__qualname__
     unnamed = (list, tuple, dict, set, frozenset, FunctionType, MethodType, partial)
@@ -222,17 +224,17 @@ def _type_name(value: object) -> str:
 
 
 def blame(value: object) -> str:
-    """Return `where_unpicklable` as the end of an error's text: in brackets, or nothing where it does not know more."""
+    """Return the answer of `where_unpicklable` in brackets, to end an error's text with; empty if it has none."""
     where = where_unpicklable(value)
     return f" ({where})" if where else ""
 
 
 def said_of(error: BaseException, value: object) -> str:
-    """Return the text of the error that pickling `value` gave, with the part at fault where it can be told."""
+    """Return the text of the error that pickling `value` raised, with the part at fault if that can be found."""
     if not isinstance(error, Exception):
-        return repr(error)  # looking for the part at fault would meet such as SystemExit again
+        return repr(error)  # a search for the part at fault would raise an error such as SystemExit again
     try:
         return f"{error}{blame(value)}"
-    except Exception as broken:  # the error's own __str__
+    except Exception as broken:  # the error's own __str__ raised this
         let_signals_through(broken)
         return type(error).__name__

@@ -1,19 +1,20 @@
-"""Classes and functions that a reader cannot import: how they cross, and whose they are when they arrive.
+"""How classes and functions that a reader cannot import are sent, and which class they are when they arrive.
 
-What is of the caller's main module (or of no module at all: classes and functions made inside functions) goes to
-workers by value, through cloudpickle. What comes back must be the caller's own again. So classes are never sent back
-by value if they came from the caller: each one has a *token*, by which the caller finds its own class, and nothing is
-set on that. What a worker's class can't be found by is its token, it is looked for by module and name; a class that
-the caller does not have, because the function made it, is built once.
+Classes and functions of the caller's main module, and those made inside functions, which no module has, go to workers
+by value, through cloudpickle. What comes back must be the caller's own again. So a class that came from the caller is
+never sent back by value: it has a *token*, by which the caller finds its own class, and nothing is set on that class.
+Where a token finds no class, the class is looked for by module and name. A class that the caller does not have,
+because the function made it, is built once.
 
-Three kinds of pickles go out. A *function* holds the classes that it refers to inline, and shares one set of globals
+There are three kinds of pickles. A *function* holds the classes that it refers to inline, and shares one set of globals
 with them. An *item* holds, for each such class, the token and the class's *definition*, a pickle of its own that is
-made once a call: whichever worker an item reaches first builds the class, unless its function brought it. A *result*
-holds tokens. In a worker a `Space` keeps what one function brought, so that what changed between two calls in the
-caller (a method, a class attribute, a setting) is a new function with a space of its own, and never a mixture.
+made once a call: each worker builds the class when such an item first reaches it, unless its function brought the
+class. A *result* holds tokens. In a worker a `Space` keeps what one function brought. So if something changes in the
+caller between two calls (a method, a class attribute, a setting), the worker gets a new function with a space of its
+own, and never mixes old and new.
 
-Objects that pickle themselves by a bare name (cached functions, sentinels, `NewType`) are found by that name where a
-module can be imported. Those of the main module are rebuilt by what they are (`bare_names`), once a space.
+Objects that pickle themselves by a bare name (cached functions, sentinels, `NewType`) are found by that name where
+their module can be imported. Those of the main module are rebuilt from their parts (`bare_names`), once a space.
 """
 
 from __future__ import annotations
@@ -48,12 +49,12 @@ class Token(NamedTuple):
     number: int
 
 
-# The caller's side: its classes, and the numbers that stand for them.
+# This is the caller's side: its classes, and the numbers that stand for them.
 _origin = ""
 _next_number = count(1)
 _numbers: WeakKeyDictionary[type, int] = WeakKeyDictionary()
 _classes: WeakValueDictionary[int, type] = WeakValueDictionary()
-# Classes that workers made, as they were built here: by module, qualified name and content.
+# These are classes that workers made, as they were built here, by module, qualified name and content.
 _built: WeakValueDictionary[tuple[str, str, bytes], type] = WeakValueDictionary()
 
 
@@ -72,13 +73,13 @@ class Space:
     """What one function brought to a worker.
 
     Args:
-        parent: the initializer's space, whose classes are those of what it left in globals.
+        parent: the initializer's space, which has the classes of the objects that the initializer left in globals.
 
     Attributes:
         main: the globals of functions of the caller's main module.
-        classes: classes by token.
-        borne: classes that came with items of the present call.
-        named: objects that stand under a name in the caller's main module.
+        classes: the classes that came with the function, by token.
+        borne: the classes that came with items of the present call, by token.
+        named: objects that stand under a name in the caller's main module, by module and name.
     """
 
     def __init__(self, parent: Space | None = None) -> None:
@@ -90,7 +91,7 @@ class Space:
         self._parent = parent
 
     def find(self, token: Token) -> type | None:
-        """Return the class that a token stands for, if it is here."""
+        """Return the class that a token stands for; None if this space does not have it."""
         found = self.classes.get(token) or self.borne.get(token)
         if found is None and self._parent is not None:
             found = self._parent.find(token)
@@ -102,22 +103,22 @@ class Space:
         _tokens[cls] = token
 
     def begin_call(self) -> None:
-        """Forget what the items of the last call brought: their classes may have changed since."""
+        """Forget the classes that the items of the last call brought, because they may have changed since."""
         self.borne.clear()
 
 
 class InheritedSpace(Space):
-    """The space of an initializer that a forked worker inherited: its classes are the ones inherited with it."""
+    """The space of an initializer that a forked worker inherited, and whose classes it inherited, too."""
 
     def find(self, token: Token) -> type | None:
         return _classes.get(token.number) if token.origin == _inherited_origin else None
 
 
-# In a worker: the space of the function that runs, and the tokens of classes that were built here. None in the caller.
+# A worker has here the space of the function that runs (None in the caller), and the tokens of classes it has built.
 _here: Space | None = None
 _tokens: WeakKeyDictionary[type, Token] = WeakKeyDictionary()
 _inherited_origin = ""
-# Classes made here whose attributes are still to be set.
+# These classes were made here, and their attributes are still to be set.
 _unset: WeakSet[type] = WeakSet()
 
 
@@ -127,7 +128,7 @@ def here() -> Space | None:
 
 
 def enter(space: Space | None) -> None:
-    """Have what is loaded from now on belong to `space`."""
+    """Make everything that is loaded from now on belong to `space`."""
     global _here
     _here = space
 
@@ -151,7 +152,7 @@ def find(module: str | None, qualname: str) -> Any:
 
 
 class Outgoing:
-    """What a caller sends in one call: the classes in it as they were when they were first sent."""
+    """What a caller sends in one call; each class in it is sent as it was when it was first pickled in this call."""
 
     outdated: frozenset[tuple[str, str]] = frozenset()
     returning = False
@@ -168,7 +169,7 @@ class Outgoing:
         return _dump(item, self)
 
     def reduce_class(self, cls: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return how to pickle a class that goes by value; `reduced` is cloudpickle's way."""
+        """Return how to pickle a class that goes by value; `reduced` is how cloudpickle would do it."""
         definition = self._definitions.get(cls)
         if definition is None:
             definition = self._definitions[cls] = _dump(cls, _Inline())
@@ -180,7 +181,7 @@ class Outgoing:
 
 
 class _Inline:
-    """Classes stand where they are first met, with their attributes: to workers."""
+    """A pickle for workers, in which a class with its attributes stands where it is first met."""
 
     outdated: frozenset[tuple[str, str]] = frozenset()
     returning = False
@@ -194,11 +195,12 @@ class _Inline:
 
 
 def dump_for_place(value: object, outdated: frozenset[tuple[str, str]]) -> bytes:
-    """Pickle what stands at a place where workers have something else, functions with their code.
+    """Pickle what stands at a place where workers have something else; functions are pickled with their code.
 
     Args:
         value: what stands there.
-        outdated: such places, by module and qualified name: what stands there is not to be found by these.
+        outdated: all such places, as module and qualified name. What stands at one is not pickled by its name, because
+            workers would find something else.
     """
     way = _Inline()
     way.outdated = outdated
@@ -206,7 +208,7 @@ def dump_for_place(value: object, outdated: frozenset[tuple[str, str]]) -> bytes
 
 
 class _Returning:
-    """Classes go back to the caller, as tokens where they came from there."""
+    """A pickle for the caller, in which a class that came from the caller is a token."""
 
     outdated: frozenset[tuple[str, str]] = frozenset()
     returning = True
@@ -224,7 +226,7 @@ class _Returning:
 
 
 class _ReturningInline(_Returning):
-    """The definition of a class that a worker made; others that it made stand in it."""
+    """The definition of a class that a worker made; it contains the other such classes that it refers to."""
 
     def reduce_class(self, cls: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
         if cls in _tokens:
@@ -240,7 +242,7 @@ def return_by_value(value: object) -> bytes:
 
 
 def _arguments(cls: type, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return cloudpickle's arguments of a class without its own tracking, and with the slots, which it leaves out."""
+    """Return cloudpickle's arguments for a class, without its tracking number and with the slots that it leaves out."""
     slots = vars(cls).get("__slots__")
     if slots and isinstance(arguments[3], dict) and "__module__" in arguments[3]:  # an enum has other arguments
         arguments = (*arguments[:3], {**arguments[3], "__slots__": slots}, *arguments[4:])
@@ -255,11 +257,11 @@ def _dump(value: object, way: Any) -> bytes:
     return buffer.getvalue()
 
 
-# What stands in pickles: the reader's side. Each is found by its name here.
+# This is the reader's side: pickles refer to these functions by their names in this module.
 
 
 def _make_class(token: Token, make: Any, arguments: tuple[Any, ...]) -> type:
-    """Return a class of the caller's, in a worker: one that is there, or a new one without its attributes."""
+    """Return the caller's class in a worker: the one that is there, or a new one without its attributes."""
     space = _here
     if space is None:
         return _callers_class(token)
@@ -272,7 +274,7 @@ def _make_class(token: Token, make: Any, arguments: tuple[Any, ...]) -> type:
 
 
 def _set_class(cls: type, state: tuple[Any, Any]) -> None:
-    """Set the attributes of a class that was just made, and leave any other alone."""
+    """Set the attributes of a class that was just made, and leave any other class alone."""
     if cls in _unset:
         _unset.discard(cls)
         from cloudpickle.cloudpickle import _class_setstate
@@ -281,13 +283,13 @@ def _set_class(cls: type, state: tuple[Any, Any]) -> None:
 
 
 def _borne_class(token: Token, definition: bytes) -> type:
-    """Return a class of the caller's that came with an item."""
+    """Return the caller's class that came with an item."""
     found: type | None = _callers_class(token) if _here is None else _here.find(token)
     return found or pickle.loads(definition)
 
 
 def _callers_class(token: Token, module: str = "", qualname: str = "") -> type:
-    """Return the class of this process that a token stands for; in a worker, what was made of it there."""
+    """Return the class of this process that a token stands for; in a worker, return what was built from it."""
     found: Any = None
     if _here is not None:
         found = _here.find(token)
@@ -301,7 +303,7 @@ def _callers_class(token: Token, module: str = "", qualname: str = "") -> type:
 
 
 def _workers_class(module: str, qualname: str, shape: bytes, content: bytes, definition: bytes) -> type:
-    """Return a class that a worker has: the one of that name here if it is the same, else one built once."""
+    """Return the class for one that a worker made: the one of that name here if it is the same, else one built once."""
     found = _same_here(module, qualname, shape) or _built.get((module, qualname, content))
     if found is None:
         found = _built[module, qualname, content] = pickle.loads(definition)
@@ -352,7 +354,7 @@ def _main_globals(dunders: dict[str, object]) -> dict[str, Any]:
 
 
 def make_function(where: tuple[str, str], code: Any, space: dict[str, Any], *rest: Any) -> Any:
-    """Return a function: in the caller, its own of that name if it is the same."""
+    """Return a new function; in the caller, return its own function of that name if both have the same code."""
     if _here is None and space is vars(sys.modules["__main__"]):
         found = find(*where)
         if type(found) is FunctionType and found.__code__ == code:
@@ -363,11 +365,11 @@ def make_function(where: tuple[str, str], code: Any, space: dict[str, Any], *res
 
 
 def set_function(function: Any, state: tuple[Any, dict[str, Any]]) -> None:
-    """Give a function that was just made what it refers to, and leave the caller's own alone."""
+    """Give a function that was just made what it refers to, and leave the caller's own function alone."""
     if _here is None and function.__globals__ is vars(sys.modules["__main__"]):
         if find(function.__module__, function.__qualname__) is function:
-            return  # the caller's own
-        state[1]["__globals__"] = {}  # the caller's globals are not a worker's to set
+            return  # it is the caller's own
+        state[1]["__globals__"] = {}  # a worker must not set the caller's globals
     from cloudpickle.cloudpickle import _function_setstate
 
     _function_setstate(function, state)
@@ -384,7 +386,7 @@ def load_wrapped(module: str, qualname: str) -> Any:
 
 
 def _after_fork_in_child() -> None:
-    """A fork is another process: what the parent's tokens stand for is not this one's to answer."""
+    """Make a forked child start anew, because it cannot say what its parent's tokens stand for."""
     global _origin, _inherited_origin
     _inherited_origin, _origin = _origin or _inherited_origin, ""
 

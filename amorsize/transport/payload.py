@@ -1,13 +1,13 @@
-"""The program around a function: what a worker must have as the caller has it, and how it is brought up to date.
+"""What a worker must have around a function just as the caller has it, and how a worker is brought up to date.
 
 A function travels with its *surroundings* (`code.reach`): places in the user's modules, each with a digest. A worker
-compares them before it runs the function, and if something differs refuses with `Outdated`, which names the places.
-The caller then sends the function again, with what it has there (`carry`): numbers, texts and plain data, and
-functions with their code. The worker puts these into its modules while it runs this function, and puts back what was
-there before it runs another one.
+compares them before it runs the function; if something differs, it refuses with `Outdated`, which names the places.
+The caller then sends the function again, together with what stands at these places in the caller (`_carry`): numbers,
+texts and plain data, and functions with their code. The worker puts these into its modules while it runs this
+function, and restores what was there before it runs another one.
 
-What cannot be carried (a class with other bases, a mock, a connection) is `Uncarriable`: a worker that is fresh will
-not do better, one that is old may be replaced.
+What cannot be carried (a class with other bases, a mock, a connection) is `Uncarriable`. An old worker may then be
+replaced by a fresh one; if a fresh worker refused, another would do no better.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
 __all__ = ["LENGTH", "Outdated", "Payload", "Uncarriable", "payload_of", "users_classes"]
 
 LENGTH = Struct("<Q")
-# Data that may have changed in place are compared again before a call that sends work: if they have few parts, or so
-# few that this is a small share of what the call is expected to gain. Fewer: changes go unnoticed. More: calls begin
-# later (benchmarks/against.py).
+# Data that may have changed in place are compared again before a call that sends work, if they have no more than
+# `_ALWAYS_PARTS` parts, or so few that comparing them takes a small share of what the call is expected to gain. With
+# smaller values more changes go unnoticed; with larger ones calls begin later (benchmarks/against.py).
 _ALWAYS_PARTS = 64
 _SECONDS_PER_PART = 0.4e-6
 _SHARE_OF_GAIN = 0.02
@@ -57,8 +57,8 @@ class Outdated(SerializationError):
     """A worker has something else than the caller at some places, so it did not run the function.
 
     Args:
-        digest: of the payload that was refused.
-        places: module and qualified name of each.
+        digest: the digest of the payload that was refused.
+        places: the module and qualified name of each place.
     """
 
     def __init__(self, digest: bytes, places: list[Place]) -> None:
@@ -72,23 +72,24 @@ class Outdated(SerializationError):
 
 
 class KeptHere(AmorsizeError):
-    """A function would give other answers in a worker, so that nobody but who asked for workers by name gets them."""
+    """A function would give other results in a worker, so its items run there only if the user named a backend."""
 
 
 class Uncarriable(SerializationError):
-    """What the caller has at a place, and its workers have not, cannot be sent to them."""
+    """Workers lack what the caller has at some place, and it cannot be sent to them."""
 
 
 class Payload:
     """A function on its way to workers, with its surroundings.
 
     Args:
-        function: pickled.
-        look: returns what the function, and methods of its items' classes, reach by name.
-        initialized: whether an initializer runs in the workers: data are then its to set, and are not compared.
-        carried: what the caller has at places that workers had otherwise, pickled.
+        function: the pickled function.
+        look: a function that returns what the function, and the methods of its items' classes, reach by name.
+        kinds: the user's classes that its items are of.
+        initialized: whether an initializer runs in the workers; it may then set data, so data are not compared.
+        carried: for each place where workers had something else, what the caller has there, pickled.
         waived: places that are not compared any more.
-        ambient: what the caller has set around it, pickled.
+        ambient: the caller's settings (`transport.ambient`), pickled.
 
     Attributes:
         surroundings: what the function and its items' classes reach by name.
@@ -124,11 +125,11 @@ class Payload:
 
     @property
     def shares_memory(self) -> bool:
-        """Whether the function imports shared memory itself, so that workers may be the first to have it."""
+        """Whether the function itself imports shared memory, so that a worker may be the first to import it."""
         return self.surroundings.shares
 
     def parts(self) -> list[bytes]:
-        """Return the buffers that `rebuild` takes joined."""
+        """Return the buffers that, when joined, are what `rebuild` takes."""
         if not self._around:
             entries = [
                 tuple(entry)
@@ -154,11 +155,11 @@ class Payload:
         """Return a payload that carries what the caller has at these places.
 
         Args:
-            places: where workers have something else.
-            waive_data: whether data that cannot be carried may be left as the workers have them.
+            places: the places where workers have something else.
+            waive_data: whether data that cannot be carried may stay as the workers have them.
 
         Raises:
-            Uncarriable: something cannot be sent.
+            Uncarriable: if something cannot be sent.
         """
         known = dict(self._carried)
         data = {(entry.module, entry.path) for entry in self.surroundings.entries if not entry.code}
@@ -200,16 +201,17 @@ def payload_of(
 
     Args:
         function: any callable, or `Seeded`.
-        initializer: runs in the workers first.
-        gain_seconds: what the call is expected to gain, 0 for no idea.
-        by_name: whether the user asked for workers by name.
+        initializer: the user's initializer, which runs in each worker first.
+        gain_seconds: how many seconds the call is expected to gain; 0 if that is unknown.
+        by_name: whether the user named a backend that has workers.
 
     Raises:
-        SerializationError: it cannot be pickled.
+        SerializationError: if the function cannot be pickled.
+        KeptHere: if its random numbers would differ in a worker and the user named no backend.
     """
     try:
         pickled = dump_function(function)
-    except BaseException as error:  # user code: anything, SystemExit too
+    except BaseException as error:  # user code may raise anything, even SystemExit
         let_signals_through(error)
         raise SerializationError(f"{function!r} cannot be sent to a worker: {said_of(error, function)}") from error
     plain = function.function if isinstance(function, Seeded) else function
@@ -228,13 +230,13 @@ def payload_of(
 def _must_draw_here(
     function: Any, around: Surroundings, *, seeded: bool, initializer: Callable[..., object] | None
 ) -> str:
-    """Return why a function's random numbers would be others in a worker; empty if they would not.
+    """Return why a function's random numbers would differ in a worker; the text is empty if they would not.
 
     Args:
-        function: the user's.
-        around: what it reaches by name.
-        seeded: whether the call sets the shared states for each item.
-        initializer: may seed the workers' states.
+        function: the user's function.
+        around: what the function reaches by name.
+        seeded: whether the call sets the shared random states for each item.
+        initializer: the user's initializer, which may seed the workers' states.
     """
     draws = draws_of(function, around)
     if draws.own:
@@ -258,7 +260,7 @@ def _seeds(initializer: Any) -> bool:
 
 
 def _levels_to_the_user() -> int:
-    """Return the `stacklevel` of the line that asked for the results, seen from the caller of this."""
+    """Return the `stacklevel` with which the calling function warns at the user's line that asked for the results."""
     frame: FrameType | None = sys._getframe(1)
     level = 1
     while frame is not None and frame.f_back is not None and _is_ours(frame):
@@ -274,7 +276,7 @@ _warned = FunctionSet()
 
 
 def users_classes(items: Iterable[object], seen: set[type]) -> frozenset[type]:
-    """Return which classes of the user's are among the items' and were not `seen` before, and take note of them."""
+    """Return the user's classes among those of the items that were not `seen` before, and add all of them to `seen`."""
     new = set(map(type, items)) - seen
     seen |= new
     return frozenset(kind for kind in new if not is_foreign(kind.__module__) and kind.__module__ != "builtins")

@@ -1,6 +1,6 @@
-"""The pickler of what goes by value: cloudpickle, which is told whose classes and globals are, and refuses files.
+"""The pickler for what goes by value: cloudpickle, changed in how it sends classes and globals, and in refusing files.
 
-A module of its own, because cloudpickle takes 18 ms to import: it is imported with the first value that needs it.
+It has a module of its own because cloudpickle takes 18 ms to import; so the first value that needs it imports it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 __all__ = ["ByValuePickler"]
 
-# cloudpickle would send the text of a file, and the bytes under a view.
+# These are refused because cloudpickle would send the text of a file, and the bytes under a view.
 _REFUSED = (io.TextIOWrapper, memoryview)
-# What a module's globals have from the start.
+# These names are in a module's globals from the start.
 _DUNDERS = ("__name__", "__package__", "__file__")
 
 
 class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it ships no types
-    """cloudpickle, but nothing turns into something else on the way.
+    """A cloudpickle pickler that refuses values which would arrive as something else.
 
     Args:
-        file: what is written to.
-        way: says how classes cross: an `Outgoing` or one of its relatives.
+        file: the buffer that it writes to.
+        way: the direction, which decides how classes are pickled; an `Outgoing` or one of its relatives.
     """
 
     def __init__(self, file: io.BytesIO, way: Any) -> None:
@@ -62,7 +62,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it ships no 
         if self._way.knows(cls):
             return self._way.reduce_class(cls, ())
         reduced = super().reducer_override(cls)
-        if reduced is NotImplemented or len(reduced) < 6:  # by name, or one of the interpreter's own
+        if reduced is NotImplemented or len(reduced) < 6:  # it goes by name, or is one of the interpreter's own
             return reduced
         return self._way.reduce_class(cls, reduced)
 
@@ -75,7 +75,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it ships no 
         if module != "__main__" and found is not function and getattr(found, "__wrapped__", None) is function:
             return load_wrapped, (module, name)
         if hasattr(function, "_clear_cache") and function.__globals__.get("__name__") == "functools":
-            return reduce_bare(function, self._way)  # single dispatch
+            return reduce_bare(function, self._way)  # it is a single-dispatch function
         space = function.__globals__
         if space.get("__name__") != "__main__":
             return super().reducer_override(function)
@@ -89,7 +89,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it ships no 
         return make_function, ((module, name), *arguments), state, None, None, set_function
 
     def _reduce_code(self, function: FunctionType) -> Any:
-        """Send a function of a module that the reader has, with its code, for the reader's has another."""
+        """Return how to pickle a function with its code, because the reader's module has it with other code."""
         space = function.__globals__
         self.globals_ref.setdefault(id(space), ModuleGlobals(name=space["__name__"]))
         make, arguments, state = self._dynamic_function_reduce(function)[:3]

@@ -1,4 +1,4 @@
-"""An exception on its way from a worker to the caller: its own type where it can travel, a stand-in where it cannot."""
+"""How an exception travels from a worker to the caller: as its own type where it can, as a stand-in where it cannot."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class UnrebuiltItem(SerializationError):
 
 
 class UnsentResult(SerializationError):
-    """An item ran in a worker, but its result could not be pickled there or not be rebuilt in the caller."""
+    """An item ran in a worker, but its result could not be pickled there, or could not be rebuilt in the caller."""
 
 
 class RemoteTraceback(Exception):
-    """The traceback of an error in a worker, as text: the cause of the error that the caller sees."""
+    """The traceback of an error in a worker, as text; it is the cause of the error that the caller sees."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -38,11 +38,11 @@ class RemoteTraceback(Exception):
 
 
 class RemoteError(Exception):
-    """Stands for an error whose class could not be sent by the worker, or not be had here.
+    """Stands for an error whose class the worker could not send, or the caller could not rebuild.
 
     Args:
-        type_name: module and qualified name of the original's class.
-        text: what the original said.
+        type_name: the module and qualified name of the original error's class.
+        text: the text of the original error.
     """
 
     def __init__(self, type_name: str, text: str) -> None:
@@ -55,23 +55,24 @@ class RemoteError(Exception):
 
 
 def pack_error(error: BaseException) -> bytes:
-    """Pickle an error with its traceback, whole and in parts; never raises. For workers."""
-    import traceback  # takes 3 ms, which most workers never need
+    """Pickle an error with its traceback in a worker, both whole and in parts; never raises."""
+    import traceback  # the import takes 3 ms, and most workers never need it
 
     kind = type(error)
     type_name = f"{kind.__module__}.{kind.__qualname__}"
     text = _said(str, error)
     try:
         trace = "".join(traceback.format_exception(kind, error, error.__traceback__))
-    except BaseException:  # the error's own __str__
+    except BaseException:  # the error's own __str__ raised this
         trace = "".join(traceback.format_tb(error.__traceback__)) + type_name
     return pickle.dumps((_whole(error, text), _parts_of(error), type_name, text, trace))
 
 
 def unpack_error(packed: bytes | memoryview) -> BaseException:
-    """Rebuild an error, the worker's traceback as its cause.
+    """Rebuild an error, with the worker's traceback as its cause.
 
-    It is what pickle makes of it; else an instance of its class with what could travel; else a `RemoteError`.
+    The result is what pickle rebuilds; failing that, an instance of the error's class with the parts that could travel;
+    failing that, a `RemoteError`.
     """
     whole, parts, type_name, text, trace = pickle.loads(packed)
     error = _rebuilt(whole) or _assembled(parts) or RemoteError(type_name, text)
@@ -81,13 +82,13 @@ def unpack_error(packed: bytes | memoryview) -> BaseException:
 
 
 class _Parts(NamedTuple):
-    """An error taken apart, so that what cannot travel does not keep back the rest.
+    """An error taken apart, so that a part which cannot travel does not hold back the others.
 
     Attributes:
         kind: its class, pickled.
-        args: its arguments, each pickled, or None, and as text.
-        members: those of a group, each packed as an error; None for errors that are no groups.
-        attributes: what of its attributes could be pickled, by name.
+        args: for each of its arguments, the pickle (None if it cannot be pickled) and the text.
+        members: the members of a group, each packed as an error; None for an error that is not a group.
+        attributes: the attributes that could be pickled, by name.
     """
 
     kind: bytes
@@ -96,33 +97,33 @@ class _Parts(NamedTuple):
     attributes: dict[str, bytes]
 
 
-# Python 3.10 has no groups.
+# Python 3.10 has no exception groups.
 _GROUPS: tuple[type[BaseException], ...] = tuple(
     kind for kind in (getattr(builtins, "BaseExceptionGroup", None),) if kind is not None
 )
-# A type made by a `class` statement has this flag; one that is part of the interpreter has not.
+# A type made by a `class` statement has this flag; a type that is part of the interpreter does not.
 _HEAP_TYPE = 1 << 9
 
 
 def _whole(error: BaseException, text: str) -> bytes | None:
-    """Pickle an error, or return None if it cannot be rebuilt as it was: known here, where its text is."""
+    """Pickle an error; return None if it cannot be rebuilt as it was, which is tested here, where its text is known."""
     if isinstance(error, _GROUPS):
-        return None  # so that one member's trouble does not become that of all
+        return None  # one member that cannot travel would hold back the others
     try:
         data = dump(error)
         rebuilt = pickle.loads(data)
         same = type(rebuilt).__qualname__ == type(error).__qualname__ and str(rebuilt) == text
-    except BaseException:  # user code: anything, SystemExit too
+    except BaseException:  # user code may raise anything, even SystemExit
         return None
     return data if same else None
 
 
 def _parts_of(error: BaseException) -> _Parts | None:
-    """Take an error apart; None if its class cannot travel."""
+    """Take an error apart; return None if its class cannot travel."""
     try:
         members, args = None, error.args
         if isinstance(error, _GROUPS):
-            args = (args[0], None, *args[2:])  # the second of a group is its members
+            args = (args[0], None, *args[2:])  # the second argument of a group is its members
             members = [_pack_member(member) for member in error.exceptions]  # type: ignore[attr-defined]
         return _Parts(
             dump(type(error)),
@@ -130,22 +131,22 @@ def _parts_of(error: BaseException) -> _Parts | None:
             members,
             {name: data for name, part in _attributes(error) if (data := _packed(part)[0]) is not None},
         )
-    except BaseException:  # user code: anything, SystemExit too
+    except BaseException:  # user code may raise anything, even SystemExit
         return None
 
 
 def _pack_member(error: BaseException) -> bytes:
-    """Pack an error of a group, whose traceback tells of it, too."""
+    """Pack an error of a group without a traceback, because the group's traceback shows it, too."""
     text = _said(str, error)
     return pickle.dumps((_whole(error, text), _parts_of(error), type(error).__qualname__, text, ""))
 
 
 def _packed(part: object) -> tuple[bytes | None, str]:
-    """Pickle a part of an error, or return None, and its text."""
+    """Return the pickle of an error's part, or None if it cannot be pickled, and the text of the part."""
     try:
         data = dump(part)
         pickle.loads(data)
-    except BaseException:  # user code: anything, SystemExit too
+    except BaseException:  # user code may raise anything, even SystemExit
         return None, _said(repr, part)
     return data, _said(repr, part)
 
@@ -153,33 +154,33 @@ def _packed(part: object) -> tuple[bytes | None, str]:
 def _said(say: Callable[[Any], str], value: object) -> str:
     try:
         return say(value)
-    except BaseException as broken:  # the user's own __str__ or __repr__
+    except BaseException as broken:  # the user's own __str__ or __repr__ raised this
         return f"<its text cannot be made: {type(broken).__name__}>"
 
 
 def _attributes(error: BaseException) -> Iterator[tuple[str, object]]:
-    """Yield the attributes that are an error's own: those in its `__dict__`, in slots, and its builtin class's."""
+    """Yield the attributes of an error: those in its `__dict__`, those in slots, and those of its builtin class."""
     yield from error.__dict__.items()
     for base in type(error).__mro__:
         for name, member in vars(base).items():
             if type(member) is MemberDescriptorType and not name.startswith("__"):
                 value = getattr(error, name, None)
-                if value is not None:  # or it may not be set at all, which shows in the text of an OSError
+                if value is not None:  # None may mean "not set"; setting it would change the text of an OSError
                     yield name, value
 
 
 def _rebuilt(data: bytes | None) -> BaseException | None:
-    """Return what pickle makes of an error, or of anything else that is one; None if that fails."""
+    """Return the error that pickle rebuilds; None if that fails, or gives something that is not an error."""
     try:
         value = None if data is None else pickle.loads(data)
-    except Exception as error:  # user code: anything
+    except Exception as error:  # user code may raise anything
         let_signals_through(error)
         return None
     return value if issubclass(type(value), BaseException) else None
 
 
 def _assembled(parts: _Parts | None) -> BaseException | None:
-    """Make an error of its parts, without the `__new__` and `__init__` of its own class; None if that fails."""
+    """Rebuild an error from its parts, without the `__new__` and `__init__` of its class; return None if that fails."""
     if parts is None:
         return None
     try:
@@ -189,10 +190,10 @@ def _assembled(parts: _Parts | None) -> BaseException | None:
         if parts.members is not None:
             args[1:2] = [[unpack_error(member) for member in parts.members]]
         error: BaseException = builtin.__new__(kind, *(args if parts.members is None else args[:2]))
-        object.__setattr__(error, "args", tuple(args))  # past a `__setattr__` of its class, which may forbid it
+        object.__setattr__(error, "args", tuple(args))  # this avoids its class's own `__setattr__`, which may forbid it
         for name, data in parts.attributes.items():
             _set(error, name, data)
-    except Exception as failure:  # user code: anything
+    except Exception as failure:  # user code may raise anything
         let_signals_through(failure)
         return None
     return error
@@ -201,7 +202,7 @@ def _assembled(parts: _Parts | None) -> BaseException | None:
 def _loaded(data: bytes | None, text: str) -> Any:
     try:
         return text if data is None else pickle.loads(data)
-    except Exception as error:  # user code: anything
+    except Exception as error:  # user code may raise anything
         let_signals_through(error)
         return text
 
@@ -209,5 +210,5 @@ def _loaded(data: bytes | None, text: str) -> Any:
 def _set(error: BaseException, name: str, data: bytes) -> None:
     try:
         object.__setattr__(error, name, pickle.loads(data))
-    except Exception as failure:  # user code: anything; a group's members are set already, and cannot be again
+    except Exception as failure:  # user code may raise anything; a group's members are already set, and read-only
         let_signals_through(failure)

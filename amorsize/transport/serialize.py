@@ -1,11 +1,12 @@
-"""How functions, items and results become bytes, and whose fault it is when they cannot.
+"""How functions, items and results become bytes, and which value is at fault when that fails.
 
-Plain `pickle` is tried first, because it is several times faster. What it cannot take, and whatever refers to the
-main module, goes by value through cloudpickle: a worker's main module is not the user's. A function that hides behind
-its decorated self (`module.name.__wrapped__`) goes by name.
+Plain `pickle` is tried first, because it is several times faster. What it cannot pickle, and whatever refers to the
+main module, goes by value through cloudpickle, because a worker's main module is not the user's. A function whose name
+stands for its decorated form, and that is found as `module.name.__wrapped__`, goes by name.
 
-Values travel in one of two forms. Scalars, and tuples of scalars, cannot fail to be rebuilt, so a whole batch is one
-pickle. Anything else is one pickle a value: a value that cannot be rebuilt then fails alone.
+A batch of values travels in one of two forms. Scalars, and tuples of scalars, can always be rebuilt, so a batch of them
+is one pickle. In any other batch each value is a pickle of its own, so that a value which cannot be rebuilt fails
+alone.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ class Undumpable(Exception):
     """A value of a batch cannot be pickled.
 
     Args:
-        position: which one it is, the first of its kind.
-        error: what it raised. It is not asked again: whether pickling fails may depend on how deep the stack is.
+        position: the position in the batch of the first such value.
+        error: what pickling it raised. It is not pickled again to find out, because whether that fails may depend on
+            how deep the stack is.
     """
 
     def __init__(self, position: int, error: BaseException) -> None:
@@ -54,11 +56,11 @@ class Unpicklable(NamedTuple):
 
 
 def dump(value: object, outgoing: Outgoing | None = None) -> bytes:
-    """Pickle an item, or in a worker a result: by value where it refers to the main module or where plain pickle fails.
+    """Pickle an item, or in a worker a result; by value if it refers to the main module or plain pickle fails.
 
     Args:
         value: anything.
-        outgoing: what else the call sends; None if this is all of it.
+        outgoing: what else the call sends; None if the call sends nothing else.
 
     Raises:
         Exception: whatever the last attempt raised; pickling runs code of the value's own classes.
@@ -66,10 +68,10 @@ def dump(value: object, outgoing: Outgoing | None = None) -> bytes:
     if outgoing is None or not outgoing.knows(type(value)):
         try:
             data = pickle.dumps(value, PROTOCOL)
-        except Exception as error:  # any class may raise anything here; cloudpickle has the last word
+        except Exception as error:  # any class may raise anything here, and cloudpickle may still succeed
             let_signals_through(error)
             data = b"__main__"
-        # A class of the main module is found by name only in a process with the same main module.
+        # A class of the main module can be found by name only in a process with the same main module.
         if b"__main__" not in data:
             return data
     if by_value.here() is not None:
@@ -81,7 +83,7 @@ def dump_function(function: object) -> bytes:
     """Pickle a function for workers; raises as `dump` does."""
     try:
         data = pickle.dumps(function, PROTOCOL)
-    except Exception as error:  # as above
+    except Exception as error:  # any class may raise anything here, as in `dump`
         let_signals_through(error)
         data = b"__main__"
     return by_value.Outgoing().function(function) if b"__main__" in data else data
@@ -93,12 +95,12 @@ def load(data: bytes | memoryview) -> Any:
 
 
 def rebuilt(item: Any) -> Any:
-    """Return an item as the function takes it: itself, or what was fixed."""
+    """Return an item as the function takes it: the item itself or, for a `Fixed`, the value that was pickled."""
     return load(item.data) if type(item) is Fixed else item
 
 
 def dump_values(values: Sequence[object], outgoing: Outgoing | None = None) -> Envelope:
-    """Pickle a batch.
+    """Pickle a batch, and return the envelope that it crosses in.
 
     Args:
         values: the batch.
@@ -113,11 +115,11 @@ def dump_values(values: Sequence[object], outgoing: Outgoing | None = None) -> E
 
 
 def dump_items(items: Sequence[object], outgoing: Outgoing | None = None) -> Envelope:
-    """Pickle a batch of items as `dump_values` does. What was fixed is sent as it was then.
+    """Pickle a batch of items as `dump_values` does; the pickle in a `Fixed` is sent as it is.
 
     Raises:
-        Undumpable: some item could not be pickled; with a `HeldIteratorError` where it is or holds an iterator, whose
-            pickling might copy, or use up, the input's rest.
+        Undumpable: an item could not be pickled. Its error is a `HeldIteratorError` if the item is or holds an
+            iterator, because pickling an iterator might copy, or use up, the rest of the input.
     """
     if type(items) is range or _all_scalars(items):
         return Envelope(WHOLE, (pickle.dumps(items, PROTOCOL),))
@@ -125,7 +127,7 @@ def dump_items(items: Sequence[object], outgoing: Outgoing | None = None) -> Env
 
 
 def dump_item(item: object, outgoing: Outgoing | None = None) -> bytes:
-    """Pickle one item; raises as `dump` does, and `HeldIteratorError`."""
+    """Pickle one item; raises what `dump` raises, or `HeldIteratorError`."""
     if type(item) is Fixed:
         return item.data
     if holds_iterator(item):
@@ -140,8 +142,8 @@ def _joined(
 ) -> Envelope:
     parts: list[bytes] = []
     try:
-        parts.extend(map(each, values, repeat(outgoing)))  # keeps what came before an error, and so tells whose it is
-    except BaseException as error:  # user code: anything, SystemExit too
+        parts.extend(map(each, values, repeat(outgoing)))  # if one fails, the number of parts so far is its position
+    except BaseException as error:  # user code may raise anything, even SystemExit
         let_signals_through(error)
         raise Undumpable(len(parts), error) from error
     lengths = b"".join(_LENGTH.pack(len(part)) for part in parts)
@@ -149,12 +151,12 @@ def _joined(
 
 
 def is_scalars(data: bytes | memoryview) -> bool:
-    """Say whether a batch has scalars, or tuples of scalars, and nothing else."""
+    """Say whether a pickled batch has only scalars, or only tuples of scalars."""
     return data[0] == _WHOLE_CODE
 
 
 def load_values(data: memoryview) -> Sequence[Any]:
-    """Rebuild a batch. A value that cannot be rebuilt is an `Unpicklable` in its place."""
+    """Rebuild a batch; an `Unpicklable` takes the place of a value that cannot be rebuilt."""
     if data[0] == _WHOLE_CODE:
         values: Sequence[Any] = pickle.loads(data[1:])
         return values
@@ -166,7 +168,7 @@ def load_values(data: memoryview) -> Sequence[Any]:
         (length,) = _LENGTH.unpack_from(data, start + position * _LENGTH.size)
         try:
             rebuilt.append(pickle.loads(data[at : at + length]))
-        except BaseException as error:  # user code: anything, SystemExit too
+        except BaseException as error:  # user code may raise anything, even SystemExit
             let_signals_through(error)
             rebuilt.append(Unpicklable(error))
         at += length

@@ -1,8 +1,9 @@
-"""A few integers shared by the caller and one worker, written without a lock.
+"""A few integers that the caller and one worker share, and write without a lock.
 
-Each slot has one writer, and a reader that needs no more than the newest whole value: aligned 64-bit writes are whole.
-A forked worker inherits the memory. For others it is an unlinked file whose descriptor crosses the worker's socket.
-Either way nothing is left behind however either side ends.
+Each slot has one writer, and a reader that needs only the newest whole value; a lock is not needed, because an aligned
+64-bit write is never seen in part. A forked worker inherits the memory. For any other worker the memory is an unlinked
+file whose descriptor is sent through the worker's socket. In both cases nothing is left behind, however the caller or
+the worker ends.
 """
 
 from __future__ import annotations
@@ -15,27 +16,27 @@ import sys
 __all__ = ["CALL_CANCELLED", "CHUNK_NUMBER", "CURSOR", "SLOTS_BYTES", "STARTED", "TAKEN_BACK"]
 __all__ += ["create_inherited_slots", "create_slots", "open_slots"]
 
-# Written by the worker: position of the running item, or -1 - end when none runs and all before `end` are finished.
+# The worker writes the position of the running item, or -1 - end if no item runs and all before `end` are finished.
 CURSOR = 0
-# Written by the worker: how many chunks it has begun. The cursor speaks of that chunk.
+# The worker writes how many chunks it has begun; the cursor belongs to the newest of them.
 CHUNK_NUMBER = 1
-# Written by the caller: chunks of this call are not wanted any more.
+# The caller writes the number of a call whose chunks it does not want any more.
 CALL_CANCELLED = 2
-# Written by the caller: chunks up to this one that the worker has not begun are not to be begun.
+# The caller writes the number of a chunk; the worker must not begin chunks up to that one that it has not yet begun.
 TAKEN_BACK = 3
-# Written by the worker in a call with deadlines, nanoseconds of `time.monotonic`: when the running item began, negated
-# when a chunk's function and items began to be rebuilt; 0 while neither goes on.
+# In a call with deadlines the worker writes when the running item began, in nanoseconds of `time.monotonic`. While it
+# rebuilds a chunk's function and items, it writes when that began, negated. While it does neither, the slot is 0.
 STARTED = 4
 SLOTS_BYTES = 64
 
 
 def create_inherited_slots() -> memoryview:
-    """Make one view for the caller and for the child that is forked next."""
+    """Make one view that both the caller and the child that it forks next use."""
     return memoryview(mmap.mmap(-1, SLOTS_BYTES)).cast("q")
 
 
 def create_slots(sock: socket.socket) -> memoryview:
-    """Make the caller's view, and send the other end of `sock` what `open_slots` needs."""
+    """Make the caller's view, and send what `open_slots` needs to the other end of `sock`."""
     if sys.platform == "win32":
         name = f"amorsize-{os.getpid()}-{os.urandom(8).hex()}"
         shared = mmap.mmap(-1, SLOTS_BYTES, tagname=name)
@@ -49,7 +50,7 @@ def create_slots(sock: socket.socket) -> memoryview:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
     try:
-        # Written, not only sized: on a full disk this fails here, and not with a bus error later.
+        # The bytes are written, not only reserved, so that a full disk raises here and not a bus error later.
         os.write(descriptor, bytes(SLOTS_BYTES))
         shared = mmap.mmap(descriptor, SLOTS_BYTES)
         socket.send_fds(sock, [b"s"], [descriptor])

@@ -1,7 +1,8 @@
-"""What is an item made of? Told by types alone: nothing is pulled from it, pickled or called.
+"""Find out what an item is made of by types alone, without iterating over it, pickling it or calling its methods.
 
-Items of an input that may not be read ahead as it is wait in one of two forms: exact immutable scalars, and exact
-tuples of them, as they are; anything else as `Fixed`, its pickle from the moment it was read.
+Where items that were read ahead might change while they wait, they wait in one of two forms. Exact immutable scalars,
+and exact tuples of them, wait as they are; any other item waits as a `Fixed`, which is its pickle from the moment when
+it was read.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ if TYPE_CHECKING:
 __all__ = ["SCALARS", "Fixed", "HeldIteratorError", "holds_iterator", "is_plain", "plainly_hold_none"]
 
 SCALARS = frozenset({int, float, complex, str, bytes, bool, type(None)})
-# So many elements of an item are looked at, spread over those of a longer container. More: a long list of numbers takes
-# longer to look through than to pickle. Fewer: an iterator among many other things is met less often.
+# So many elements of an item are looked at; in a longer container they are spread over all of it. With a larger value,
+# looking through a long list of numbers takes longer than pickling it; with a smaller one, an iterator among many other
+# things is found less often.
 _LOOKED_AT = 512
 _PLACES = frozenset({list, tuple})
-# Values of so many elements each are looked at together.
+# Values that have at most so many elements each, on average, are looked at together.
 _FEW = 32
-# Iterators may stand in items' tuples, as in `enumerate(groupby(...))`: so far down.
+# Iterators may stand in items' tuples, as in `enumerate(groupby(...))`; they are looked for so many levels down.
 _DEPTH = 4
 
 
@@ -36,7 +38,7 @@ class Fixed:
     """Stands for an item that was pickled when it was read.
 
     Attributes:
-        data: its pickle.
+        data: the item's pickle.
     """
 
     __slots__ = ("data",)
@@ -46,11 +48,11 @@ class Fixed:
 
 
 class HeldIteratorError(TypeError):
-    """An item is or holds an iterator, which has the rest of its items from this process."""
+    """An item is or holds an iterator, which can get the rest of its own items only in this process."""
 
 
 def is_plain(value: Any) -> bool:
-    """Say whether nobody can change a value: an exact immutable scalar, or an exact tuple of such.
+    """Say whether a value cannot change, being an exact immutable scalar or an exact tuple of such scalars.
 
     >>> is_plain(1), is_plain(("a", 2.0)), is_plain([1]), is_plain(((1,),))
     (True, True, False, False)
@@ -65,7 +67,7 @@ def holds_iterator(value: Any) -> bool:
     >>> holds_iterator(iter("ab")), holds_iterator((1, iter("ab"))), holds_iterator([1, "ab"])
     (True, True, False)
     """
-    # What most items are is told at once.
+    # Most items are of these kinds, which need no further search.
     kind: Any = type(value)
     if kind is dict and len(value) <= _LOOKED_AT:
         if SCALARS.issuperset(map(type, value.values())):
@@ -74,13 +76,13 @@ def holds_iterator(value: Any) -> bool:
         return False
     try:
         return _holds(value, _DEPTH, [_LOOKED_AT])
-    except Exception as error:  # the user's properties and containers
+    except Exception as error:  # the user's properties and containers may raise anything
         let_signals_through(error)
         return False
 
 
 def plainly_hold_none(values: Sequence[Any]) -> bool:
-    """Say whether several values are all lists, tuples or dicts of a few scalars each: a quick look at all of them.
+    """Say quickly whether several values are all lists, all tuples or all dicts, of a few scalars each.
 
     >>> plainly_hold_none([{"a": 1}, {"a": 2}]), plainly_hold_none([[1], [iter("ab")]])
     (True, False)
@@ -96,7 +98,7 @@ def plainly_hold_none(values: Sequence[Any]) -> bool:
 
 
 def _holds(value: Any, depth: int, left: list[int]) -> bool:
-    """Say whether a value holds an iterator, `depth` containers down at most; `left` counts what may be looked at."""
+    """Say whether a value holds an iterator at most `depth` levels down, looking at `left[0]` more elements or so."""
     if type(value) in SCALARS:
         return False
     is_iterator, take, members = _facts(type(value))  # type: ignore[arg-type]  # a class can be hashed
@@ -123,9 +125,9 @@ def _any_holds(elements: Sequence[Any], depth: int, left: list[int]) -> bool:
 
 @lru_cache(maxsize=128)
 def _facts(kind: type) -> tuple[bool, Callable[[Any], Sequence[Any]] | None, tuple[Any, ...] | None]:
-    """Return whether objects of a class are iterators, what gives their elements, and the descriptors of their slots.
+    """Return whether objects of a class are iterators, how to get their elements, and the descriptors of their slots.
 
-    The latter is None where there are no attributes to look at.
+    The second is None for a class that is no container. The third is None where there are no attributes to look at.
     """
     take = next((take for base, take in _CONTAINERS.items() if issubclass(kind, base)), None)
     if kind.__module__ == "builtins":
@@ -137,12 +139,12 @@ def _facts(kind: type) -> tuple[bool, Callable[[Any], Sequence[Any]] | None, tup
 def _attribute(member: Any, value: Any) -> tuple[Any, ...]:
     try:
         return (member.__get__(value),)
-    except AttributeError:  # not set
+    except AttributeError:  # the slot is not set
         return ()
 
 
 def _places(kind: Any) -> Callable[[Any], Sequence[Any]]:
-    """Return what gives elements of a list or tuple, without asking a subclass of the user's."""
+    """Return a function that gives elements of a list or tuple without calling methods of the user's subclass."""
 
     def take(value: Any) -> Sequence[Any]:
         length = kind.__len__(value)

@@ -1,9 +1,9 @@
 """The messages between the caller and one worker: their layout, and how both sides read and write them.
 
 Every message is a fixed head (kind, length) and a body. The caller never blocks on a socket: it writes what fits and
-reads what is there (`Outbox`, `Inbox`), so a worker that is stuck in a write cannot stop it. The worker blocks in
-`send`, and in `Inbox.read` only after it was told that there is something to read. Small messages that wait together
-are written by one call and read by one call: with them, calls to the system are most of the cost.
+reads what is there (`Outbox`, `Inbox`), so a worker that is stuck in a write cannot stop the caller. The worker blocks
+in `send`; it calls `Inbox.read` only when it knows that there is something to read. Small messages that wait together
+are written by one system call and read by one, because system calls are most of what small messages cost.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ __all__ += ["ChunkHead", "Inbox", "KeptFunctions", "Outbox", "ResultsHead", "sen
 FUNCTION, CHUNK, EXIT, READY, RESULTS, REFUSED = range(6)
 
 _HEAD = Struct("<BQ")
-# Buffers below this are joined before they are written: a copy costs less than a call.
+# Buffers smaller than this are joined before they are written, because a copy costs less than a system call.
 _JOIN_BYTES = 1 << 16
-# What is read at once. A longer body gets a buffer of its own, so that it is not copied.
+# So much is read at once. A body that is longer gets a buffer of its own, so that it is not copied.
 _READ_BYTES = 1 << 15
 
 
@@ -40,10 +40,10 @@ class ChunkHead(NamedTuple):
         call: number of the call; the worker drops the rest of a chunk whose call is cancelled.
         first: position of the first item in the input.
         count: number of items.
-        slice_seconds: after this long the worker hands back the items it has not started; 0 never.
+        slice_seconds: the worker hands back the items that it has not started after this time; 0 means never.
         stop_at_error: whether an error ends the chunk.
         timed: whether the caller watches each item's running time; then each result leaves before the next item begins.
-        function: digest of the function, 16 bytes.
+        function: digest of the function's payload, 16 bytes.
     """
 
     call: int
@@ -61,13 +61,13 @@ class ResultsHead(NamedTuple):
     Attributes:
         first: position of the first result in the input.
         count: number of results.
-        unstarted: number of items of the chunk that will not be run by this worker; only the last message counts.
-        last: whether this ends the chunk.
-        began: when the first of these items began, in `time.perf_counter()` seconds, which all processes share.
-        seconds: wall seconds the items took.
-        cpu_seconds: CPU seconds the items took.
-        memory: resident bytes of the worker; 0 if not read.
-        errors: length of the pickled errors that follow the head, before the results.
+        unstarted: number of items that this worker will not run; it is valid in a chunk's last message only.
+        last: whether this is the chunk's last message.
+        began: when the first of these items began, in `time.perf_counter()` seconds, a clock that all processes share.
+        seconds: wall seconds that the items took.
+        cpu_seconds: CPU seconds that the items took.
+        memory: resident bytes of the worker; 0 if they were not read.
+        errors: length in bytes of the pickled errors, which stand between the head and the results.
     """
 
     first: int
@@ -83,7 +83,7 @@ class ResultsHead(NamedTuple):
 
 CHUNK_HEAD = Struct("<qqQd??16s")
 RESULTS_HEAD = Struct("<qQQ?dddQQ")
-# Seconds from the order to start a worker until it was ready.
+# This body holds the seconds from the order to start a worker until the worker was ready.
 READY_BODY = Struct("<d")
 
 
@@ -106,7 +106,7 @@ def send(sock: socket.socket, kind: int, buffers: Sequence[bytes | memoryview]) 
 
 
 class Outbox:
-    """Messages on their way to a worker that may not be reading."""
+    """Messages on their way to a worker that may not be reading now."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -122,7 +122,7 @@ class Outbox:
             self._waiting.extend(buffers)
 
     def flush(self) -> None:
-        """Write what fits now. Raises OSError when the worker is gone."""
+        """Write as much as the socket takes now; raises OSError if the worker is gone."""
         waiting = self._waiting
         while waiting:
             piece = self._joined() if len(waiting) > 1 else waiting[0]
@@ -136,7 +136,7 @@ class Outbox:
                 waiting[0] = memoryview(piece)[sent:]
 
     def _joined(self) -> bytes | memoryview:
-        """Make one piece of the small ones in front, and return the first piece."""
+        """Join the small pieces in front into one, and return the first piece."""
         waiting = self._waiting
         room, small = _JOIN_BYTES, 0
         for piece in waiting:
@@ -153,10 +153,10 @@ class Outbox:
 
 
 class Inbox:
-    """Bytes from the other side, as whole messages.
+    """Reads bytes from the other side, and gives them out as whole messages.
 
     Attributes:
-        body_began: `time.perf_counter()` when the newest long body began to come.
+        body_began: `time.perf_counter()` when the newest long body began to arrive.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -169,7 +169,7 @@ class Inbox:
         self._at = 0
 
     def read(self) -> bool:
-        """Read once what is there; say whether anything was. Raises EOFError when the other end is closed."""
+        """Read what is there, once, and say whether there was anything; raises EOFError if the other end is closed."""
         if self._body is not None:
             free = self._body[self._at :]
         else:
@@ -195,7 +195,7 @@ class Inbox:
         return True
 
     def messages(self) -> Iterator[tuple[int, memoryview]]:
-        """Yield what has been read whole: kind and body. A body is valid until the next one is asked for."""
+        """Yield the kind and body of each message that was read whole; a body is valid until the next is asked for."""
         if self._body is not None:
             if self._at < len(self._body):
                 return
@@ -220,12 +220,14 @@ class Inbox:
 
 
 class KeptFunctions:
-    """Which functions a worker keeps. Both sides keep this account, so that the caller knows what to send again.
+    """The functions that a worker keeps; both sides keep this list, so that the caller knows which to send again.
 
-    Bounded in number and in bytes, for a function may be bound to large data; the newest is kept whatever its size.
+    It is bounded in number and in bytes, because a function may be bound to large data; the newest function is kept
+    whatever its size.
     """
 
-    # Fewer: a program that maps several functions in turn sends them again. More: memory in every worker.
+    # With smaller values a program that maps several functions in turn sends them again; with larger ones every worker
+    # uses more memory.
     MOST = 32
     MOST_BYTES = 64 << 20
 
@@ -236,7 +238,7 @@ class KeptFunctions:
         return digest in self._sizes
 
     def add(self, digest: bytes, size: int) -> list[bytes]:
-        """Take in a function, and return which others are to be dropped for it."""
+        """Add a function, and return the digests of those that are dropped to make room for it."""
         dropped = []
         while self._sizes and (len(self._sizes) >= self.MOST or sum(self._sizes.values()) + size > self.MOST_BYTES):
             oldest = next(iter(self._sizes))
