@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -67,3 +68,13 @@ def test_without_the_scanner(monkeypatch):
     assert _parsed('{"a": [1, 2.5, null]}') == {"a": [1, 2.5, None]}
     with pytest.raises(ValueError, match="NaN"):
         _parsed("NaN")
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "', '{"a" 1}', "[1,", '"\\u12', "{"])
+def test_what_is_cut_off_is_no_value_in_a_process_without_json(text, monkeypatch):
+    """The scanner looks for the error's class in a module that few processes have loaded."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "json"]:
+        monkeypatch.delitem(sys.modules, name)
+
+    with pytest.raises(ValueError, match=r"."):
+        _parsed(text)

@@ -325,7 +325,8 @@ def _parsed(text: str) -> Any:
     text = text.strip(" \t\n\r")
     try:
         content, end = make_scanner(_Strictly)(text, 0)  # type: ignore[arg-type]  # it asks for these attributes only
-    except StopIteration:
+    except (StopIteration, SystemError):
+        # Older CPythons' scanner fails without saying why as long as nobody has imported `json.decoder`.
         raise ValueError("no JSON value where one is expected") from None
     if end != len(text):
         raise ValueError("more than one JSON value")
