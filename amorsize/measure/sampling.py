@@ -169,7 +169,7 @@ def sample(
         began = clock()
         try:
             result = func(item)
-        except Exception as error:  # noqa: BLE001 - it is the user's, who meets it again where they run the item
+        except Exception as error:  # noqa: BLE001 - the user's own; meets them again where they run the item
             let_signals_through(error)
             ended = clock()
             failures.append((len(taken) - 1, error))
@@ -237,7 +237,7 @@ def _crossing(values: list[Any], clock: Callable[[], float], *, load: bool) -> t
         repeats = max(1, min(_MOST_REPEATS, int(_REPEATS_SECONDS / all_seconds) if all_seconds > 0 else 1))
         one_seconds = min(cross(1)[1] for _ in range(repeats))
         length, seconds = min(cross(n)[:2] for _ in range(repeats))
-    except BaseException as error:  # noqa: BLE001 - a value's own pickling code may raise anything; it cannot cross
+    except BaseException as error:  # noqa: BLE001 - an item's own pickling code may raise anything: it cannot cross
         let_signals_through(error)
         debug("not picklable, so taken for impossible to send: %s: %s", type(error).__name__, error)
         return None, 0.0
