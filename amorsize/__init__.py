@@ -1,22 +1,22 @@
 """The map that decides for itself: `amorsize.map`, `@amorsize.parallelize`, and the advisor `amorsize.optimize`."""
 
-# The map of the package. Imports point down, never up; docs/architecture.md has the reasons.
+# This is the map of the package. No module imports what stands above it; docs/architecture.md has the reasons.
 #
 #   cli/                  the command line
 #   decorator             a function that carries its own map
 #   api                   map, starmap, amap: what the user calls
-#   replaced              what if `builtins.map` is ours
+#   replaced              what happens if `builtins.map` is amorsize's map
 #   advise                the advisor for a pool of the user's own
 #   call/                 one call's life, and the iterator that the user holds
 #   feed/                 the input, and its items' way to a backend and back
 #   report/               what is told of a plan
-#   backends/             what runs chunks; processes/ are our own workers
+#   backends/             what runs chunks; processes/ has amorsize's own workers
 #   child/                a worker's side
 #   cache/                remembers what was measured, in memory and on disk
 #   measure/              reads clocks and the machine, and nothing else does
 #   plan/                 pure: numbers in, a plan out
 #   transport/            how functions, items, results and errors cross
-#   seeding, rng          random streams of an item's own
+#   seeding, rng          each item's own random streams
 #   code/                 what a function refers to
 #   options, errors, context, log, state, lean
 
@@ -67,7 +67,7 @@ __all__ = [
     "starmap",
 ]
 
-# Tracebacks and pickles show the name that users know, which stays when a module is split.
+# Tracebacks and pickles then show the name that users know, which stays the same when a module is split.
 for _name in __all__:
     globals()[_name].__module__ = __name__
 del _name

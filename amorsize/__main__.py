@@ -1,4 +1,4 @@
-"""`python -m amorsize`: the command line where the script `amorsize` is not on the path."""
+"""`python -m amorsize` runs the command line where the script `amorsize` is not on the path."""
 
 from __future__ import annotations
 

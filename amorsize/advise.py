@@ -1,7 +1,8 @@
-"""How should a user who drives a Pool of their own run this work? The advisor: it samples, it runs nothing for good.
+"""How should a user who drives a Pool of their own run this work? The advisor samples the work and returns a plan.
 
-Three steps: look up a work profile or sample a new one; derive a plan for exactly this length and today's machine;
-give the input back whole. Planning is pure, so it is remembered by its arguments: asking again costs microseconds.
+It looks up a work profile or samples a new one, derives a plan for exactly this length and for the machine as it is
+now, and gives the input back whole. Planning is pure, so plans are remembered by their arguments, and asking again
+costs microseconds.
 """
 
 from __future__ import annotations
@@ -37,16 +38,18 @@ if TYPE_CHECKING:
 
 __all__ = ["OptimizedPlan", "optimize"]
 
-# Less leaves too few items of 5 ms to judge their spread; more would be felt, since these items run again later.
+# A smaller value leaves too few items of 5 ms to judge their spread; a larger one would be felt, since the items run
+# again later.
 SAMPLE_SECONDS = 0.025
-# What an input that does not tell its length is taken for: work is mostly given to a Pool because it is much.
+# An input that does not tell its length is taken to be so long, because a Pool is mostly given much work.
 UNKNOWN_LENGTH_ITEMS = 10_000
-# `Pool.map` cuts its chunks before any of them ran: with four a worker, a slow one's share is left to the others.
+# `Pool.map` cuts its chunks before any of them ran. With four chunks for each worker, the others can take over chunks
+# of a slow worker.
 CHUNKS_PER_WORKER = 4
-# Shorter chunks are mostly their own overhead, 20 us each; longer ones let a worker end long after the others.
+# Shorter chunks consist mostly of their own overhead, 20 us each; longer ones let a worker end long after the others.
 LEAST_CHUNK_SECONDS = 1e-3
 MOST_CHUNK_SECONDS = 1.0
-KEPT_SECONDS = 0.1  # the machine's state is read again after so long: it costs as much as the rest of a known answer
+KEPT_SECONDS = 0.1  # how long the machine's state is kept: reading it costs as much as the rest of a known answer
 REMEMBERED_PLANS = 256  # one for each pair of work and length that a program may ask about again and again
 
 _T = TypeVar("_T")
@@ -55,12 +58,12 @@ _PYTHON = sys.version.split(maxsplit=1)[0]
 
 
 class OptimizedPlan(Plan):
-    """A plan for a Pool of the user's own, with the input given back.
+    """A plan for a Pool of the user's own, which also gives the input back.
 
     Attributes:
-        data: the input, whole: the same object if it can be iterated again, else an iterator over all its items. Those
-            that were sampled are copies then, as they were before the function had them, save numbers and text.
-        profile: what was measured, if `profile=True` asked for it.
+        data: the whole input: the same object if it can be iterated again, else an iterator over all its items. In such
+            an iterator the items that were sampled, save numbers and text, are copies made before the function ran.
+        profile: what was measured, if `profile=True` asked for it; else None.
         cache_hit: whether the work profile came from the cache, so that no item was run.
     """
 
@@ -69,7 +72,7 @@ class OptimizedPlan(Plan):
     cache_hit: bool = False
 
     def explain(self) -> str:
-        """Return text that tells the choice, its reason, and the alternatives with their predicted seconds."""
+        """Return a text that tells the choice, its reason, and the alternatives with their predicted seconds."""
         from .report.explain import explain
 
         return explain(self)
@@ -83,20 +86,21 @@ def optimize(
     profile: bool = False,
     **options: Any,
 ) -> OptimizedPlan:
-    """Advise how to run `func` over `data` on a `multiprocessing.Pool` of the caller's own.
+    """Advise how to run `func` over `data` on a `multiprocessing.Pool` of your own.
 
-    Some items are run here to measure them, for about 25 ms and at least one item, unless the cache knows the work.
-    The plan is serial or processes, its chunk size fit for `Pool.map` and `Pool.imap`. `amorsize.map` needs no such
-    advice.
+    Some items are run in this process to measure them, for about 25 ms and at least one item, unless the cache knows
+    the work. The plan is serial or processes, and its chunk size suits `Pool.map` and `Pool.imap`. `amorsize.map` needs
+    no such advice.
 
     Args:
-        func: takes one item. The caller runs sampled items again later: it should not mind.
-        data: any iterable. An iterator is advanced; use `plan.data` in its place. Of what can be iterated once only,
-            an item that cannot be pickled is not tried out; the plan is serial then, and says so.
-        use_cache: False neither reads nor writes the cache. An input of unknown length never uses it.
+        func: takes one item. It should not mind that the sampled items are run again later, by your Pool.
+        data: any iterable. An iterator is advanced; use `plan.data` in its place. If the input can be iterated once
+            only, an item that cannot be pickled is not tried out; the plan is serial then, and its reason says so.
+        use_cache: False neither reads nor writes the cache. An input of unknown length never uses the cache.
         profile: True measures afresh, whatever the cache holds, and sets `plan.profile`.
         **options: as for `amorsize.map`; `n_jobs`, `chunksize`, `backend` and `start_method` bound the plan, and an
-            `initializer` runs here before the first sampled item. They win over those of a decorated function.
+            `initializer` runs in this process before the first sampled item. These options win over those of a
+            decorated function.
 
     Returns:
         The plan. An item that raised while it was sampled is named in `plan.warnings`.
@@ -113,13 +117,13 @@ def optimize(
     check({**options, "use_cache": use_cache}, "optimize")
     if not isinstance(profile, bool):
         raise TypeError(f"profile must be True or False, not {type(profile).__name__} {profile!r}")
-    # True is the default, and leaves the word to `config`.
+    # True is the default, so it is not passed on as an option, and `config` may still say False.
     _, decorated = undecorated(func)
     resolved = resolve(options if use_cache else {**options, "use_cache": False}, decorated)
     question = _Question(func, Input(data, _fix, _load), _bounds(func, resolved), resolved)
     because = "there are no items" if question.input.n_items == 0 else question.bounds.not_sampled_because
     shown = worklist_call(question.input.rest)
-    if shown is not None:  # what is taken before there are results may be all that there is
+    if shown is not None:  # sampling would take all items that there are before the results can add further ones
         because = f"the input calls {shown} for its items, to which results may add"
     if because:
         return _finish(_without_work(because), question.input.whole())
@@ -130,7 +134,7 @@ def optimize(
 
 @cache  # there are three start methods
 def _surroundings(configured: str, requested: str | None) -> machine.Remembered[tuple[MachineProfile, lookup.System]]:
-    """Return a reader of the machine's state that keeps its answer for a moment, as advice may."""
+    """Return a reader of the machine's state that keeps its answer for a moment, which is good enough for advice."""
 
     def read() -> tuple[MachineProfile, lookup.System]:
         method = machine.start_method(requested)
@@ -141,7 +145,7 @@ def _surroundings(configured: str, requested: str | None) -> machine.Remembered[
 
 
 class _Bounds(NamedTuple):
-    """What options and surroundings leave to the planner, and why, where they decide alone."""
+    """What the options and the circumstances leave to the planner; where they decide alone, a text says why."""
 
     row: Row
     limits: Limits
@@ -150,7 +154,7 @@ class _Bounds(NamedTuple):
 
 
 class _Question(NamedTuple):
-    """One call of `optimize`, its arguments understood."""
+    """One call of `optimize`, whose arguments were checked and resolved."""
 
     func: Callable[..., Any]
     input: Input
@@ -159,7 +163,7 @@ class _Question(NamedTuple):
 
     @property
     def plain(self) -> Callable[..., Any]:
-        """The function without our decorator, as the cache knows it."""
+        """The function without amorsize's decorator, as the cache knows it."""
         return getattr(self.func, "_amorsize_function", self.func)
 
 
@@ -171,7 +175,7 @@ def _from_cache(question: _Question, here: MachineProfile, system: lookup.System
     if work is None:
         return None
     plan = _plan(work, here, n_items, question.bounds)
-    # A profile may stem from a serial run: whether such items can cross to a worker is then not known.
+    # A profile may stem from a serial run, after which it is not known whether such items can cross to a worker.
     if plan.backend != "serial" and (work.bytes_in is None or work.bytes_out is None or _obstacle(question.func)):
         return None
     return _finish(plan, question.input.whole(), cache_hit=True)
@@ -231,7 +235,7 @@ def _plan(work: WorkProfile, here: MachineProfile, n_items: int, bounds: _Bounds
 
 @lru_cache(maxsize=REMEMBERED_PLANS)
 def _choose(work: WorkProfile, here: MachineProfile, n_items: int, limits: Limits) -> Plan:
-    """Return the planner's choice, with chunks for a Pool, which cuts them all before any ran."""
+    """Return the planner's choice, with a chunk size for a Pool, which cuts all chunks before any of them ran."""
     plan = choose(work, here, n_items, limits)
     if plan.backend == "serial" or limits.chunksize is not None:
         return plan
@@ -297,7 +301,7 @@ def _with_crossing(work: WorkProfile, sampled: Sample) -> WorkProfile:
 
 
 def _growth(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float:
-    """Return by how many bytes resident memory grew: at its peak, if there was a new one between, else at the end."""
+    """Return by how many bytes resident memory grew, to its peak if there was a new peak, else to its final size."""
     if before is None or after is None:
         return 0.0
     highest = after[1] if after[1] > before[1] else after[0]
@@ -325,7 +329,7 @@ def _failures(source: Input, sampled: Sample) -> tuple[str, ...]:
 def _obstacle(func: Callable[..., Any]) -> str:
     """Return why a Pool could not send `func` to a worker; empty if it can."""
     if type(func) is FunctionType:
-        # As pickle does, at a fifth of the price: this stands in the way of every answer from the cache.
+        # This looks the function up as pickle does, at a fifth of the price; every answer from the cache waits for it.
         held = getattr(sys.modules.get(func.__module__), func.__qualname__, None)
         # A decorated function is sent by the name that it shares with its decorated self.
         if held is func or getattr(held, "_amorsize_function", None) is func:

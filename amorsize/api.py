@@ -1,6 +1,6 @@
-"""Which calls does the user make? The functions of the public interface: each one validates, and starts a stream.
+"""Which calls does the user make? Each function of the public interface checks its options and starts a stream.
 
-What an option means stands once, in `map`; the type of each one once, in `options.GivenOptions`.
+The meaning of every option is written in one place, the docstring of `map`, and its type in `options.GivenOptions`.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def map(
     if stands is not builtin_map:
         asked = {"strict": True, **options} if strict else options
         if means_the_builtin(sys._getframe(1), asked, None if stands is map else stands):
-            only_strict = {"strict": True} if strict else {}  # CPython 3.14's own; a wrapper's other options are ours
+            only_strict = {"strict": True} if strict else {}  # CPython 3.14's own option; a wrapper's others are ours
             return builtin_map(func, iterable, *iterables, **only_strict)  # type: ignore[return-value]
     plain, decorated = undecorated(func)
     given = resolve(check(options, "map"), decorated)
@@ -226,7 +226,7 @@ def amap(
     *iterables: Iterable[Any] | AsyncIterable[Any],
     **options: Unpack[GivenOptions],
 ) -> AsyncIterator[Any]:
-    """Apply `func` to every item and yield the results in order, asynchronously. Not built yet: always refused.
+    """Apply `func` to every item and yield the results in order, asynchronously. This is not built yet, and refused.
 
     The plain equivalent is `[func(item) async for item in iterable]`, with an `await` before a coroutine function.
 
@@ -240,7 +240,7 @@ def amap(
         An asynchronous iterator of results.
 
     Raises:
-        UnsupportedError: always, at the call.
+        UnsupportedError: always, when it is called.
         TypeError, ValueError: an option is unknown or unfit, as for `amorsize.map`.
 
     Not for blocking code, which `amorsize.map` serves.
@@ -258,8 +258,8 @@ def amap(
 def shutdown() -> None:
     """Release all warm workers now, and wait until they are gone.
 
-    They leave by themselves when idle for a while, and at exit, so this is for programs that want the memory back or
-    are about to fork. Calls that are under way keep their workers. The next call starts new ones.
+    Workers leave by themselves when they were idle for a while, and at exit, so this is for programs that want the
+    memory back or are about to fork. Calls that are under way keep their workers. The next call starts new ones.
 
     >>> import amorsize
     >>> amorsize.shutdown()

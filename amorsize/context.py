@@ -1,4 +1,4 @@
-"""Where this code is running, and what may not leave it."""
+"""Where does this code run, and which functions must stay there? It may be in a worker, a daemon or an import."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["imported_here", "in_daemon", "in_import", "in_worker", "others_import", "preloading", "works_in_place"]
 
-# What the bound methods of these do is told by their results.
+# The bound methods of these types change nothing: all that they do is to return a result.
 _UNCHANGING: tuple[type, ...] = (ModuleType, type, str, bytes, int, float, complex, tuple)
-# True while a worker runs an item, in threads too: a call made there runs serially.
+# True while a worker, which may be a thread, runs an item; a call that the item makes then runs serially.
 in_worker: ContextVar[bool] = ContextVar("amorsize_in_worker", default=False)
-# True in a worker process. A thread started by the user's function has a context of its own, but the same process.
+# True in a worker process, and so also in the threads that the user's function starts, which have their own contexts.
 worker_process = False
 
 
@@ -29,30 +29,30 @@ def in_daemon() -> bool:
     try:
         return bool(process.current_process().daemon)
     except (AttributeError, NameError):
-        return False  # it is not imported, or another thread is just doing so: this is the first process
+        return False  # multiprocessing is not imported, or its import has not ended, so this is the first process
 
 
-# A module that is being imported is locked, and pickling a function of it by name waits for it, as an import does.
-# Python knows a circle of imports and breaks it. Of one that leads through a thread or a result that an import waits
-# for it knows nothing: so who does not hold the lock himself does nothing that would wait for it.
+# A module is locked while it is imported, and pickling one of its functions by name waits for the lock, as an import
+# of it does. Python recognises a circle of imports and breaks it, but not a circle that leads through a thread or a
+# result that an import waits for. Therefore a thread that does not hold the lock does nothing that would wait for it.
 
-# Threads of ours that import what workers need, and wait for nobody.
+# The identifiers of amorsize's own threads that import what workers need; these threads wait for nobody.
 preloading: set[int] = set()
 
 
 def in_import() -> bool:
-    """Say whether the calling thread is in the middle of an import, whose locks another thread would wait for."""
+    """Say whether the calling thread is in the middle of an import, for whose locks another thread would wait."""
     return _imports(sys._getframe(1))
 
 
 def others_import() -> bool:
-    """Say whether a thread beside the calling one is in the middle of an import, save those that import for us."""
+    """Say whether a thread is in the middle of an import, not counting the calling one and those in `preloading`."""
     exempt = {get_ident(), *preloading}
     return any(_imports(frame) for ident, frame in sys._current_frames().items() if ident not in exempt)
 
 
 def imported_here(module: object) -> bool:
-    """Say whether the calling thread is in the middle of importing the module of this name."""
+    """Say whether the calling thread is in the middle of importing the module that has this name."""
     frame: FrameType | None = sys._getframe(1)
     is_body = False
     while frame is not None:
@@ -77,12 +77,12 @@ def _is_import(frame: FrameType) -> bool:
 
 
 def works_in_place(function: Any) -> bool:
-    """Say whether a function is plainly there for what it changes: a bound method of a container or of a file.
+    """Say whether a function is a bound method of a container or a file, which is there for what it changes.
 
     >>> works_in_place([].append), works_in_place(len)
     (True, False)
     """
-    # Not isinstance, which believes what an object says of its class: a mock or a proxy says what it stands for.
+    # isinstance would believe what an object says of its class, and a mock or a proxy names the class it stands for.
     if issubclass(type(function), partial):
         return works_in_place(function.func)
     if type(function) is not BuiltinMethodType:

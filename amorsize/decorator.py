@@ -1,8 +1,8 @@
 """How does a function carry its own parallel map? `@parallelize` wraps it in an object that is called as before.
 
-The object keeps the plain function, which is what workers run, and the options given at the decoration. Everything
-derived from it (other options, a method bound to its object) is a new object that remembers how to get it again, and
-that is how it is pickled: by the name of the first one, and the way from there.
+The object keeps the plain function, which is what workers run, and the options given at the decoration. Giving it other
+options, or binding it as a method, makes a new object that remembers how it was derived. The new object is pickled as
+the name of the first one and the way to derive it from there.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _P = ParamSpec("_P")
 _Q = ParamSpec("_Q")
 _R = TypeVar("_R")
 _S = TypeVar("_S")
-# Bits of `__code__.co_flags`; asking `inspect` instead would cost every user of the decorator its import.
+# These are bits of `__code__.co_flags`. Asking `inspect` instead would cost every user of the decorator its import.
 _ASYNC_FLAGS = {0x80: "a coroutine function", 0x200: "an asynchronous generator function"}
 
 
 class Parallelized(Generic[_P, _R]):
-    """A function that can map itself over items. Made by `parallelize`; calling it is calling the plain function.
+    """A function that can map itself over items. `parallelize` makes it; calling it is calling the plain function.
 
-    Its name, docstring and signature are the function's, which is also at `__wrapped__`. As a method it binds like one:
-    `cart.price.map(amounts)`. It is pickled by name, as functions are.
+    It has the name, docstring and signature of the plain function, which is also at `__wrapped__`. In a class it binds
+    as a method does: `cart.price.map(amounts)`. It is pickled by name, as functions are.
 
     >>> import amorsize
     >>> @amorsize.parallelize
@@ -66,7 +66,7 @@ class Parallelized(Generic[_P, _R]):
         return self._function
 
     def _amorsize_undecorated(self) -> tuple[Callable[..., Any], Mapping[str, Any]]:
-        """Return what `amorsize.map` runs when it is given this object, and with which options."""
+        """Return the function that `amorsize.map` runs when it is given this object, and the options to run it with."""
         return self._function, self._options
 
     @runs_items()
@@ -82,7 +82,7 @@ class Parallelized(Generic[_P, _R]):
             **constants: the function's own keyword arguments, the same for every item. Options go to `with_options`.
 
         Returns:
-            A lazy iterator, as from `amorsize.map`. Dropping it without asking for any result is a `RuntimeWarning`.
+            A lazy iterator, as from `amorsize.map`. Dropping it without asking for any result gives a `RuntimeWarning`.
 
         Raises:
             TypeError: an input is not iterable, or an option was given where constants go.
@@ -144,7 +144,7 @@ class Parallelized(Generic[_P, _R]):
         self: Parallelized[Concatenate[_S, _Q], _R], instance: _S, owner: type | None = None, /
     ) -> Parallelized[_Q, _R]: ...
     def __get__(self, instance: Any, owner: Any = None, /) -> Any:
-        # The wrapped thing binds as it always does: a function, a classmethod, or a callable that never binds.
+        # What is wrapped binds as it always does, be it a function, a classmethod, or a callable that never binds.
         bind = getattr(type(self._function), "__get__", None)
         bound = self._function if bind is None else bind(self._function, instance, owner)
         if bound is self._function:
@@ -166,7 +166,7 @@ class Parallelized(Generic[_P, _R]):
         return self._amorsize_reduce_by_value()
 
     def _amorsize_reduce_by_value(self) -> tuple[Any, ...]:
-        """Reduce for a reader whose main module is another: with the function itself instead of its name."""
+        """Reduce with the function itself instead of its name, for a reader that has another main module."""
         return self._origin or (type(self), (self._function, self._options))
 
     def __repr__(self) -> str:
@@ -185,7 +185,7 @@ class Parallelized(Generic[_P, _R]):
         return stream
 
     def _refuse_options(self, constants: dict[str, Any]) -> None:
-        """Refuse an option among the function's own arguments now, where the slip is, and not at the first item."""
+        """Refuse an option among the function's own arguments at the call, where the slip is, not at the first item."""
         suspects = constants.keys() & set(Options._fields)
         if not suspects:
             return
@@ -202,10 +202,10 @@ class Parallelized(Generic[_P, _R]):
 
 
 class ParallelizedOver(Parallelized[_P, _R]):
-    """A function that maps over one of its parameters when it is called. Made by `parallelize(over=...)`.
+    """A function that maps over one of its parameters when it is called. `parallelize(over=...)` makes it.
 
     The call takes the function's own arguments, with an iterable in the place of that parameter, and returns a list.
-    `map`, `starmap` and `__wrapped__` take single items, as for any `Parallelized`.
+    With `map`, `starmap` and `__wrapped__` the function takes single items, as any `Parallelized` does.
 
     >>> import amorsize
     >>> @amorsize.parallelize(over="word")
@@ -219,19 +219,20 @@ class ParallelizedOver(Parallelized[_P, _R]):
         super().__init__(function, options)
         self._over = over
         if type(function) is MethodType:
-            # A bound method is pickled as getattr(object, name), which is not the plain method but an object like this.
+            # A bound method would be pickled as getattr(object, name), which gives not the plain method but an object
+            # of this class.
             self._function = partial(function.__func__, function.__self__)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> list[_R]:  # type: ignore[override]
-        """Map over the parameter, the other arguments constant.
+        """Map over the parameter, with the other arguments constant.
 
         Raises:
             TypeError: the arguments do not fit the function, or text or a scalar stands where the items belong.
-            Exception: as iterating over `amorsize.map`.
+            Exception: whatever iterating over `amorsize.map` raises.
         """
         bound = _signature(self._function).bind(*args, **kwargs)
         items = bound.arguments.get(self._over)
-        # Not `iter(items)`: the call makes the one iterator that there should be.
+        # This does not try `iter(items)`, because the call below makes the only iterator that there should be.
         iterable = hasattr(type(items), "__iter__") or hasattr(type(items), "__getitem__")
         if isinstance(items, (str, bytes, bytearray)) or not iterable:
             what = "nothing" if self._over not in bound.arguments else f"{type(items).__name__} {items!r}"
@@ -243,7 +244,7 @@ class ParallelizedOver(Parallelized[_P, _R]):
         return list(start(function, (items,), resolve(decorated=self._options)))
 
     def _amorsize_undecorated(self) -> tuple[Callable[..., Any], Mapping[str, Any]]:
-        # The builtin would call this object for each item; its options are for what that call does.
+        # The builtin map would call this object for each item, and the options are for the map within such a call.
         return self, {}
 
     def _amorsize_reduce_by_value(self) -> tuple[Any, ...]:
@@ -266,14 +267,14 @@ def parallelize(
 def parallelize(function: Any = None, /, *, over: str | None = None, **options: Any) -> Any:
     """Give a function its own parallel map; calls of the function stay what they were.
 
-    Bare, or with options. The plain equivalent of `double.map(items)` is `map(double, items)`. In a class, it goes
-    above `@classmethod`, and above or below `@staticmethod`.
+    It can be written bare or with options. The plain equivalent of `double.map(items)` is `map(double, items)`. In a
+    class, it goes above `@classmethod`, and above or below `@staticmethod`.
 
     Args:
         function: a function, method or other callable; not a class, and not a coroutine function.
-        over: name of a parameter. Calling the function then maps over it, the other arguments being constant, and
-            returns a list. None leaves calls alone.
-        **options: as for `amorsize.map`; those of a call win.
+        over: name of a parameter. Calling the function then maps over this parameter, with the other arguments
+            constant, and returns a list. None leaves calls alone.
+        **options: as for `amorsize.map`; the options of a call win over these.
 
     Returns:
         A `Parallelized`, or a decorator that makes one.
@@ -336,13 +337,13 @@ def _refuse_missing(function: Callable[..., Any], over: str) -> None:
 
 
 def _signature(function: Callable[..., Any]) -> Any:
-    from inspect import signature  # costs milliseconds to import, and most programs never need it
+    from inspect import signature  # its import costs milliseconds, and most programs never need it
 
     return signature(function)
 
 
 def _with_constants(function: Callable[..., _R], bound: Any, over: str) -> Callable[[Any], _R]:
-    """Return a function of one item for parameter `over`, every other argument in `bound` being constant."""
+    """Return a function of one item, which is the argument `over`; every other argument in `bound` is constant."""
     parameters = list(bound.signature.parameters.values())
     place = list(bound.signature.parameters).index(over)
     args, keywords = bound.args, bound.kwargs
@@ -353,7 +354,7 @@ def _with_constants(function: Callable[..., _R], bound: Any, over: str) -> Calla
     following = parameters[place + 1 : place + 1 + len(after)]
     if any(parameter.kind is not parameter.POSITIONAL_OR_KEYWORD for parameter in following):
         return partial(_call_between, function, before, after, keywords)
-    # The usual case needs no function of ours, so the worker sees the user's own.
+    # The usual case needs no function of amorsize's in between, so the worker sees the user's own.
     named = {parameter.name: value for parameter, value in zip(following, after, strict=True)}
     return partial(function, *before, **named, **keywords)
 

@@ -1,4 +1,4 @@
-"""What can go wrong that is ours to name: one class per cause, each under the nearest builtin."""
+"""What can go wrong that amorsize has to name? There is one class per cause, derived from the nearest builtin."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class AmorsizeError(Exception):
 
 
 class UnsupportedError(AmorsizeError, NotImplementedError):
-    """An option or backend is known, but cannot do what was asked here. Nothing ran."""
+    """An option or backend is known, but cannot do what was asked here. Nothing has run."""
 
 
 class SerializationError(AmorsizeError, TypeError):
@@ -54,8 +54,8 @@ class WorkerCrashError(AmorsizeError, RuntimeError):
     """A worker process died while it held items.
 
     Args:
-        index: position in the input of the item that was running, or of the first lost item if none was.
-        exitcode: the process's exit code; negative for a signal, None when it could not be learnt.
+        index: position in the input of the item that was running, or of the first lost item if none was running.
+        exitcode: the process's exit code; negative for a signal, None if it could not be learnt.
         lost: number of finished items whose results had not left the worker.
         tries: how often the item was started in all.
         free_memory: bytes of memory that were free when the death was noticed; None if unknown.
@@ -94,7 +94,7 @@ class WorkerCrashError(AmorsizeError, RuntimeError):
 
 
 class ItemTimeoutError(AmorsizeError, TimeoutError):
-    """An item ran longer than `timeout` seconds; its worker was stopped.
+    """An item ran longer than `timeout` seconds, and its worker was stopped.
 
     Args:
         index: position of the item in the input.
@@ -117,7 +117,7 @@ class ItemTimeoutError(AmorsizeError, TimeoutError):
 
 
 def add_index(error: BaseException, index: int) -> BaseException:
-    """Write on an item's error which item it is: the attribute `amorsize_index` and, on those not ours, a note."""
+    """Give an item's error the attribute `amorsize_index` and, if it is not an `AmorsizeError`, a note of the index."""
     try:
         if not isinstance(error, AmorsizeError) and getattr(error, "amorsize_index", None) != index:
             note = f"amorsize: raised by item {index}"
@@ -144,44 +144,46 @@ def _how(exitcode: int | None) -> str:
         return f"signal {-exitcode}"
 
 
-# An exception that a signal handler raises, such as an alarm's, appears at whatever line the main thread is at, ours
-# included. It is the user's: whoever here catches more than what the called code itself is known to raise asks first.
+# An exception that a signal handler raises, such as an alarm's, appears at whatever line the main thread has reached,
+# and that may be a line of amorsize. The exception is the user's. Code here that catches more than the called code
+# itself is known to raise therefore asks first whether a signal handler raised it.
 
 
 def let_signals_through(error: BaseException) -> None:
-    """Raise `error` again if a signal handler raised it. For whoever is about to swallow or translate."""
+    """Raise `error` again if a signal handler raised it. Code that is to swallow or translate an error calls this."""
     interrupts = isinstance(error, (KeyboardInterrupt, GeneratorExit)) and not context.worker_process
     if interrupts or from_signal_handler(error):
         raise error
 
 
 def from_signal_handler(error: BaseException) -> bool:
-    """Say whether a signal handler raised `error`: its traceback shows a call of one.
+    """Say whether a signal handler raised `error`, which the traceback shows by a frame of a handler's call.
 
-    That is a frame of the code of a handler now installed, or one that was given a signal's number and a frame, as a
-    handler is that was replaced since, or that hides its code.
+    Such a frame runs the code of a handler that is installed now, or was given a signal's number and a frame, as
+    handlers are. The latter also tells a handler that was replaced since, or whose code cannot be seen.
     """
     if context.worker_process:
-        return False  # what an item left to strike later is that item's affair, and the worker's to survive
+        return False  # an alarm that an item left behind is the item's affair, and the worker must survive it
     frames = _frames(error)
     return any(map(_called_by_signal, frames)) or (bool(frames) and raised_by(signal_handlers(), error))
 
 
 def raised_by(handlers: Collection[CodeType], error: BaseException) -> bool:
-    """Say whether the code of one of these handlers raised `error`."""
+    """Say whether `error` was raised while the code of one of these handlers ran."""
     return bool(handlers) and any(frame.f_code in handlers for frame in _frames(error))
 
 
 def signal_handlers() -> frozenset[CodeType]:
-    """Return the code of the signal handlers that are installed now and are written in Python. Takes 10 us."""
-    # Not signal's own: that makes names of numbers, takes five times as long, and swallows a handler's ValueError.
+    """Return the code of the signal handlers that are installed now and written in Python, which takes 10 us."""
+    # The function of `signal` itself would turn numbers into names, take five times as long, and swallow a ValueError
+    # that a handler raises.
     from _signal import NSIG, getsignal
 
     found = set()
     for number in range(1, NSIG):
         try:
             code = _code_called(getsignal(number))
-        except ValueError as error:  # no signal of this system
+        except ValueError as error:  # this system has no such signal
             if any(map(_called_by_signal, _frames(error))):
                 raise
             continue
@@ -191,10 +193,10 @@ def signal_handlers() -> frozenset[CodeType]:
 
 
 def _code_called(function: Any) -> CodeType | None:
-    """Return the code that runs first when a callable is called; None where it is not Python's."""
+    """Return the code that runs first when a callable is called; None if that is not Python code."""
     if function is None or type(function) is int or type(function) is BuiltinFunctionType:
         return None
-    for _ in range(10):  # what calls itself would never end
+    for _ in range(10):  # without a limit, a callable that leads to itself would never end
         kind = type(function)
         if kind is FunctionType:
             code: CodeType = function.__code__
@@ -209,7 +211,7 @@ def _code_called(function: Any) -> CodeType | None:
 
 
 def _frames(error: BaseException) -> list[FrameType]:
-    """Return the frames that an error came through, without ours: most errors that we catch have no others."""
+    """Return the frames that an error came through, without amorsize's own, beside which most errors have none."""
     frames, trace = [], error.__traceback__
     while trace is not None:
         if not str(trace.tb_frame.f_globals.get("__name__")).startswith(_OURS):
@@ -225,7 +227,7 @@ def _called_by_signal(frame: FrameType) -> bool:
     values = [frame.f_locals.get(name) for name in code.co_varnames[: min(3, code.co_argcount)]]
     if code.co_flags & _TAKES_MORE:
         values.extend(frame.f_locals.get(code.co_varnames[code.co_argcount + code.co_kwonlyargcount], ()))
-    # Before the two there may be `self`.
+    # `self` may stand before the two arguments of a handler.
     return any(issubclass(type(number), int) and type(given) is FrameType for number, given in pairwise(values[:3]))
 
 

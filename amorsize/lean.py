@@ -1,9 +1,10 @@
-"""What of `typing` and `hashlib` is needed, without their 14 ms: type checkers see the real names, programs these.
+"""How does amorsize do without importing `typing` and `hashlib`? This module stands in for what it needs of them.
 
-And the builtin `map`, for the rest of the package: a program may have put ours, or anything else, in its place. This
-is the first module of ours that is imported, and even then the name may stand for something else.
+The two imports would cost 14 ms. Type checkers see the real names; a running program gets these stand-ins.
+`benchmarks/import_time.py` shows what `import amorsize` costs, which every worker that starts pays too.
 
-`benchmarks/import_time.py` shows what `import amorsize` costs; every worker that starts pays it too.
+The rest of the package also takes the builtin `map` from here, because a program may have put amorsize's map, or
+anything else, in its place. That may have happened even before this module, the first of the package, is imported.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload
 else:
     def _is_builtin_map(found):
-        # What a class statement makes may have any name, and has this bit: Py_TPFLAGS_HEAPTYPE.
+        # A class made by a class statement may have any name, but it has this bit, Py_TPFLAGS_HEAPTYPE.
         own = type(found) is type and not found.__flags__ & 1 << 9
         return own and (found.__module__, found.__name__) == ("builtins", "map")
 
@@ -27,7 +28,7 @@ else:
     if not _is_builtin_map(map):
         map = next(found for found in object.__subclasses__() if _is_builtin_map(found))
 
-    # As the standard library's own `random` does: hashlib would load OpenSSL.
+    # The standard library's own `random` does the same, because hashlib would load OpenSSL.
     try:
         from _sha2 import sha256
     except ImportError:
@@ -46,7 +47,7 @@ else:
     class _NamedTupleType(type):
         def __new__(cls, name, bases, namespace):
             if bases and bases[0] is not NamedTuple:
-                return super().__new__(cls, name, bases, namespace)  # as with typing's: a class like any other
+                return super().__new__(cls, name, bases, namespace)  # a class like any other, as with typing's
             fields = tuple(namespace.get("__annotations__", ()))
             defaults = {field: namespace[field] for field in fields if field in namespace}
             namespace |= {field: _field(at, "") for at, field in enumerate(fields)}
@@ -54,10 +55,11 @@ else:
             return super().__new__(cls, name, bases or (tuple,), namespace)
 
     class NamedTuple(metaclass=_NamedTupleType):
-        """A base whose subclasses are named tuples of the fields they annotate: made in a fifth of the time."""
+        """A base whose subclasses are named tuples of the fields they annotate, made in a fifth of the usual time."""
 
         def __new__(cls, /, *values, **named):
-            # The quick constructor of `collections.namedtuple`, but made when first needed: that takes the most time.
+            # This is the quick constructor of `collections.namedtuple`, which takes the most time to make, so it is
+            # made when it is first needed.
             names = ", ".join(cls._fields)
             quick = eval(f"lambda _cls, {names}: _new(_cls, ({names},))", {"_new": tuple.__new__})  # noqa: S307
             quick.__name__, quick.__defaults__ = cls.__name__, tuple(cls._field_defaults.values())
@@ -84,7 +86,7 @@ else:
             return f"{type(self).__name__}({', '.join(f'{f}={v!r}' for f, v in self._asdict().items())})"
 
     class Generic:
-        """A base that may stand with type parameters."""
+        """A base that may be given type parameters."""
 
         def __class_getitem__(cls, parameters):
             return cls if cls is Generic else GenericAlias(cls, parameters)

@@ -1,4 +1,4 @@
-"""The one logger, at debug level only. A program that never imported logging pays nothing and hears nothing."""
+"""Where does amorsize log? It has one logger, at debug level only, and never imports `logging` itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["debug"]
 def debug(message: str, *args: object) -> None:
     """Log `message % args` to the logger `amorsize` at debug level.
 
-    Without `logging` imported no handler can exist that would show it, so it is not imported for this.
+    A program that has not imported `logging` has no handler that would show the message, so nothing is done then.
     """
     logging = sys.modules.get("logging")
     if logging is not None:

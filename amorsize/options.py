@@ -1,8 +1,8 @@
-"""The options of every call, checked once, in one frozen class.
+"""Which options does a call have? Options are checked once, and kept in one frozen class.
 
-An option can be given in four places, the nearer one winning: the call, the decorator, a `with amorsize.config(...)`
-block, the environment. Each place is a plain mapping of what was *given* there; `check` refuses bad names and values
-where they are written, and `resolve` folds the mappings into one `Options`.
+An option can be given in four places: the call, the decorator, a `with amorsize.config(...)` block, or the environment.
+An earlier place in this list wins over a later one. Each place is a plain mapping of what was *given* there; `check`
+refuses bad names and values where they are written, and `resolve` folds the mappings into one `Options`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         def apply_async(self) -> Callable[..., Any]: ...
 
     class GivenOptions(TypedDict, total=False):
-        """What may be given in each of the places, for type checkers and completion; the fields of `Options`."""
+        """The fields of `Options`, each of which may be given or not, for type checkers and completion."""
 
         n_jobs: int | None
         chunksize: int | None
@@ -59,7 +59,7 @@ _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 class Options(NamedTuple):
-    """Every option of a call, with its default. Made by `resolve`; see `amorsize.map` for what each one does."""
+    """Every option of a call, with its default. `resolve` makes it; `amorsize.map` tells what each option does."""
 
     n_jobs: int | None = None
     chunksize: int | None = None
@@ -81,7 +81,7 @@ def check(given: Mapping[str, Any], caller: str = "amorsize") -> Mapping[str, An
 
     Args:
         given: options by name, as the user wrote them.
-        caller: who is asking, for the text of an error about a name.
+        caller: name of the function that was given them, for the text of an error.
 
     Raises:
         TypeError: a name is not an option, or a value has the wrong type.
@@ -98,11 +98,11 @@ def check(given: Mapping[str, Any], caller: str = "amorsize") -> Mapping[str, An
 
 
 def resolve(given: Mapping[str, Any] = _EMPTY, decorated: Mapping[str, Any] = _EMPTY) -> Options:
-    """Fold call, decorator, `config` and environment into one `Options`, the nearer place winning.
+    """Fold the options of call, decorator, `config` and environment into one `Options`; the earlier place wins.
 
     Args:
-        given: the call's options, already through `check`.
-        decorated: the decorator's options, already through `check`.
+        given: the call's options, which `check` has passed.
+        decorated: the decorator's options, which `check` has passed.
     """
     environ = _environment()
     configured = _configured.get()[-1]
@@ -116,7 +116,7 @@ def resolve(given: Mapping[str, Any] = _EMPTY, decorated: Mapping[str, Any] = _E
 
 def undecorated(function: Any) -> tuple[Any, Mapping[str, Any]]:
     """Return the function that workers run, and the options it was decorated with."""
-    # The type is asked: a mock has every attribute.
+    # The type is asked because a mock has every attribute.
     ask = getattr(type(function), "_amorsize_undecorated", None)
     return (function, _EMPTY) if ask is None else ask(function)
 
@@ -146,12 +146,12 @@ class config:  # noqa: N801 - used as a verb: `with amorsize.config(n_jobs=2):`
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # No token is kept: one object may be entered again, inside itself and in several threads at once.
+        # No token is kept, because one object may be entered again, inside itself and in several threads at once.
         _configured.set(_configured.get()[:-1])
 
 
 def _environment() -> Mapping[str, Any]:
-    # Asking for a variable that is not set costs 0.8 us, and here are three for each call: this is one look for all.
+    # Asking for a variable that is not set costs 0.8 us, and each call needs three, so this asks for all at once.
     raw = getattr(os.environ, "_data", None)
     if raw is not None and raw.keys().isdisjoint(_ENCODED_VARIABLES):
         return _EMPTY
@@ -203,7 +203,7 @@ def _optional_whole(name: str, value: Any) -> None:
 
 
 def _whole(name: str, value: Any) -> None:
-    # bool is an int to Python, but n_jobs=True is a slip.
+    # To Python a bool is an int, but n_jobs=True is a slip.
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name} must be a whole number, not {type(value).__name__} {value!r}")
 
@@ -277,5 +277,5 @@ _VARIABLES = (
 )
 _ENCODED_VARIABLES = frozenset(os.environ.encodekey(variable) for _, variable in _VARIABLES)
 _DEFAULTS = Options()
-# The blocks that are open here, outermost first, each with those around it folded in.
+# The options of the blocks that are open in this context, outermost first; each includes those of the blocks around it.
 _configured: ContextVar[tuple[Mapping[str, Any], ...]] = ContextVar("amorsize_config", default=(_EMPTY,))

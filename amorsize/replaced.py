@@ -1,11 +1,12 @@
-"""What if `builtins.map` is ours? Who calls it then, and what else is done with the builtin's name.
+"""What happens if `builtins.map` is amorsize's map? Some callers get the builtin, and the replacement acts as a class.
 
-A program may set `builtins.map = amorsize.map`, or have a plugin do so, and means its own calls. The standard library,
-what this package depends on, and code that runs because this package does something (pickling, starting a worker, a
-helper thread) mean the builtin, and get it: they were not written for workers, and ours would call itself without end.
+A program may set `builtins.map = amorsize.map`, or have a plugin do so, and wants amorsize's map for its own calls.
+The standard library, the packages that amorsize depends on, and code that runs because amorsize does something
+(pickling, starting a worker, a helper thread) want the builtin, and get it. They were not written for workers, and
+amorsize's map would call itself without end.
 
-And the builtin is a class: programs ask `isinstance(x, map)`, derive from it, write `map | None`, and keep it as an
-attribute of a class of theirs, where a function would turn into a method.
+The builtin is also a class: programs ask `isinstance(x, map)`, derive from it, write `map | None`, and keep it as an
+attribute of a class of their own, where a function would turn into a method.
 """
 
 from __future__ import annotations
@@ -25,22 +26,22 @@ __all__ = ["means_the_builtin", "standing_in"]
 
 _OURS = __name__.partition(".")[0]
 _OUR_MODULES = f"{_OURS}."
-# They call `map` for themselves, and never for the user.
+# These packages call `map` for themselves, and never for the user.
 _NOT_THE_USERS = sys.stdlib_module_names | {_OURS, "cloudpickle", "platformdirs", "psutil", "threadpoolctl"}
 
 
 def means_the_builtin(caller: FrameType | None, options: Mapping[str, Any], replacement: Any) -> bool:
-    """Say whether a call of ours is one of the builtin, by somebody who does not know that it was replaced.
+    """Say whether a call of `amorsize.map` is meant for the builtin, by code that does not know it was replaced.
 
     Args:
-        caller: the frame that called ours.
-        options: what was given beside function and iterables.
-        replacement: somebody's wrapper around us that stands under the builtin's name; None where we do ourselves.
+        caller: the frame that called `amorsize.map`.
+        options: what was given beside the function and the iterables.
+        replacement: the wrapper around `amorsize.map` that stands as `builtins.map`; None if there is no wrapper.
     """
     knows_us, wrapper = bool(options), None
     if replacement is not None:
         wrapper = _code_of(replacement)
-        knows_us = knows_us and options != getattr(replacement, "keywords", None)  # those of a `functools.partial`
+        knows_us = knows_us and options != getattr(replacement, "keywords", None)  # a `functools.partial` gives its own
     frame = caller
     while frame is not None and not str(frame.f_globals.get("__name__")).startswith(_OUR_MODULES):
         if wrapper is not None and frame.f_code is wrapper:
@@ -54,7 +55,7 @@ def means_the_builtin(caller: FrameType | None, options: Mapping[str, Any], repl
 
 
 def _code_of(replacement: Any) -> CodeType | None:
-    """Return the Python code that a call of `replacement` runs first, if it is somebody's wrapper around us."""
+    """Return the Python code that a call of `replacement`, a wrapper around `amorsize.map`, runs first, or None."""
     if isinstance(replacement, type):
         replacement = replacement.__new__
     elif not hasattr(replacement, "__code__"):
@@ -63,23 +64,23 @@ def _code_of(replacement: Any) -> CodeType | None:
 
 
 def standing_in(function: Callable[..., Any], results: type) -> type:
-    """Return a class that does what `function` does when it is called, and else can be used as the builtin is.
+    """Return a class that does what `function` does when it is called, and can otherwise be used as the builtin is.
 
     Args:
-        function: the function, whose name and documentation the class has.
-        results: the class of what it returns.
+        function: the function, whose name and documentation the class gets.
+        results: the class of what `function` returns.
     """
     kinds = (builtin_map, results)
 
     class MapType(type):
         """The class of `amorsize.map`."""
 
-        __call__ = staticmethod(function)  # no frame of Python's for the class in between
+        __call__ = staticmethod(function)  # so the class adds no Python frame in between
 
         def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
             if not bases:
                 return super().__new__(cls, name, bases, namespace)
-            # Whoever derives from it wants an iterator of their own kind, and has the builtin's.
+            # A program that derives from `map` wants an iterator class of its own, and derives it from the builtin.
             return type(name, tuple([builtin_map if isinstance(base, cls) else base for base in bases]), namespace)
 
         def __instancecheck__(cls, instance: object) -> bool:

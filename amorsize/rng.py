@@ -1,13 +1,14 @@
-"""Random numbers that depend on a call's seed and an item's position alone: not on backend, width or chunk size.
+"""How does an item get random numbers that depend on nothing but the call's seed and the item's position?
 
-`item_rng` gives the running item its own generators. Which item runs is looked up when it is asked, so an item that
-does not ask pays nothing: the loops that run items are marked with `runs_items`, and the nearest such loop on the
-calling thread's stack is the one that runs the item. A context variable could not tell: serial work is a generator,
-and what a generator sets stays set in its caller's context between two items, where other calls may run.
+They do not depend on the backend, the number of workers or the chunk size. `item_rng` gives the running item its own
+generators. It finds out which item runs only when it is called, so an item that does not call it pays nothing: the
+loops that run items are marked with `runs_items`, and the nearest such loop on the calling thread's stack is the one
+that runs the item. A context variable could not tell this, because serial work is a generator, and what a generator
+sets stays set in its caller's context between two items, where other calls may run.
 
-One stream an item, whatever runs it, is R's way: `furrr_options(seed=)`, on L'Ecuyer streams. NumPy's streams are
-kept apart as its guide to parallel random number generation says: a `SeedSequence` of the seed, with the position as
-its `spawn_key`.
+To give each item one stream, whatever runs it, is the way of R's `furrr_options(seed=)`, which uses L'Ecuyer streams.
+NumPy's streams are kept apart as its guide to parallel random number generation says, by a `SeedSequence` of the seed
+with the position as its `spawn_key`.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ def item_rng(kind: Literal["numpy"]) -> numpy.random.Generator: ...
 def item_rng(kind: str = "random") -> Any:
     """Return the running item's own random generator, in a call with `seed=`.
 
-    What it draws depends on the seed and the item's position in the input, and on nothing else. An item has one
-    generator of each kind: asked again, the same one goes on where it was. An item that is tried again starts afresh.
+    What the generator draws depends on the seed and the item's position in the input, and on nothing else. An item has
+    one generator of each kind; another call in the same item returns the same generator, which goes on where it was. An
+    item that is tried again starts with new generators.
 
     Args:
         kind: "random" for a `random.Random`, "numpy" for a `numpy.random.Generator`. The latter is
@@ -51,7 +53,7 @@ def item_rng(kind: str = "random") -> Any:
 
     Raises:
         UnseededError: no item of a call with `seed=` is running in this thread.
-        ValueError: another kind.
+        ValueError: `kind` is neither "random" nor "numpy".
 
     Example:
         >>> import amorsize
@@ -70,7 +72,7 @@ def item_rng(kind: str = "random") -> Any:
             held = frame.f_locals[holder]
             streams = held if isinstance(held, Streams) else getattr(held, "streams", None)
             if streams is None:
-                break  # the innermost call counts: whether an outer one has a seed may depend on where it runs
+                break  # only the innermost call counts: whether an outer one has a seed may depend on where it runs
             return streams.generator(kind, make)
         frame = frame.f_back
     raise UnseededError(
@@ -86,8 +88,9 @@ def runs_items(holder: str | None = None) -> Callable[[_F], _F]:
     """Mark a function that calls the user's function, or a generator function that does.
 
     Args:
-        holder: name of a local variable that is, or whose attribute `streams` is, the call's `Streams`; None for a
-            call without a seed. None itself: what only stands between such a loop and the user's function.
+        holder: name of a local variable which, or whose attribute `streams`, is the call's `Streams`, or None for a
+            call without a seed. If `holder` itself is None, the function runs no loop over items, and only stands
+            between such a loop and the user's function.
     """
 
     def mark(function: _F) -> _F:
@@ -98,7 +101,7 @@ def runs_items(holder: str | None = None) -> Callable[[_F], _F]:
 
 
 def is_runner(code: CodeType) -> bool:
-    """Say whether code runs items, or stands between what does and the user's function: what it calls is the user's."""
+    """Say whether this code was marked by `runs_items`, which means that what it calls is the user's."""
     return code in _runners
 
 
@@ -106,7 +109,7 @@ class Streams:
     """The generators of items that run one after another.
 
     Args:
-        seed: the call's.
+        seed: the call's seed.
         running: returns the position of the running item.
     """
 
@@ -128,21 +131,22 @@ class Streams:
         return made
 
     def restart(self) -> None:
-        """Forget the running item's generators: it is tried again."""
+        """Forget the running item's generators, because the item is tried again."""
         self._made = {}
 
 
 def numbered(iterator: Iterator[Any], first: int = 0) -> tuple[Iterator[Any], Callable[[], int]]:
     """Return an iterator over the same items, and a function that tells the position of the newest one taken.
 
-    Nothing is counted in Python: iterators that know their own position are asked for it, others are counted by C.
+    No Python code counts items: an iterator that knows its own position is asked for it, and the items of any other are
+    counted by C code.
 
     Args:
-        iterator: may have been advanced.
-        first: position of its next item.
+        iterator: the iterator, which may have been advanced.
+        first: position of the iterator's next item.
     """
     if type(iterator) is _LIST_ITERATOR:
-        # A list may grow meanwhile, so what is left says nothing.
+        # The list may grow meanwhile, so the number of items left does not tell the position.
         reduce: Any = iterator.__reduce__
         offset = first - reduce()[2]
         return iterator, lambda: reduce()[2] + offset - 1
@@ -153,11 +157,11 @@ def numbered(iterator: Iterator[Any], first: int = 0) -> tuple[Iterator[Any], Ca
     return compress(iterator, ticks), lambda: first + sys.maxsize - length_hint(ticks) - 1
 
 
-# How a stream comes from seed and position. A change here changes users' results.
+# The functions below make a stream from seed and position. A change to them changes users' results.
 
 
 def digest(purpose: bytes, seed: int, index: int) -> bytes:
-    """Return 32 bytes that stand for a seed and a position, and differ from one purpose to another."""
+    """Return 32 bytes that stand for a seed and a position, and that differ from one purpose to another."""
     return sha256(b"amorsize %b %d %d" % (purpose, seed, index)).digest()
 
 

@@ -1,9 +1,10 @@
-"""Functions that draw from `random` or from NumPy's global state: which may, and how that state is set for each item.
+"""Which functions may draw from `random` or NumPy's global state, and how is that state set for each item?
 
-The function travels as `Seeded`; where it runs, `begin` gives what to call. That sets the state from seed and position
-before each item, and where the process is not a worker of ours puts back what was there: the user may draw between two
-items. Setting costs about 5 us an item, 15 us with NumPy loaded; putting back another 15 us, and 60 us for NumPy
-(benchmarks/seeds.py). So functions that plainly draw nothing are left alone (`may_draw`).
+The function is sent as a `Seeded`. Where it runs, `begin` returns a function to call instead, which sets the state from
+seed and position before each item. In a process that is not one of amorsize's own workers it also puts the former state
+back after each item, because the user may draw numbers between two items. Setting the state costs about 5 us for each
+item, or 15 us with NumPy loaded; putting it back costs another 15 us, and 60 us for NumPy (benchmarks/seeds.py).
+Functions that plainly draw nothing are therefore left alone (`may_draw`).
 """
 
 from __future__ import annotations
@@ -27,24 +28,25 @@ __all__ = ["Seeded", "kept_globals", "may_draw"]
 
 _SCALARS = frozenset({int, float, complex, str, bytes, bool, type(None)})
 _WORDS = Struct("<8I")
-# Larger: a function that reaches much data is looked at for longer, 0.02 to 0.3 us a part. Smaller: more of them have
-# global state set for nothing.
+# The most parts of what a function reaches that are looked at. A larger value means that a function which reaches much
+# data is looked at for longer, 0.02 to 0.3 us for each part; a smaller one means that the global state is set for more
+# such functions in vain.
 _MAX_PARTS = 20_000
-# Nothing in these draws, and what they call is handed to them.
+# Nothing in these modules draws, and the functions that they call are handed to them.
 _HARMLESS_MODULES = frozenset(
     {
         "_functools", "_operator", "_struct", "amorsize", "builtins", "cmath", "functools", "itertools", "math",
         "operator", "struct", "time", "zlib",
     }
 )  # fmt: skip
-# These reach anything.
+# These functions can reach anything.
 _DYNAMIC = frozenset(
     {
         "__import__", "attrgetter", "breakpoint", "compile", "eval", "exec", "getattr", "globals", "locals",
         "methodcaller", "vars",
     }
 )  # fmt: skip
-# These import a module or assign a global: what names stand for can then not be foreseen.
+# These instructions import a module or assign a global, after which it cannot be foreseen what names stand for.
 _REBINDING = frozenset(opmap[name] for name in ("IMPORT_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"))
 _CALLING = frozenset(number for name, number in opmap.items() if name.startswith("CALL"))
 _UNKNOWN = object()
@@ -55,11 +57,11 @@ class Seeded(NamedTuple):
 
     Attributes:
         function: takes one item.
-        seed: the call's.
+        seed: the call's seed.
         draws: whether the function may draw from global state, whatever its items are.
-        numpy: whether NumPy must be loaded before an item runs: it is loaded here, or the function loads it itself.
-        asks: whether the function calls anything or looks up an attribute: if not, it applies operators to its items
-            at most, and items of whatever class are taken not to draw.
+        numpy: whether NumPy must be loaded before an item runs, because it is loaded here or the function mentions it.
+        asks: whether the function calls anything or looks up an attribute. If it does neither, it can do no more with
+            its items than apply operators to them, and is taken not to draw, whatever their class.
     """
 
     function: Callable[[Any], Any]
@@ -70,7 +72,7 @@ class Seeded(NamedTuple):
 
     @classmethod
     def of(cls, function: Callable[[Any], Any], seed: int) -> Seeded:
-        """Look at `function`; the result can be pickled where the function can."""
+        """Return `function` with what a look at its code tells; the result can be pickled if the function can."""
         reach = _Reach()
         draws = reach.may_draw(function)
         return cls(function, seed, draws, "numpy" in sys.modules or _mentions_numpy(function), draws or reach.asks)
@@ -78,11 +80,11 @@ class Seeded(NamedTuple):
     def begin(
         self, running: Callable[[], int], *, keep: bool, plain: bool = False
     ) -> tuple[Streams, Callable[[Any], Any]]:
-        """Return the streams of items that now run one after another, and the function to call for them.
+        """Return the streams of items that now run one after another, and the function to call for each of them.
 
         Args:
             running: returns the position of the running item.
-            keep: whether the process's own global state is to be as it was after each item.
+            keep: whether the process's own global state is put back after each item.
             plain: whether all the items are known to be plain data.
         """
         streams = Streams(self.seed, running)
@@ -94,7 +96,7 @@ class Seeded(NamedTuple):
 
 
 def _setting_globals(function: Callable[[Any], Any], streams: Streams, draws: bool, keep: bool) -> Callable[[Any], Any]:
-    """Return a call of `function` with the global states set, where it or the item may use them."""
+    """Return a function that calls `function`, and sets the global states first if it or the item may use them."""
 
     @runs_items()
     def set_first(item: Any) -> Any:
@@ -122,19 +124,19 @@ def _setting_globals(function: Callable[[Any], Any], streams: Streams, draws: bo
 
 
 def _set_globals(streams: Streams) -> None:
-    """Set the state of `random`, and NumPy's global one if NumPy is loaded, to the running item's."""
+    """Set the state of `random`, and NumPy's global state if NumPy is loaded, to the running item's."""
     import random
 
     seed, index = streams.seed, streams.running()
     random.seed(int.from_bytes(digest(b"global random", seed, index), "big"))
     if "numpy" in sys.modules:
-        import numpy.random  # NumPy loads it when it is first used, which may be within the item
+        import numpy.random  # otherwise NumPy would load this at its first use, which may be within the item
 
         numpy.random.seed(_WORDS.unpack(digest(b"global numpy", seed, index)))
 
 
 class kept_globals:  # noqa: N801 - used as a function is; a generator would stumble over the user's StopIteration
-    """Put the state of `random`, and NumPy's global one if NumPy is loaded, back as they were."""
+    """After a `with` block, put back the state of `random`, and NumPy's global state if NumPy was loaded before it."""
 
     __slots__ = ("_numpy", "_random")
 
@@ -159,11 +161,11 @@ class kept_globals:  # noqa: N801 - used as a function is; a generator would stu
 
 
 def may_draw(function: object) -> bool:
-    """Say whether a function may draw from the state of `random` or from NumPy's global one; in doubt it may.
+    """Say whether a function may draw from the state of `random` or NumPy's global state; in doubt, it may.
 
-    It cannot where all that its code names is known: plain data, the likes of `len` and `math.sqrt`, NumPy without
-    `numpy.random`, `item_rng`, and functions for which the same is true. Its items are taken to be plain data: an
-    object of a class of the user's may do anything when it is added or asked for its length.
+    It cannot if its code names nothing but plain data, functions such as `len` and `math.sqrt`, NumPy without
+    `numpy.random`, `item_rng`, and functions for which the same is true. Its items are taken to be plain data, because
+    an object of a user's class may do anything when it is added to something or asked for its length.
     """
     return _Reach().may_draw(function)
 
@@ -178,12 +180,12 @@ def _mentions_numpy(function: Any) -> bool:
 
 
 class _Reach:
-    """One look at what a function reaches.
+    """One look at everything that a function reaches.
 
     Attributes:
-        numpy: whether NumPy is among it.
-        mentioned: the names in the code of all functions met.
-        asks: whether that code calls anything or looks up an attribute.
+        numpy: whether NumPy is among what the function reaches.
+        mentioned: the names in the code of all functions that were met.
+        asks: whether the code of these functions calls anything or looks up an attribute.
     """
 
     def __init__(self) -> None:
@@ -212,7 +214,7 @@ class _Reach:
             return self._all((value.func, value.args, value.keywords))
         if kind is MethodType:
             return self._all((value.__func__, value.__self__))
-        if kind is BuiltinFunctionType:  # bound methods of built-in objects too, as `random.random` is one
+        if kind is BuiltinFunctionType:  # this includes bound methods such as `random.random`
             return value.__name__ not in _DYNAMIC and self.harmless(value.__self__)
         if kind is ModuleType:
             self.numpy = self.numpy or value.__name__ == "numpy"
@@ -229,7 +231,7 @@ class _Reach:
     def _function(self, function: FunctionType) -> bool:
         code, space = function.__code__, function.__globals__
         names = outer_names(code)
-        # A module's or a function's own insides, as `__globals__` or `__class__`, lead anywhere.
+        # Special attributes such as `__globals__` and `__class__` lead anywhere.
         if names.rebound_cells or _has(_REBINDING, code) or any(name.startswith("__") for name in names.mentioned):
             return False
         self.mentioned |= names.mentioned
@@ -240,8 +242,8 @@ class _Reach:
 
 
 def _has(operations: frozenset[int], code: CodeType) -> bool:
-    """Say whether any of these instructions is in code or in what it defines."""
-    # Arguments stand at odd places. Other instructions' caches are zeros here.
+    """Say whether any of these instructions is in the code, or in the code of a function that it defines."""
+    # Instructions stand at even places and their arguments at odd ones. Inline caches are zeros in `co_code`.
     if not operations.isdisjoint(code.co_code[::2]):
         return True
     return any(_has(operations, constant) for constant in code.co_consts if type(constant) is CodeType)
@@ -252,6 +254,6 @@ def _contents(function: FunctionType) -> list[Any]:
     for cell in function.__closure__ or ():
         try:
             contents.append(cell.cell_contents)
-        except ValueError:  # not assigned yet: may become anything
+        except ValueError:  # the variable is not assigned yet, and may become anything
             contents.append(_UNKNOWN)
     return contents

@@ -1,8 +1,8 @@
-"""What this process keeps beside any call: each owner says here how it is forgotten, and what a forked child does.
+"""How is the state that outlives a call forgotten, and what does a forked child do with it? Its owners say so here.
 
-The names themselves stay in their modules, where they are used. What is forgotten is what was learnt or cached, so that
-a test, or a program that wants to begin anew, is as in a new process. Workers, locks, numbers that must not come twice
-and what belongs to a worker's own life are no such things: `amorsize.shutdown()` is there for workers.
+The state itself stays in the modules that use it. What was learnt or cached can be forgotten, so that a test, or a
+program that wants to begin anew, finds itself as in a new process. Workers, locks, numbers that must not come twice and
+what belongs to a worker's own life are not forgotten; `amorsize.shutdown()` releases workers.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ _resets: list[Callable[[], object]] = []
 
 
 def register(reset: Callable[[], object] | None = None, *, after_fork: Callable[[], object] | None = None) -> None:
-    """Say what becomes of a piece of state. Called where it is made, once a process.
+    """Register what becomes of a piece of state. The module that makes the state calls this, once in a process.
 
     Args:
-        reset: forgets it.
-        after_fork: called in a forked child, in the order of registration; an error of one does not stop the others.
+        reset: forgets the state.
+        after_fork: is called in a forked child, in the order of registration; an error in one function does not stop
+            the others.
     """
     if reset is not None:
         _resets.append(reset)
@@ -32,6 +33,6 @@ def register(reset: Callable[[], object] | None = None, *, after_fork: Callable[
 
 
 def reset_all() -> None:
-    """Forget all that this process has learnt or cached, as far as its owners were loaded."""
+    """Forget everything that this process has learnt or cached in the modules that are loaded."""
     for reset in tuple(_resets):
         reset()

@@ -1,4 +1,4 @@
-"""How does a test keep clear of what other runs measured? A pytest fixture, for users of amorsize and for us.
+"""How does a test keep clear of what other runs measured? It uses this pytest fixture, as amorsize's own tests do.
 
 Write in `conftest.py`, at the root of the tests:
 
@@ -25,9 +25,9 @@ __all__ = ["amorsize_cache"]
 
 @pytest.fixture
 def amorsize_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give the test, and every process it starts, an empty cache of its own, and yield the folder it lies in.
+    """Give the test, and every process it starts, an empty cache of its own, and yield the folder the cache lies in.
 
-    Nothing that was measured before is known to the test, and nothing that it measures is known afterwards.
+    The test knows nothing that was measured before it, and nothing that it measures is known afterwards.
 
     >>> def test_is_measured_anew(amorsize_cache):  # doctest: +SKIP
     ...     assert not amorsize.optimize(work, range(100)).cache_hit

@@ -1,8 +1,9 @@
-"""Where are the files, and can they be trusted? One file an entry, in a folder private to the user.
+"""Where are the files, and can they be trusted? There is one file for each entry, in a folder private to the user.
 
-Every function raises `OSError` for what the disk refuses and for what must not be trusted; the caller turns that into
-a miss. A file is written aside and renamed over the old one, so that readers in other processes see the old or the new
-one whole. Nothing here follows a link out of the folder, or reads more of a file than an entry could fill.
+Every function raises `OSError` for what the disk refuses and for what must not be trusted; `lookup` turns that into a
+miss. A file is written under another name and then renamed over the old one, so that readers in other processes see
+either the old or the new one whole. Nothing here follows a link out of the folder, or reads more of a file than an
+entry could fill.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ __all__ = [
     "write",
 ]
 
-# Files kept at most. Fewer: a user of many functions measures again; more: pruning takes longer (`prune` in
-# benchmarks/cache.py).
+# The most files that are kept. A smaller value means that a user of many functions measures again; a larger one means
+# that pruning takes longer (`prune` in benchmarks/cache.py).
 _MAX_ENTRIES = 1_000
-# Writes, by all processes together, from one pruning to the next. Fewer: listing the folder costs every write more;
-# more: each pruning must leave room for as many new entries.
+# The number of writes, by all processes together, from one pruning to the next. A smaller value means that listing the
+# folder costs every write more; a larger one means that each pruning must leave room for more new entries.
 _WRITES_PER_PRUNING = 100
-ROOM_ENTRIES = _MAX_ENTRIES - _WRITES_PER_PRUNING  # how many a pruning leaves, so that the bound holds until the next
-_MAX_FILE_BYTES = 16_384  # an entry takes 1 KB, and at most 4 with the longest texts
-_ABANDONED_SECONDS = 3_600.0  # a file still aside after this belongs to a process that was stopped in mid-write
+ROOM_ENTRIES = _MAX_ENTRIES - _WRITES_PER_PRUNING  # a pruning leaves so many, so that the bound holds until the next
+_MAX_FILE_BYTES = 16_384  # an entry takes 1 KB, and at most 4 KB with the longest texts
+_ABANDONED_SECONDS = 3_600.0  # a file not yet renamed after this belongs to a process that was stopped in mid-write
 _ASIDE = ".tmp"
 _COUNTER = ".writes"
 
@@ -53,7 +54,7 @@ register(_platform_base.clear)
 
 
 class StoredFile(NamedTuple):
-    """A file of ours: its name, length in bytes, and time of writing in seconds since the epoch."""
+    """A file of the cache: its name, its length in bytes, and the time of writing in seconds since the epoch."""
 
     name: str
     size_bytes: int
@@ -67,7 +68,7 @@ def folder() -> str:
         base = os.path.abspath(os.path.expanduser(chosen))
     else:
         if not _platform_base:
-            from platformdirs import user_cache_dir  # 10 ms, spared where the variable is set
+            from platformdirs import user_cache_dir  # this takes 10 ms, which are saved where the variable is set
 
             _platform_base.append(user_cache_dir("amorsize", appauthor=False))
         base = _platform_base[0]
@@ -78,11 +79,11 @@ def usable_folder(*, create: bool = False) -> str:
     """Return the folder's path after making sure that only this user can write to it.
 
     Args:
-        create: make the folder, private, if it is not there.
+        create: whether to make the folder, private to the user, if it is not there.
 
     Raises:
-        FileNotFoundError: it is not there, and was not to be created.
-        OSError: it cannot be used or must not be trusted.
+        FileNotFoundError: the folder is not there, and `create` is false.
+        OSError: the folder cannot be used or must not be trusted.
     """
     path = folder()
     base = os.path.dirname(path)
@@ -119,8 +120,9 @@ def _make_private(path: str) -> None:
 
 
 def _check_parent(base: str, user: int) -> None:
-    # Whoever can rename entries of the parent can put another folder in place of ours. A sticky folder such as /tmp
-    # does not let them; write permission for the group is the default of many systems with one group a user.
+    # Anyone who can rename entries of the parent folder can put another folder in the place of the cache. A sticky
+    # folder such as /tmp does not let them. Write permission for the group is accepted, because it is the default of
+    # many systems on which each user has a group of their own.
     above = os.stat(base)
     if above.st_uid not in {user, 0}:
         raise PermissionError(f"the folder belongs to another user: {base}")
@@ -132,8 +134,8 @@ def read(path: str, name: str) -> bytes:
     """Return the content of the file `name` in the folder `path`.
 
     Raises:
-        FileNotFoundError: there is none.
-        OSError: it cannot be read, is not a plain file, or is too long for an entry.
+        FileNotFoundError: there is no such file.
+        OSError: the file cannot be read, is not a plain file, or is too long for an entry.
     """
     descriptor = os.open(os.path.join(path, name), _READ)
     try:
@@ -151,7 +153,7 @@ def write(path: str, name: str, data: bytes, timestamp: float) -> None:
     """Put `data` in place as the file `name`, dated `timestamp`.
 
     Raises:
-        OSError: it could not be written; a file of that name is as it was.
+        OSError: the file could not be written; an older file of that name is as it was.
     """
     aside = f"{name}.{os.urandom(6).hex()}{_ASIDE}"
     aside_path = os.path.join(path, aside)
@@ -164,15 +166,15 @@ def write(path: str, name: str, data: bytes, timestamp: float) -> None:
             os.close(descriptor)
         os.utime(aside_path, (timestamp, timestamp))  # so that pruning need not open files to learn their age
         os.replace(aside_path, os.path.join(path, name))
-    except BaseException:  # an interrupt leaves nothing lying about either
+    except BaseException:  # an interrupt must not leave the file lying about either
         _remove(path, [aside])
         raise
 
 
 def count_write(path: str) -> bool:
-    """Count a write, and tell whether it is time to `prune`: at each hundredth one, by whatever process.
+    """Count a write, and say whether it is time to `prune`, as it is at each hundredth write of all processes.
 
-    The count is the length of a file, which processes can add to at once without a lock.
+    The count is the length of a file, to which several processes can append at once without a lock.
     """
     counter = os.path.join(path, _COUNTER)
     descriptor = os.open(counter, _APPEND, 0o600)
@@ -188,18 +190,18 @@ def count_write(path: str) -> bool:
 
 
 def files(path: str) -> list[StoredFile]:
-    """Return the entries' files in the folder `path`, in no order. What is not ours is left out."""
+    """Return the entries' files in the folder `path`, in no order. Files that are not the cache's are left out."""
     return [found for found in _listed(path) if not found.name.endswith(_ASIDE)]
 
 
 def prune(path: str, *, now: float, ttl_seconds: float, limit: int | None = None) -> set[str]:
-    """Remove what is out of date, abandoned or too much, and return the names of the entries' files that went.
+    """Remove files that are out of date, abandoned or too many, and return the names of the removed entries' files.
 
     Args:
         path: the folder.
         now: the time, in seconds since the epoch.
-        ttl_seconds: entries older than this go, and those dated as far ahead.
-        limit: how many entries may stay, the newest. None: any number.
+        ttl_seconds: entries older than this are removed, and so are entries dated as far in the future.
+        limit: how many entries may stay, which are the newest; None for any number.
     """
     gone = []
     kept = []
@@ -221,7 +223,7 @@ def prune(path: str, *, now: float, ttl_seconds: float, limit: int | None = None
 
 
 def clear(path: str) -> set[str]:
-    """Remove every file of ours, and return the names of the entries' files among them."""
+    """Remove every file of the cache, and return the names of the entries' files among them."""
     names = [found.name for found in _listed(path)]
     _remove(path, [_COUNTER])
     return {name for name in _remove(path, names) if not name.endswith(_ASIDE)}

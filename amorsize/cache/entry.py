@@ -1,7 +1,7 @@
-"""What is kept of one measurement, and when is it believed? An `Entry`, JSON of about 1 KB, checked field by field.
+"""What is kept of one measurement, and when is it believed? An `Entry` is kept as about 1 KB of JSON.
 
-Whatever stands in a file, `decode` gives an entry in which every field has its type and a sensible range, or raises
-`ValueError`. The stored plan is for people who read the file: a plan for today is always derived from the profile.
+Whatever a file holds, `decode` either returns an entry in which every field has its type and a sensible range, or
+raises `ValueError`. The stored plan is for people who read the file; a plan to run is always derived from the profile.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from ..plan.buckets import SIZES, TIMES, time_bucket
 from ..plan.profile import CALLER, WorkProfile
 
 try:
-    # What `json` itself reads and writes with; importing `json` costs 5 ms, most of it for regular expressions.
+    # `json` itself reads and writes with these. Importing `json` costs 5 ms, most of it for regular expressions.
     from _json import encode_basestring_ascii, make_encoder, make_scanner
-except ImportError:  # not CPython
+except ImportError:  # this is not CPython
     make_encoder = make_scanner = None  # type: ignore[assignment,misc]
 
 TYPE_CHECKING = False
@@ -42,28 +42,28 @@ __all__ = [
 
 FORMAT = 2
 TTL_SECONDS = 7 * 24 * 3600.0
-# Change of free memory, as a share, beyond which a plan made under it is not reused. Smaller: ordinary fluctuation
-# discards plans; larger: a plan may no longer fit.
+# A plan is not reused when free memory has changed by more than this share since. A smaller value means that ordinary
+# fluctuation discards plans; a larger one means that a plan may no longer fit into memory.
 _MEMORY_SHARE = 0.2
 
-# Ranges that a real measurement cannot leave; they keep a damaged number from growing into a plan.
+# No real measurement exceeds these; they keep a damaged number from growing into a plan.
 _MAX_SECONDS = 1e9
 _MAX_COUNT = 10**15
 _MAX_BYTES = 1e18
 _MAX_TEXT = 300
 _MAX_WARNINGS = 5
-# Of a profile: what was measured on its route.
+# The fields of a profile that are stored, which are those measured on its own route.
 _KEPT = tuple(name for name in WorkProfile._fields if name != "worker_seconds_per_item")
 _HEX = frozenset("0123456789abcdef")
 _ROUTE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789/_")
 
 
 class FormatError(ValueError):
-    """A file of another format version."""
+    """A file is of another format version."""
 
 
 class Key(NamedTuple):
-    """What an entry is found by: the function's fingerprint, the buckets of length and of time per item, the route."""
+    """What an entry is found by: the function's fingerprint, buckets of length and of time per item, and a route."""
 
     func: str
     size: str
@@ -80,18 +80,18 @@ class Key(NamedTuple):
 
     @classmethod
     def of_filename(cls, name: str) -> Key | None:
-        """Return the key that a file name stands for, of whatever format version, or None if the file is not ours."""
+        """Return the key that a file name of any format version stands for, or None if the file is not the cache's."""
         return _parsed_name(name)[0]
 
 
 def is_outdated(name: str) -> bool:
-    """Say whether a file of ours is of an older format, which nobody reads any more."""
+    """Say whether a file is the cache's and of an older format, which nobody reads any more."""
     key, version = _parsed_name(name)
     return key is not None and version < FORMAT
 
 
 def _parsed_name(name: str) -> tuple[Key | None, int]:
-    """Return the key that a file name stands for, None if it is not ours, and the format version."""
+    """Return the key that a file name stands for, or None if the file is not the cache's, and the format version."""
     stem, _, ending = name.rpartition(".")
     func, size, time, *between, version = [*stem.split("-"), "", "", "", ""][: max(4, stem.count("-") + 1)]
     is_func = len(func) == DIGITS and _HEX.issuperset(func)
@@ -108,9 +108,9 @@ class System(NamedTuple):
     """The facts of the machine on which an entry's validity depends.
 
     Attributes:
-        physical_cores: physical cores of the machine.
+        physical_cores: number of physical cores of the machine.
         start_method: how workers are started, as configured.
-        available_memory: bytes free for new processes. None: unknown.
+        available_memory: bytes free for new processes; None if unknown.
         platform: for example "linux".
         python: for example "3.11.7".
     """
@@ -123,7 +123,7 @@ class System(NamedTuple):
 
 
 class StoredPlan(NamedTuple):
-    """The plan that a profile gave when it was stored; see `amorsize.optimize` for the words."""
+    """The plan that a profile gave when it was stored; `plan.planner.Plan` explains the fields."""
 
     n_jobs: int
     chunksize: int
@@ -137,13 +137,13 @@ class Entry(NamedTuple):
     """One measurement.
 
     Attributes:
-        key: what it is found by.
-        function: the function's module and qualified name, for people.
+        key: what the entry is found by.
+        function: the function's module and qualified name, for people who read the file.
         n_items: length of the input that was measured.
-        timestamp: when, in seconds since the epoch.
-        system: the machine's facts then.
+        timestamp: when it was measured, in seconds since the epoch.
+        system: the machine's facts at that time.
         profile: what was measured.
-        plan: the plan it gave; None if no plan was made.
+        plan: the plan that the profile gave; None if no plan was made.
     """
 
     key: Key
@@ -157,7 +157,7 @@ class Entry(NamedTuple):
 
 def fault(entry: Entry, system: System, now: float, ttl_seconds: float) -> str | None:
     """Return why an entry cannot be used on `system` at time `now`, in one word, or None if it can."""
-    # Both ways: after a clock was set back, an entry from the future must not live for ever.
+    # An age below zero counts too: after the clock was set back, an entry from the future must not live for ever.
     if abs(now - entry.timestamp) > ttl_seconds:
         return "expired"
     if entry.system.physical_cores != system.physical_cores:
@@ -168,18 +168,18 @@ def fault(entry: Entry, system: System, now: float, ttl_seconds: float) -> str |
 
 
 def memory_changed(then: int | None, now: int | None) -> bool:
-    """Tell whether free memory, in bytes, differs by more than a fifth; what is unknown has not changed."""
+    """Say whether free memory, in bytes, differs by more than a fifth; if either is unknown, it has not changed."""
     return then is not None and now is not None and abs(now - then) > _MEMORY_SHARE * then
 
 
 def stored_plan(plan: Plan) -> StoredPlan:
-    """Return what is kept of a plan, its texts cut to a bounded length."""
+    """Return what is kept of a plan, with its texts cut to a bounded length."""
     speedup = plan.estimated_speedup
     return StoredPlan(
         plan.n_jobs,
         plan.chunksize,
         plan.backend,
-        speedup if 0 <= speedup <= _MAX_SECONDS else 0.0,  # a plan that predicts no time at all has no finite one
+        speedup if 0 <= speedup <= _MAX_SECONDS else 0.0,  # a plan that predicts no time has no finite speed-up
         plan.reason[:_MAX_TEXT],
         tuple(text[:_MAX_TEXT] for text in plan.warnings[:_MAX_WARNINGS]),
     )
@@ -206,11 +206,11 @@ def decode(data: bytes, key: Key) -> Entry:
 
     Args:
         data: content of the file.
-        key: what the file's name says; the content must say the same.
+        key: the key that the file's name stands for; the content must name the same key.
 
     Raises:
         FormatError: the file says that it is of another format version.
-        ValueError: anything else is wrong with it.
+        ValueError: anything else is wrong with the file.
     """
     try:
         content = _parsed(data.decode())
@@ -239,7 +239,7 @@ def decode(data: bytes, key: Key) -> Entry:
 
 
 def checked(entry: Entry) -> Entry:
-    """Return `entry` with its floats as floats, after checking the type and range of every field.
+    """Check the type and range of every field, and return `entry` with floats where an int stood for one.
 
     Raises:
         ValueError: a field has a wrong type, is out of range, or contradicts the key.
@@ -292,7 +292,7 @@ def checked(entry: Entry) -> Entry:
 
 
 def _written(value: Any) -> str:
-    """Return a value as JSON text, each member of its objects on a line of its own, or raise ValueError."""
+    """Return a value as JSON text, with each member of an object on a line of its own, or raise ValueError."""
     separators = (",\n", ": ")
     if make_encoder is None:
         import json
@@ -305,7 +305,7 @@ def _written(value: Any) -> str:
 
 
 class _Strictly:
-    """How the scanner of `json` is to read: as `json.loads` does by default, but without its NaN and infinities."""
+    """Tells the scanner of `json` to read as `json.loads` does by default, but to refuse NaN and infinities."""
 
     strict = True
     object_hook = object_pairs_hook = None
@@ -317,7 +317,7 @@ class _Strictly:
 
 
 def _parsed(text: str) -> Any:
-    """Return what JSON text says, or raise ValueError."""
+    """Return the value that JSON text stands for, or raise ValueError."""
     if make_scanner is None:
         import json
 
@@ -354,7 +354,7 @@ def _whole(name: str, value: Any, low: int, high: int = _MAX_COUNT) -> int:
 
 
 def _number(name: str, value: Any, high: float) -> float:
-    # NaN fails the comparison too.
+    # The comparison is false for NaN too.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= high:
         raise ValueError(f"{name} is not a number from 0 to {high:g}")
     return float(value)

@@ -1,10 +1,10 @@
-"""What is known of this function at this length, and how is it kept? Memory first, then disk; never an error.
+"""What is known of this function at this length, and how is it kept? A look-up asks memory first and then the disk.
 
-A look-up needs the time bucket of a key before anything was timed, so it takes the newest entry of the function and
-size provisionally. A caller who then times the first items looks again with what was measured: an entry that this
-clearly contradicts gives way to the one of the right bucket, or to a miss.
+A look-up needs the time bucket of a key before anything was timed, so it provisionally takes the newest entry of the
+function and size. Once the first items were timed, the time measured is looked up too. If it clearly contradicts the
+entry, the entry of the right bucket is taken instead, or the look-up is a miss.
 
-Any fault of the cache is a miss and a debug line: tuning never breaks work.
+Any fault of the cache counts as a miss and gives a debug line, never an error, so that tuning never breaks work.
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ __all__ = [
     "store",
 ]
 
-# A profile is written to disk again when its time per item has moved by more than this share, or when its file is
-# older than this. Smaller: more writes after runs; larger: the next process starts from an older measurement.
+# A profile is written to disk again when its time per item has moved by more than this share, or when its file is older
+# than so many seconds. Smaller values mean more writes after runs; larger ones mean that the next process starts from
+# an older measurement.
 _CHANGED_SHARE = 0.2
 _REWRITE_SECONDS = 24 * 3600.0
 
@@ -74,8 +75,8 @@ class Found(NamedTuple):
         reason: for a miss "new", "expired", "physical_cores", "start_method", "format", "damaged", "time" (what was
             measured now contradicts the entry) or "function" (the callable cannot be told apart from others); for a
             hit "hit", or "available_memory" when free memory changed by more than a fifth.
-        plan_stale: free memory changed, so a plan made for this entry is not to be reused.
-        key: the entry's key; empty for a miss.
+        plan_stale: whether free memory has changed so much that a plan made for this entry must not be reused.
+        key: the entry's key as text; empty for a miss.
     """
 
     profile: WorkProfile | None
@@ -88,11 +89,11 @@ class CacheStats(NamedTuple):
     """State of the cache.
 
     Attributes:
-        hits: look-ups of this process that found a profile.
-        misses: look-ups of this process that found none.
-        misses_by_reason: the same, by the reasons of `Found`.
-        entries: number of files on disk.
-        bytes: their length together.
+        hits: number of look-ups of this process that found a profile.
+        misses: number of look-ups of this process that found none.
+        misses_by_reason: number of misses for each reason that `Found` lists.
+        entries: number of entries' files on disk.
+        bytes: total length of these files.
     """
 
     hits: int
@@ -112,19 +113,20 @@ def find(
     ttl_seconds: float = TTL_SECONDS,
     clock: Clock = time.time,
 ) -> Found:
-    """Look a work profile up: what was measured in the caller, and on the workers of one route.
+    """Look up the work profile that was measured in the caller, and the one measured on the workers of one route.
 
-    Where both are known, the profile is the caller's with the workers' own seconds beside it. Where one is, that one
-    serves for both, since nothing else is known. What was measured on any other route is not looked at.
+    Where both are known, the caller's profile is returned with the workers' own seconds beside it. Where only one is
+    known, it serves for both. Profiles measured on any other route are not looked at.
 
     Args:
         func: the function, undecorated.
-        n_items: length of the input. None: unknown, the function's newest profile of any size serves.
+        n_items: length of the input; if None, for unknown, the function's newest profile of any size serves.
         system: the machine's facts now.
-        route: of the workers that the call could have; None for the caller alone.
-        seconds_per_item: what the first items of this call took, where some have run: what contradicts that is no hit.
-        ttl_seconds: age beyond which an entry has expired.
-        clock: gives seconds since the epoch.
+        route: route of the workers that the call could have; None for the caller alone.
+        seconds_per_item: seconds that an item of this call took, if some have run; an entry that clearly contradicts
+            this is no hit.
+        ttl_seconds: age in seconds beyond which an entry has expired.
+        clock: returns seconds since the epoch.
     """
     try:
         digits = fingerprints.fingerprint(func)
@@ -153,7 +155,7 @@ def find(
 def _choose(
     known: tuple[Group, str], system: System, now: float, ttl_seconds: float, seconds_per_item: float | None
 ) -> tuple[Held | None, str]:
-    """Return the newest entry that can be used, and if there is none the reason."""
+    """Return the newest entry that can be used, or None and the reason why none can."""
     group, reason = known
     chosen = None
     for held in group:
@@ -181,16 +183,16 @@ def store(
     on_disk: bool = True,
     clock: Clock = time.time,
 ) -> None:
-    """Keep a work profile: in memory at once, on disk if it tells the next process something new. Never raises.
+    """Keep a work profile in memory, and on disk too if it tells the next process something new. Never raises.
 
     Args:
         func: the function, undecorated.
-        n_items: length of the input, or the count that was reached.
+        n_items: length of the input, or the number of items that was reached.
         profile: what was measured.
-        plan: the plan that it gave, for people who read the file.
+        plan: the plan that the profile gave, for people who read the file.
         system: the machine's facts now.
-        on_disk: whether the disk may be used now; it may not be in a destructor.
-        clock: gives seconds since the epoch.
+        on_disk: whether the disk may be used now, which it may not in a destructor.
+        clock: returns seconds since the epoch.
     """
     try:
         key = Key(
@@ -232,12 +234,12 @@ def prune_expired_cache(ttl_seconds: float = TTL_SECONDS, *, clock: Clock = time
     """Remove the entries that are too old, and return how many there were. Other files are left alone.
 
     Args:
-        ttl_seconds: age in seconds beyond which an entry goes.
-        clock: gives seconds since the epoch.
+        ttl_seconds: age in seconds beyond which an entry is removed.
+        clock: returns seconds since the epoch.
 
     Raises:
         TypeError: `ttl_seconds` is not a number.
-        ValueError: `ttl_seconds` is negative or not a number.
+        ValueError: `ttl_seconds` is negative or NaN.
 
     >>> import amorsize
     >>> amorsize.prune_expired_cache(ttl_seconds=3 * 24 * 3600) >= 0
@@ -268,7 +270,7 @@ def get_cache_dir() -> Path:
 
 
 def cache_stats() -> CacheStats:
-    """Return hits and misses of this process, and the number and length of the files on disk.
+    """Return the hits and misses of this process, and the number and total length of the files on disk.
 
     >>> import amorsize
     >>> amorsize.cache_stats().entries >= 0
@@ -293,7 +295,7 @@ def entries() -> list[Entry]:
 
 
 def _on_disk(action: Callable[[str], Result]) -> Result | None:
-    """Return what `action` makes of the folder; None if there is none that can be used."""
+    """Return what `action` returns for the folder; None if there is no folder that can be used."""
     try:
         return action(disk.usable_folder())
     except FileNotFoundError:  # nothing was ever written
@@ -310,8 +312,8 @@ def _miss(reason: str) -> Found:
 
 
 def _known(digits: str, sizes: tuple[str, ...], route: str) -> tuple[Group, str]:
-    """Return what is known of a function at these sizes on a route, newest first, and the reason if that is nothing."""
-    if len(sizes) == 1:  # as a rule; the loop below would give the same
+    """Return what is known of a function at these sizes on a route, newest first, and why, if nothing is known."""
+    if len(sizes) == 1:  # this is the usual case, and the loop below would give the same
         group = memory.get(digits, sizes[0], route)
         if group is not None:
             return group, "new"
@@ -327,7 +329,7 @@ def _known(digits: str, sizes: tuple[str, ...], route: str) -> tuple[Group, str]
 
 
 def _load(path: str, digits: str, sizes: list[str], route: str) -> tuple[dict[str, Group], str]:
-    """Read a function's entries at these sizes, newest first; also return the reason if a file cannot be used."""
+    """Return a function's entries on disk at these sizes, newest first, and the reason if a file cannot be used."""
     reason = "new"
     read: dict[str, Group] = {}
     for size in sizes:
@@ -368,7 +370,7 @@ def _write(entry: Entry) -> None:
 
 
 def _is_news(entry: Entry, written: Entry) -> bool:
-    """Tell whether an entry would start the next process better than the one on disk does."""
+    """Say whether the next process would start better from an entry than from the one on disk."""
     now, then = entry.profile, written.profile
     return (
         abs(now.seconds_per_item - then.seconds_per_item) > _CHANGED_SHARE * then.seconds_per_item

@@ -1,8 +1,8 @@
-"""What does this process already know? A bounded LRU of entries, and the count of hits and misses, under one lock.
+"""What does this process already know? `Memory` keeps a bounded LRU of entries and counts hits and misses.
 
 An element of the LRU is everything known of one function at one size on one route: a tuple of entries, newest first,
-at most one for each time bucket. An empty tuple says that the disk has nothing either. Tuples are replaced, never
-changed, so a reader needs the lock only to find one.
+at most one for each time bucket. An empty tuple says that the disk has nothing either. One lock guards all of it.
+Tuples are replaced and never changed, so a reader needs the lock only to find a tuple.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Held(NamedTuple):
 
     Attributes:
         entry: the newest measurement.
-        text: its key as text.
-        written: what its file holds, as far as this process knows; None if nothing was written.
+        text: the entry's key as text.
+        written: the entry that the file holds, as far as this process knows; None if nothing was written.
     """
 
     entry: Entry
@@ -49,14 +49,14 @@ class Memory:
         self.reset()
 
     def reset(self) -> None:
-        """Become as new, with a new lock: after a fork the old one may be held by a thread that is not there."""
+        """Forget everything and make a new lock: after a fork, a thread that was not copied may hold the old one."""
         self._lock = allocate_lock()
         self._groups: OrderedDict[tuple[str, str, str], Group] = OrderedDict()
         self._misses: Counter[str] = Counter()
         self._hits = 0
 
     def get(self, func: str, size: str, route: str) -> Group | None:
-        """Return the entries of a function at a size on a route, newest first; None if the disk was not asked yet."""
+        """Return a function's entries at a size on a route, newest first; None if the disk was not asked yet."""
         place = func, size, route
         with self._lock:
             group = self._groups.get(place)
@@ -65,14 +65,14 @@ class Memory:
             return group
 
     def fill(self, func: str, size: str, route: str, group: Group) -> Group:
-        """Keep what was read from disk, unless another thread was faster. Return what is kept."""
+        """Keep the entries read from disk, unless another thread was faster. Return the entries that are kept."""
         with self._lock:
             kept = self._groups.setdefault((func, size, route), group)
             self._trim()
             return kept
 
     def put(self, held: Held) -> None:
-        """Keep `held` as the newest of its function, size and route."""
+        """Keep `held` as the newest entry of its function, size and route."""
         key = held.entry.key
         place = key.func, key.size, key.route
         with self._lock:
@@ -98,7 +98,7 @@ class Memory:
             self._hits += 1
 
     def count_miss(self, reason: str) -> None:
-        """Count a look-up that found none."""
+        """Count a look-up that found no profile."""
         with self._lock:
             self._misses[reason] += 1
 

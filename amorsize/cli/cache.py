@@ -1,4 +1,4 @@
-"""What does the command line show and do of the cache? `amorsize cache path|list|stats|prune|clear`."""
+"""What can the command line show of the cache, and do to it? This is `amorsize cache path|list|stats|prune|clear`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run(args: Namespace) -> int:
     """Do what was asked, print the outcome, and return the exit code.
 
     Args:
-        args: what a parser made by `add_arguments` parsed.
+        args: what a parser that `add_arguments` extended has parsed.
     """
     command: str = args.cache_command
     if command == "path":

@@ -1,8 +1,8 @@
-"""What does amorsize do on real work? Surveys the standard library's own source files, three times, and compares.
+"""What does amorsize do on real work? The demo surveys the standard library's source files three times and compares.
 
-Every machine with Python has this input: files of very different lengths, so that items differ in cost, and results
-small enough that the work is worth sending to workers. The job runs with the builtin `map`, with `amorsize.map`
-knowing nothing, and with `amorsize.map` once more, with what it learnt. All three must agree.
+Every machine with Python has this input. The files are of very different lengths, so items differ in cost, and the
+results are small enough that the work is worth sending to workers. The job runs with the builtin `map`, then with
+`amorsize.map` knowing nothing, and then with `amorsize.map` again, using what it learnt. All three must agree.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["ModuleFigures", "run", "source_files", "survey"]
 
 SHOWN_MODULES = 5  # lines in each of the two closing tables; more would push the timings off a small screen
-# Asked of `ast` rather than listed: later Pythons add some (`except*` came with 3.11).
+# The kinds of block are asked of `ast` rather than listed here, as later Pythons add some (`except*` came with 3.11).
 _BLOCKS = tuple(kind for kind in ast.stmt.__subclasses__() if {"body", "cases"}.intersection(kind._fields))
 
 
 class ModuleFigures(NamedTuple):
-    """What one source file holds. All counts but `lines` are 0 where `parsed` is False."""
+    """What one source file holds. All counts but `lines` are 0 if `parsed` is False."""
 
     path: str
     lines: int
@@ -60,8 +60,8 @@ def source_files(folder: Path, limit: int | None = None) -> list[str]:
     """List the Python source files below `folder`, sorted by path, without installed packages.
 
     Args:
-        folder: where to look, with everything below it.
-        limit: at most so many files; None is all.
+        folder: the folder to look in, with everything below it.
+        limit: the most files to list; None lists all.
     """
     found = (path.relative_to(folder) for path in folder.rglob("*.py"))
     own = sorted(path.parts for path in found if not {"site-packages", "dist-packages"}.intersection(path.parts))
@@ -69,9 +69,9 @@ def source_files(folder: Path, limit: int | None = None) -> list[str]:
 
 
 def survey(path: str) -> ModuleFigures:
-    """Read and parse one source file, and count what it holds: the worker function of the demo.
+    """Read and parse one source file, and count what it holds. This is the function that the demo maps.
 
-    A file that does not parse (Python's own tests keep some on purpose) is a result like any other.
+    A file that does not parse gives a result like any other; Python's own tests keep some such files on purpose.
 
     >>> import os
     >>> survey(os.__file__).classes > 0
@@ -81,9 +81,9 @@ def survey(path: str) -> ModuleFigures:
     lines = len(source.splitlines())
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # for example an invalid escape in a file that tests exactly that
+            warnings.simplefilter("ignore")  # some files warn, such as one that tests invalid escapes
             tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError):  # by version: bad syntax, a null byte, nesting without end
+    except (SyntaxError, ValueError, RecursionError):  # for bad syntax, a null byte, or too deep nesting
         return ModuleFigures(path, lines, parsed=False)
     functions = classes = deepest = 0
     pending: list[tuple[ast.AST, int]] = [(tree, 0)]
@@ -103,7 +103,7 @@ def run(limit: int | None = None, n_jobs: int | None = None) -> int:
     """Run the demo, print what it found, and return the exit code: 1 if the three results differ or there is no input.
 
     Args:
-        limit: survey only so many files; None is all.
+        limit: the most files to survey; None surveys all.
         n_jobs: the option of `amorsize.map`.
     """
     folder = Path(sysconfig.get_path("stdlib"))
@@ -133,7 +133,7 @@ def run(limit: int | None = None, n_jobs: int | None = None) -> int:
 
 def _time_all(paths: list[str], n_jobs: int | None) -> list[Timing]:
     for path in paths:
-        Path(path).read_bytes()  # so that no contender pays for a cold disk, and the first one least of all
+        Path(path).read_bytes()  # so that no run, and above all not the first, pays for a cold disk
 
     def tuned() -> Stream[ModuleFigures]:
         return amorsize.map(survey, paths, n_jobs=n_jobs)
@@ -152,14 +152,14 @@ def _time_all(paths: list[str], n_jobs: int | None) -> list[Timing]:
         timing = Timing(name, time.perf_counter() - began, figures, getattr(stream, "plan", None))
         timings.append(timing)
         speed_up = timings[0].seconds / timing.seconds
-        # Each line as soon as it is known: the whole takes seconds.
+        # Each line is shown as soon as it is known, because all runs together take seconds.
         print(_COLUMNS.format(name, f"{timing.seconds:.2f}", f"{speed_up:.2f}", _in_words(timing)), flush=True)
     return timings
 
 
 @contextmanager
 def _nothing_remembered() -> Iterator[None]:
-    """Give the block a cache folder of its own: the first run is a first run, and the user's cache is left alone."""
+    """Give the block its own cache folder, so that the first run knows nothing and the user's cache is left alone."""
     variable = "AMORSIZE_CACHE_DIR"
     before = os.environ.get(variable)
     with tempfile.TemporaryDirectory(prefix="amorsize-demo-") as folder:
@@ -175,7 +175,7 @@ def _nothing_remembered() -> Iterator[None]:
 
 
 def _is_elif(node: ast.AST, child: ast.AST) -> bool:
-    # The tree holds `elif` as an If inside an If; only the column tells it from a nested one.
+    # The tree holds an `elif` as an If inside an If; only the column tells it from a nested `if`.
     return isinstance(node, ast.If) and isinstance(child, ast.If) and child.col_offset == node.col_offset
 
 
@@ -192,7 +192,7 @@ def _print_modules(
     title: str, figures: Sequence[ModuleFigures], key: Callable[[ModuleFigures], int], folder: Path
 ) -> None:
     print(f"\n{_MODULES.format(title, 'lines', 'functions', 'classes', 'nesting')}")
-    # The sort is stable, so modules that tie stand in the order of their paths.
+    # The sort is stable, so modules with equal counts stand in the order of their paths.
     for module in sorted(figures, key=key, reverse=True)[:SHOWN_MODULES]:
         counts = (f"{count:,}" for count in (module.lines, module.functions, module.classes, module.deepest))
         print(_MODULES.format(os.path.relpath(module.path, folder), *counts))

@@ -1,9 +1,10 @@
-"""What does the command `amorsize` do? Reads the arguments, runs one subcommand, and says in one line what went wrong.
+"""What does the command `amorsize` do? It reads the arguments, runs one subcommand, and tells an error in one line.
 
-A subcommand is one function here that adds its parser and sets `run`, what to do with the arguments; `_SUBCOMMANDS`
-lists them. The demo and what it imports is loaded only when it runs, so that the other commands stay quick.
+Each subcommand has one function here, listed in `_SUBCOMMANDS`, which adds its parser and sets `run`, the function that
+takes the arguments. The demo and its imports are loaded only when it runs, so that the other commands stay quick.
 
-Exit codes: 0 done, 1 the command failed, 2 the arguments or the environment are wrong, 130 interrupted.
+The exit code is 0 if the command did its work, 1 if it failed, 2 if the arguments or the environment are wrong, and 130
+if it was interrupted.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong; the usage is a `--help` away."""
+    """A parser that says in one line what is wrong, and leaves the usage to `--help`."""
 
     def error(self, message: str) -> NoReturn:
         line = " ".join(message.split())

@@ -1,7 +1,7 @@
-"""What does the container grant this process? The one reader of Linux control groups, version 1 and 2.
+"""What does the container grant this process? Only this module reads Linux control groups, versions 1 and 2.
 
 A limit may stand at any level between the process's own group and the root of the mount, and the least one counts, so
-every level is read. Whatever is missing, empty or odd grants nothing and forbids nothing: it is skipped, never raised.
+every level is read. A file that is missing, empty or odd is skipped as if it set no limit; it never raises an error.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["cpu_limit", "free_memory"]
 
 _MOUNT = "sys/fs/cgroup"
-_DEFAULT_PERIOD_MICROSECONDS = 100_000  # the kernel's, when cpu.max gives a quota alone
+_DEFAULT_PERIOD_MICROSECONDS = 100_000  # the kernel uses this when cpu.max gives a quota alone
 _NO_LIMIT_BYTES = 2**60  # version 1 says "none" with the largest whole number of pages
 _READ_BYTES = 65_536  # far more than any of these files holds
-# Limit, usage and, within memory.stat, the cache given back under pressure. memory.high throttles where memory.max
-# kills: work must fit under both.
+# By version: the files of the limit and of the usage, and the field of memory.stat that counts the cache which is given
+# back under pressure. memory.high throttles and memory.max kills, so work must fit under both.
 _MEMORY_FILES = {
     1: (("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),),
     2: (
@@ -34,7 +34,7 @@ _MEMORY_FILES = {
 def cpu_limit(root: str = "/") -> int | None:
     """Return how many cores the CPU quota keeps busy, rounded up; None without a quota.
 
-    A quota is time, not parallelism: half a core more than one is used best by two workers.
+    A quota limits time, not parallelism, so a quota of one and a half cores is used best by two workers.
 
     Args:
         root: folder that holds `proc` and `sys`; tests build their own.
@@ -51,7 +51,7 @@ def cpu_limit(root: str = "/") -> int | None:
 
 
 def free_memory(root: str = "/") -> int | None:
-    """Return the bytes that the container still grants, page cache it would give back included; None without a limit.
+    """Return the bytes the container still grants, with the page cache it would give back; None without a limit.
 
     Args:
         root: folder that holds `proc` and `sys`; tests build their own.
@@ -69,7 +69,7 @@ def free_memory(root: str = "/") -> int | None:
 
 
 def _folders(root: str, controller: str) -> Iterator[tuple[int, str]]:
-    """Yield version and path of every group that may limit this process, from its own up to the mount's root."""
+    """Yield the version and path of every group that may limit this process, from its own up to the mount's root."""
     for line in _lines(f"{root}/proc/self/cgroup"):
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
@@ -81,14 +81,14 @@ def _folders(root: str, controller: str) -> Iterator[tuple[int, str]]:
             continue
         names = [name for name in path.split("/") if name]
         if ".." in names:
-            names = []  # the group lies outside this namespace: only what is mounted here can be read
+            names = []  # the group lies outside this namespace, so only what is mounted here can be read
         for mount in dict.fromkeys(mounts):
             for depth in range(len(names), -1, -1):
                 yield version, "/".join((root, mount, *names[:depth], ""))
 
 
 def _quota(version: int, folder: str) -> tuple[int | None, int]:
-    """Return CPU microseconds granted per period, and the period."""
+    """Return the CPU microseconds granted per period, None without a quota, and the period in microseconds."""
     if version == 2:
         words = _words(folder + "cpu.max")
         quota, period = _number(words), _number(words[1:])
@@ -108,7 +108,7 @@ def _field(path: str, name: str) -> int:
 def _number(words: list[str]) -> int | None:
     try:
         return int(words[0])
-    except (IndexError, ValueError):  # nothing there, "max", or what no kernel writes
+    except (IndexError, ValueError):  # the file is empty, says "max", or holds what no kernel writes
         return None
 
 
@@ -119,7 +119,7 @@ def _words(path: str) -> list[str]:
 
 def _lines(path: str) -> list[str]:
     try:
-        # Half the price of open(): these files are read every second, and most of them do not exist.
+        # This costs half as much as open(), for files that are read every second and mostly do not exist.
         descriptor = os.open(path, os.O_RDONLY)
     except OSError as error:
         let_signals_through(error)

@@ -1,10 +1,10 @@
-"""How is an input sampled without losing any of it? Told by what the input is, never by trying it out.
+"""How is an input sampled without losing any of it? The type of the input decides this; nothing is tried out.
 
-A collection can be iterated again, so it is given back as it is, and one with places is sampled all over. Anything
-else might be used up by a look at it (even one that knows its length, as a progress bar around a generator does), so
-what was taken is put back in front of the rest: as it was when it was taken, for readers refill one record, and the
-function that is sampled may change its item. An item that cannot be kept so, or that is or holds an iterator, is not
-run at all.
+A collection can be iterated again, so it is given back as it is; a list, tuple or range is sampled all over its
+length. Anything else might be used up by a look at it, even an input that knows its length, such as a progress bar
+around a generator. The items taken from such an input are therefore put back in front of the rest, each as it was when
+it was taken: some readers refill one record for every item, and the function that is sampled may change its item. An
+item that cannot be kept in this way, or that is or holds an iterator, is not run at all.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Input"]
 
 _COLLECTIONS = (Sequence, AbstractSet, Mapping, MappingView)
 _RUNS_ONCE = "it is or holds an iterator, which runs once only"
-_WITH_PLACES = (list, tuple, range)  # whose items are cheap to reach in any order
+_WITH_PLACES = (list, tuple, range)  # the items of these are cheap to reach in any order
 
 
 class Input:
@@ -41,9 +41,9 @@ class Input:
         load: rebuilds what `fix` pickled.
 
     Attributes:
-        n_items: its length, or None if it does not tell.
-        rest: the iterator of an input that can be iterated once only; None for others.
-        kept: why an item is not to be run, and so is where `items` ends; empty while there was none.
+        n_items: the length of the input, or None if the input does not tell it.
+        rest: the iterator of an input that can be iterated once only; None for other inputs.
+        kept: why an item must not be run, at which `items` therefore ended; empty if there was no such item.
 
     >>> import pickle
     >>> letters = Input(iter("abc"), pickle.dumps, pickle.loads)
@@ -71,14 +71,14 @@ class Input:
             self.rest = iter(data)
 
     def expected_items(self) -> int | None:
-        """Return the length, or before anything was taken what the input says of it; None if it says nothing."""
+        """Return the length, else the input's hint of it, else None. It must be asked for before any item is taken."""
         if self.n_items is not None:
             return self.n_items
         hint = length_hint(self._data, -1)
         return hint if hint >= 0 else None
 
     def items(self) -> Iterator[Any]:
-        """Return an iterator over items to sample; see `place` for where they stand."""
+        """Return an iterator over items to sample; `place` tells where each one stands in the input."""
         if self.rest is not None:
             return self._items_to_put_back(self.rest)
         if isinstance(self._data, _WITH_PLACES):
@@ -123,7 +123,7 @@ class Input:
         return taken
 
     def whole(self) -> Iterable[Any]:
-        """Return the whole input again, items that were taken through `items` in front of the rest."""
+        """Return the whole input again, with the items that were taken through `items` in front of the rest."""
         if self.rest is None:
             return self._data
         return chain((self._load(item.data) if type(item) is Fixed else item for item in self._taken), self.rest)

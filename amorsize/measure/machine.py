@@ -1,8 +1,8 @@
-"""What is this machine like now? Answers for the planner: cheap to ask often, each remembered as long as it stays true.
+"""What is this machine like now? The answers are for the planner, and cheap enough to be asked for often.
 
-`platforms` asks the system, `container` the control groups, `startup` keeps what real starts and chunks cost; here they
-are put together. Affinity and threads are read at each call, quota and free memory at most once a second, physical
-cores once.
+`platforms` asks the system, `container` asks the control groups, and `startup` keeps what real starts and chunks cost;
+this module puts their answers together. Affinity and threads are read at each call, quota and free memory at most once
+a second, and the number of physical cores only once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
     "workers_asked",
 ]
 
-READ_EVERY_SECONDS = 1.0  # oftener costs every call 40 us; more seldom misses memory that others took
+READ_EVERY_SECONDS = 1.0  # a smaller value costs more calls 40 us; a larger one misses memory that others took
 
 _T = TypeVar("_T")
 _ROUTES = {method: f"processes/{method}" for method in ("fork", "spawn", "forkserver")}
@@ -49,7 +49,7 @@ class Remembered(Generic[_T]):
     Args:
         read: takes no arguments and returns the value.
         seconds: how long an answer is kept.
-        clock: monotonic seconds.
+        clock: returns monotonic seconds.
     """
 
     def __init__(self, read: Callable[[], _T], seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -60,7 +60,7 @@ class Remembered(Generic[_T]):
         register(self.forget)
 
     def forget(self) -> None:
-        """Read anew when asked next."""
+        """Drop the answer, so that the next call reads anew."""
         self._kept = None
 
     def __call__(self) -> _T:
@@ -74,7 +74,7 @@ class Remembered(Generic[_T]):
 
 
 def cores() -> int:
-    """Return the cores that workers may use: the least of logical cores, affinity and container quota. At least 1."""
+    """Return how many cores workers may use: the least of logical cores, affinity and container quota; at least 1."""
     usable = platforms.usable_cores()
     granted = _cpu_limit()
     return usable if granted is None else min(usable, granted)
@@ -86,12 +86,12 @@ def workers_asked(n_jobs: int | None) -> int | None:
 
 
 def physical_cores() -> int:
-    """Return the physical cores of the machine, whatever part of them this process may use. At least 1."""
+    """Return how many physical cores the machine has, at least 1, whichever of them this process may use."""
     return _physical_cores()
 
 
 def available_memory() -> int | None:
-    """Return the bytes free for new processes, at most what the container still grants; None if unknown."""
+    """Return the bytes free for new processes, never more than the container still grants; None if unknown."""
     return _available_memory()
 
 
@@ -101,7 +101,7 @@ def native_threads() -> int | None:
 
 
 def configured_start_method(requested: str | None = None) -> str:
-    """Return how workers are to be started in a process with one thread: what a cached plan may depend on.
+    """Return how workers are to be started in a process with one thread. A cached plan may depend on this method.
 
     Args:
         requested: "fork", "spawn", "forkserver", or None for the rule of `start_method`.
@@ -112,12 +112,17 @@ def configured_start_method(requested: str | None = None) -> str:
 def start_method(requested: str | None = None) -> str:
     """Return how workers are to be started now.
 
-    In this order: `requested`; multiprocessing's global start method, if it was set and is not the platform's default;
-    fork where it is safe, which is never on macOS and only while the process has one native thread (a lock held by
-    another thread would stay locked in the child for ever); forkserver where fork exists but threads run; spawn.
+    The first of these that applies is returned:
+
+    - `requested`;
+    - multiprocessing's global start method, if it was set and is not the platform's default;
+    - fork where it is safe, which it never is on macOS, and elsewhere only while the process has one native thread,
+      because a lock held by another thread would stay locked in the child for ever;
+    - forkserver where fork exists but other threads run;
+    - spawn.
 
     Args:
-        requested: "fork", "spawn", "forkserver", or None for the rule.
+        requested: "fork", "spawn", "forkserver", or None for the rest of the list.
     """
     chosen = requested or platforms.global_start_method()
     if chosen is not None:
@@ -130,7 +135,7 @@ def start_method(requested: str | None = None) -> str:
 
 
 def threaded_start_method() -> str:
-    """Return how workers are started while another thread runs in this process: a fork would copy its locks."""
+    """Return how workers are started while another thread runs in this process, whose locks a fork would copy."""
     return "forkserver" if _has_forkserver() else "spawn"
 
 
@@ -140,12 +145,12 @@ def seconds_per_chunk(route: str) -> float:
 
 
 def route_of(start_method: str) -> str:
-    """Return the route of workers of ours that are started so."""
+    """Return the route of amorsize's own workers that are started by this method."""
     return _ROUTES[start_method]
 
 
 def seconds_first_start(start_method: str) -> float:
-    """Return how long the first worker of ours takes until it answers, when none is running."""
+    """Return how many seconds amorsize's own first worker takes until it answers, when none is running."""
     return _costs.start(_ROUTES[start_method]).first
 
 
@@ -154,8 +159,8 @@ def machine_profile(start_method: str, *, warm_workers: int = 0, route: str | No
 
     Args:
         start_method: "fork", "spawn" or "forkserver".
-        warm_workers: workers already running and idle.
-        route: whose costs count; None for workers of ours.
+        warm_workers: number of workers that are already running and idle.
+        route: the route whose costs count; None for amorsize's own workers.
     """
     route = route or _ROUTES[start_method]
     start = _costs.start(route)

@@ -1,7 +1,8 @@
-"""What does the operating system say, and how is it asked? The only place where systems differ.
+"""What does the operating system say, and how is it asked? Systems differ in this module only.
 
-Every function has one name for all systems and keeps nothing: capabilities are tried before names of systems, the
-system's own files before psutil, whose import alone costs 20 ms. `machine` remembers what is worth remembering.
+Every function has one name for all systems and remembers nothing; `machine` remembers what is worth it. A function
+asks for a capability rather than for the system's name where it can, and reads the system's own files rather than
+asking psutil, whose import alone costs 20 ms.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ __all__ = [
 
 
 def usable_cores() -> int:
-    """Return the cores this process may run on: logical ones, narrowed by its affinity. At least 1."""
-    # Affinity is within the logical cores, and costs 0.4 us where counting them costs 7. The newer process_cpu_count
-    # heeds PYTHON_CPU_COUNT, which may narrow the affinity but not widen it.
+    """Return how many logical cores this process may run on, given its affinity; at least 1."""
+    # The affinity lies within the logical cores, and reading it costs 0.4 us where counting them costs 7 us. The newer
+    # process_cpu_count heeds PYTHON_CPU_COUNT, which here may narrow the affinity but not widen it.
     counted: int | None = None
     if sys.version_info >= (3, 13):
         counted = os.process_cpu_count()
@@ -37,7 +38,7 @@ def usable_cores() -> int:
 
 
 def physical_cores(root: str = "/") -> int | None:
-    """Return the machine's physical cores; None where nothing tells.
+    """Return how many physical cores the machine has; None where nothing tells.
 
     Args:
         root: folder that holds `sys` and `proc` on Linux; tests build their own.
@@ -86,7 +87,7 @@ def native_threads(root: str = "/") -> int | None:
     """
     if sys.platform == "linux":
         try:
-            # The kernel counts a thread as a link of this folder: one call, where listing it would open and read.
+            # The kernel counts each thread as a link of this folder, so one call is enough; listing it takes more.
             threads = os.stat(f"{root}/proc/self/task").st_nlink - 2
         except OSError as error:
             let_signals_through(error)
@@ -98,14 +99,15 @@ def native_threads(root: str = "/") -> int | None:
 
 
 def has_fork() -> bool:
-    """Return whether a fork is safe here in a process with one thread. On macOS its own libraries forbid it."""
+    """Return whether a fork is safe here in a process with one thread. macOS's own libraries forbid it there."""
     return hasattr(os, "fork") and sys.platform != "darwin"
 
 
 def has_forkserver() -> bool:
-    """Return whether multiprocessing has a forkserver here: wherever it can fork, and hand descriptors over a socket.
+    """Return whether multiprocessing has a forkserver here.
 
-    Every system with the one has the other; asking `socket` itself would cost its import, 3 ms.
+    It has one where it can both fork and hand descriptors over a socket. Every system that can do the first can do the
+    second, and asking `socket` itself would cost its import, 3 ms.
     """
     return hasattr(os, "fork")
 
@@ -113,11 +115,11 @@ def has_forkserver() -> bool:
 def global_start_method() -> str | None:
     """Return multiprocessing's start method if it was set to another than the platform's default, else None.
 
-    That it was set to the default cannot be told from its never having been set. A program that has not imported
-    multiprocessing cannot have set it, so it is not imported for this.
+    A start method that was set to the default cannot be told from one that was never set. A program that has not
+    imported multiprocessing cannot have set its start method, so multiprocessing is not imported to ask.
     """
     multiprocessing = sys.modules.get("multiprocessing")
-    if multiprocessing is None or not hasattr(multiprocessing, "get_start_method"):  # not imported, or just being so
+    if multiprocessing is None or not hasattr(multiprocessing, "get_start_method"):  # its import has not ended
         return None
     chosen: str | None = multiprocessing.get_start_method(allow_none=True)
     default = multiprocessing.get_all_start_methods()[0]
@@ -125,7 +127,7 @@ def global_start_method() -> str | None:
 
 
 def _cores_in_topology(root: str) -> int | None:
-    """Count the different sets of logical processors that share a core; `thread_siblings_list` is the older name."""
+    """Count the different sets of logical processors that share a core; older kernels list them under another name."""
     folder = f"{root}/sys/devices/system/cpu"
     try:
         names = [name for name in os.listdir(folder) if name.startswith("cpu") and name[3:].isdigit()]

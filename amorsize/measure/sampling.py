@@ -1,8 +1,8 @@
-"""What does the work itself cost? Times with their spread, and what crossing to a worker costs an item.
+"""What does the work itself cost? This measures the time of an item, its spread, and the cost of crossing to a worker.
 
-Clocks are arguments throughout, so tests never wait. Spread is accumulated by Welford's method, extended to blocks of
-which only the total time is known; crossing is measured by comparing dumps of different lengths, because a single small
-dump is mostly its own fixed cost.
+Clocks are arguments throughout, so tests never wait. The spread is accumulated by Welford's method, extended to blocks
+of items of which only the total time is known. The cost of crossing is measured by comparing dumps of different
+lengths, because most of what a single small dump costs is fixed.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ if TYPE_CHECKING:
 
 __all__ = ["ItemTimes", "Sample", "Transfer", "measure_transfer", "sample", "spread"]
 
-LEAST_ITEMS = 5  # fewer say nothing of spread
-MOST_ITEMS = 1_000  # more of cheap items cost time and change nothing
-LEAST_SECONDS = 1e-3  # cheap items are sampled at least so long: rare dear ones among them must have a chance to show
-ENOUGH_RELATIVE_ERROR = 0.05  # of the mean: below it, a plan no longer depends on the error
-ONE_TIME_FACTOR = 10.0  # a first call this much dearer than all others paid something once: an import, a cache
-KEPT_RESULTS = 32  # kept to measure their way back; more would hold memory for no better figure
-DEAR_DUMP_SECONDS = 2e-3  # a dump or load this long is measured once, on one item
-# Fewer: what small integers cost comes out as 0.4 to 0.7 us, and is 0.03. More: longer than the figure is worth.
+LEAST_ITEMS = 5  # fewer items say nothing of the spread
+MOST_ITEMS = 1_000  # sampling more cheap items costs time and changes nothing
+LEAST_SECONDS = 1e-3  # cheap items are sampled at least so long, to give rare dear ones among them a chance to show
+ENOUGH_RELATIVE_ERROR = 0.05  # of the mean; once the error is below this, a plan no longer depends on it
+ONE_TIME_FACTOR = 10.0  # a first call this much dearer than all others paid something once, as an import or a cache
+KEPT_RESULTS = 32  # results are kept to measure their way back; more would take memory and not improve the figure
+DEAR_DUMP_SECONDS = 2e-3  # a dump or load that takes this long is measured once, on one item
+# With fewer repeats the measured cost of a small integer is 0.4 to 0.7 us, where the true one is 0.03 us; more repeats
+# take longer than the figure is worth.
 _MOST_REPEATS = 20
 _REPEATS_SECONDS = 100e-6
 _PROTOCOL = 5
 
 
 class ItemTimes:
-    """Mean, spread and maximum of item times, updated as they come, in constant memory.
+    """Mean, spread and maximum of item times, which are updated with each new time and take constant memory.
 
-    Items may be added one by one or in blocks whose items were timed together. The longer the blocks, the less their
-    means differ, so weighing each block's squared deviation by its length gives the spread of single independent items
-    again (Welford 1962; Chan, Golub and LeVeque 1979, with as many degrees of freedom as there were blocks).
+    Items may be added one by one, or in blocks of items that were timed together. The longer the blocks are, the less
+    their means differ, so weighing each block's squared deviation by its length gives the spread of single independent
+    items again (Welford 1962; Chan, Golub and LeVeque 1979, with as many degrees of freedom as there were blocks).
 
     >>> times = ItemTimes()
     >>> for seconds in (1.0, 2.0, 3.0):
@@ -73,7 +74,7 @@ class ItemTimes:
         self.add_block(1, seconds)
 
     def add_block(self, n_items: int, total_seconds: float) -> None:
-        """Add `n_items` that took `total_seconds` together. Their mean counts for the maximum: no more is known."""
+        """Add `n_items` that took `total_seconds` together. Only their mean, as all that is known, counts for `max`."""
         if n_items < 1:
             return
         mean = total_seconds / n_items
@@ -95,12 +96,12 @@ class ItemTimes:
 
 
 class Transfer(NamedTuple):
-    """What crossing to a worker and back costs one item.
+    """What it costs one item to cross to a worker and its result to come back.
 
     Attributes:
-        bytes_in: pickled bytes of one item among others; None if one cannot be pickled.
-        bytes_out: pickled bytes of one result among others; None if one cannot be pickled, or there is none.
-        seconds_per_item: the caller's own time: pickling one item and unpickling one result.
+        bytes_in: pickled bytes of one item among others; None if some item cannot be pickled, or there is none.
+        bytes_out: pickled bytes of one result among others; None if some result cannot be pickled, or there is none.
+        seconds_per_item: the caller's own time for pickling one item and unpickling one result.
     """
 
     bytes_in: float | None
@@ -109,14 +110,15 @@ class Transfer(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What running some items in the caller told.
+    """What was learnt from running some items in the caller.
 
     Attributes:
         items: the items taken, in the order taken, whether they succeeded or not.
-        results: results of the first successful ones, at most `KEPT_RESULTS`.
-        times: their running times.
-        cpu_share: CPU seconds over wall seconds: 0 waits, 1 computes, more than 1 computes on several cores.
-        failures: position among `items`, and the exception, of each one that raised.
+        results: the results of the first items that succeeded, at most `KEPT_RESULTS`.
+        times: the running times of the items.
+        cpu_share: CPU seconds over wall seconds: 0 if the items only wait, 1 if they compute, more than 1 if they
+            compute on several cores.
+        failures: the position among `items` and the exception of each item that raised one.
         exhausted: whether the input ended before the sample did.
     """
 
@@ -137,14 +139,15 @@ def sample(
 ) -> Sample:
     """Run items in the caller until their mean time is known well enough, or the budget is spent.
 
-    An item is taken only when it is run, and at least one is. An item that raises counts with its time.
+    An item is taken only to be run, and at least one is taken if there is one. The time of an item that raises counts
+    too.
 
     Args:
         func: takes one item.
-        items: only what is run is taken from it; its own exceptions pass through.
-        budget_seconds: no item is taken after so long, save a second one if the first imported modules.
-        clock: wall seconds.
-        cpu_clock: CPU seconds of this process, whose other threads may be the items' own.
+        items: only the items that are run are taken from it; its own exceptions pass through.
+        budget_seconds: no item is taken once so long has passed, save a second one if the first imported modules.
+        clock: returns wall seconds.
+        cpu_clock: returns CPU seconds of the whole process, because an item may compute in threads of its own.
     """
     taken: list[Any] = []
     results: list[Any] = []
@@ -181,27 +184,27 @@ def sample(
         if n == 1:
             first_imported = len(sys.modules) > modules
             if first_imported:
-                continue  # what it took is mostly the import
+                continue  # most of the first item's time went into the import
         if spent >= budget_seconds or n >= MOST_ITEMS:
             break
         if n >= LEAST_ITEMS and spent >= LEAST_SECONDS and so_far.relative_error <= ENOUGH_RELATIVE_ERROR:
             break
     wall_seconds, cpu_seconds = clock() - wall_start, cpu_clock() - cpu_start
-    # Too short a time to tell by the CPU clock's resolution is taken for computing.
+    # A time that is too short for the resolution of the CPU clock is taken for computing.
     share = 1.0 if wall_seconds < LEAST_SECONDS else max(0.0, cpu_seconds / wall_seconds)
     return Sample(taken, results, _without_one_time_cost(seconds, first_imported), share, failures, exhausted)
 
 
 def measure_transfer(items: list[Any], results: list[Any], clock: Callable[[], float]) -> Transfer:
-    """Measure what it costs the caller to send `items` and to take in `results`, per item.
+    """Measure what it costs the caller, per item, to send `items` and to take in `results`.
 
-    Lists of items are dumped as chunks would be: what several items share crosses once. The work is bounded to a few
-    milliseconds, or to one dump and load of one item where that alone takes longer.
+    Items are dumped in lists, as chunks are, so that what several items share crosses once. Measuring takes a few
+    milliseconds at most, or one dump and load of one item where that alone takes longer.
 
     Args:
-        items: some items; empty gives no figure.
-        results: some results; empty gives no figure.
-        clock: wall seconds.
+        items: some items; an empty list gives no figure.
+        results: some results; an empty list gives no figure.
+        clock: returns wall seconds.
     """
     bytes_in, seconds_in = _crossing(items, clock, load=False)
     bytes_out, seconds_out = _crossing(results, clock, load=True)
@@ -209,7 +212,7 @@ def measure_transfer(items: list[Any], results: list[Any], clock: Callable[[], f
 
 
 def _crossing(values: list[Any], clock: Callable[[], float], *, load: bool) -> tuple[float | None, float]:
-    """Return pickled bytes and seconds for one of `values`: the loading's seconds if `load`, else the dumping's."""
+    """Return the pickled bytes of one of `values`, and the seconds that loading it takes if `load`, else dumping it."""
     if not values or any(map(holds_iterator, values)):  # pickling an iterator may use it up
         return None, 0.0
     from pickle import dumps, loads
@@ -229,8 +232,8 @@ def _crossing(values: list[Any], clock: Callable[[], float], *, load: bool) -> t
         n = min(len(values), int(DEAR_DUMP_SECONDS / all_seconds) if all_seconds > 0 else len(values))
         if n < 2:
             return float(one_length - empty_length), max(0.0, one_seconds - empty_seconds)
-        # Again: the first dump of a type also looked up how such a type is pickled. Of cheap values one dump more tells
-        # little else than noise, several times what they cost.
+        # One value is dumped again because the first dump of a type also looked up how the type is pickled. For cheap
+        # values a single dump more would show little but noise, which is several times what they cost.
         repeats = max(1, min(_MOST_REPEATS, int(_REPEATS_SECONDS / all_seconds) if all_seconds > 0 else 1))
         one_seconds = min(cross(1)[1] for _ in range(repeats))
         length, seconds = min(cross(n)[:2] for _ in range(repeats))
@@ -242,13 +245,13 @@ def _crossing(values: list[Any], clock: Callable[[], float], *, load: bool) -> t
 
 
 def _reading_seconds(clock: Callable[[], float]) -> float:
-    """Return what reading the clock adds to each time measured; for items of 0.1 us that is as much again."""
+    """Return the seconds that reading the clock adds to each time measured: as much again for an item of 0.1 us."""
     readings = [clock() for _ in range(6)]
     return min(after - before for before, after in pairwise(readings))
 
 
 def _without_one_time_cost(seconds: list[float], first_imported: bool) -> ItemTimes:
-    """Return the times, without the first if it paid for something that later items found done."""
+    """Return the times, without the first one if the first item paid for something that later items found done."""
     times = ItemTimes()
     rest = seconds[1:]
     one_time = len(rest) >= (1 if first_imported else LEAST_ITEMS) and seconds[0] > ONE_TIME_FACTOR * max(rest)
@@ -258,11 +261,11 @@ def _without_one_time_cost(seconds: list[float], first_imported: bool) -> ItemTi
 
 
 def spread(length: int) -> Iterator[int]:
-    """Yield each of `range(length)` once, so that those yielded so far always lie evenly over the whole.
+    """Yield each of `range(length)` once, so that the places yielded so far always lie evenly over the whole.
 
-    Sorted inputs and slow tails show early this way. Steps of the golden section leave the most even gaps (Weyl 1916);
-    of two neighbouring Fibonacci numbers one is such a step for the other, and visits every place. Those past the
-    length are left out.
+    A sorted input or a slow tail shows early this way. Steps of the golden section leave the most even gaps (Weyl
+    1916). The smaller of two neighbouring Fibonacci numbers is such a step for the larger one, and visits every place
+    below it. Places past the length are left out.
 
     Args:
         length: at least 1.

@@ -1,9 +1,9 @@
-"""What do starting a worker, sending a chunk and sending bytes cost here? Learnt from real ones, never from a test run.
+"""What do starting a worker, sending a chunk and sending bytes cost here? Real ones teach it; there are no test runs.
 
-Until something was learnt the documented defaults stand. An observation moves the estimate half of its distance on the
-scale of ratios, so that costs which differ by orders of magnitude are learnt in a few steps from above and below alike;
-one observation counts for at most ten times the estimate, because a stalled machine would otherwise deter from starting
-workers at all, and then nothing would ever correct it.
+The documented defaults stand until something was learnt. An observation moves the estimate half of the distance between
+them, on the scale of ratios, so that a cost which is wrong by orders of magnitude is learnt in a few steps, from above
+and from below alike. One observation counts for at most ten times the estimate: a cost seen on a stalled machine would
+otherwise keep workers from being started at all, and then nothing would ever correct it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from ..lean import NamedTuple
 __all__ = ["Costs", "StartCost"]
 
 SLOW_OBSERVATION = 10.0  # the most that one observation counts for, as a multiple of the estimate
-LEAST_BYTES_OBSERVED = 100_000  # below this, a transfer's time is its fixed cost and says nothing of bandwidth
+LEAST_BYTES_OBSERVED = 100_000  # the time of a smaller transfer is its fixed cost and says nothing of bandwidth
 
 
 class StartCost(NamedTuple):
-    """Seconds that starting workers costs.
+    """What starting workers costs.
 
     Attributes:
-        first: until the first worker answers, when none is running.
+        first: seconds until the first worker answers, when none is running.
         following: further seconds for each worker after the first.
     """
 
@@ -28,27 +28,28 @@ class StartCost(NamedTuple):
     following: float
 
 
-# Pool(2) started and two trivial items mapped, CPython 3.11, two cores, quiet; too low starts workers for nothing,
-# too high keeps work serial that would gain.
+# Measured by starting a Pool(2) and mapping two trivial items, on CPython 3.11 and a quiet machine with two cores.
+# Smaller values start workers for nothing; larger ones keep work in the caller that would gain from workers.
 DEFAULT_STARTS = {
     "fork": StartCost(0.011, 0.003),
     "spawn": StartCost(0.080, 0.040),
     "forkserver": StartCost(0.154, 0.006),
 }
 RUNNING_FORKSERVER = StartCost(0.011, 0.006)
-# Savings missed longer ago do not count: workers that start now leave after as long without work. Longer: workers start
-# for calls too rare to find them. Shorter: calls that could share workers each go without.
+# Savings missed longer ago than this do not count, because workers that start now leave after as long without work. A
+# larger value means that workers start for calls too rare to find them still running; a smaller one means that calls
+# which could share workers each go without.
 MISSED_FOR_SECONDS = 60.0
 DEFAULT_CHUNK_SECONDS = 20e-6
 DEFAULT_BYTES_PER_SECOND = 1e9
 
 
 class Costs:
-    """The costs learnt so far, each on its route: what was seen on one never prices another.
+    """The costs learnt so far, each on its route: what was seen on one route never prices another.
 
-    A route is a backend as costs know it, such as "processes/fork" or "pool/spawn"; its last part says how workers are
-    started, and so which defaults stand until something was seen. Threads may share one: a lost update loses one
-    observation.
+    A route names a backend for the purpose of costs, such as "processes/fork" or "pool/spawn". Its last part says how
+    workers are started, and so which defaults stand until something was seen. Threads may share one object: where two
+    update a cost at once, one observation is lost.
 
     >>> costs = Costs()
     >>> costs.start("processes/fork").first
@@ -62,7 +63,7 @@ class Costs:
         self.forget()
 
     def forget(self) -> None:
-        """Know no more than the defaults."""
+        """Forget everything learnt, so that only the defaults are known."""
         self._chunk_seconds: dict[str, float] = {}
         self._bytes_per_second: dict[str, float] = {}
         self._starts: dict[str, StartCost] = {}
@@ -70,16 +71,17 @@ class Costs:
         self._missed_at = 0.0
 
     def miss(self, seconds: float, now: float) -> None:
-        """Take in that a call without workers would have been so much shorter, had they run already.
+        """Take in that a call without workers would have been `seconds` shorter if workers had been running already.
 
-        No such call repays a start, and all of them together may. By the ski-rental argument, workers that start once
-        the savings missed equal their price cost at most twice what knowing the calls to come would have.
+        No such call repays a start by itself, but several together may. By the ski-rental argument, starting workers
+        once the savings missed equal the price of the start costs at most twice what a choice made in knowledge of the
+        calls to come would have cost.
         """
         self._missed_seconds = self.missed(now) + seconds
         self._missed_at = now
 
     def missed(self, now: float) -> float:
-        """Return the seconds that calls have missed lately, since workers were started the last time."""
+        """Return the seconds that calls have missed lately, counted since workers were last started."""
         return self._missed_seconds if now - self._missed_at < MISSED_FOR_SECONDS else 0.0
 
     def forget_missed(self) -> None:
@@ -96,22 +98,22 @@ class Costs:
         self.forget_missed()
         known = self.start(route)
         if known is DEFAULT_STARTS["forkserver"]:
-            # That was the server's own start too, which happens once: what it took says nothing of the next worker.
+            # This time included the start of the server itself, which happens once; it says nothing of later workers.
             self._starts[route] = RUNNING_FORKSERVER
             return
         first = _nearer(known.first, first_seconds)
         self._starts[route] = StartCost(first, known.following * first / known.first)
 
     def chunk_seconds(self, route: str) -> float:
-        """Return what one chunk's way to a warm worker and back costs on a route."""
+        """Return the seconds that one chunk's way to a warm worker and back costs on a route."""
         return self._chunk_seconds.get(route, DEFAULT_CHUNK_SECONDS)
 
     def learn_chunk(self, route: str, seconds: float) -> None:
-        """Take in that one chunk's way to a warm worker and back, without its items' time, took `seconds`."""
+        """Take in that one chunk's way to a warm worker and back took `seconds`, its items' running time excluded."""
         self._chunk_seconds[route] = _nearer(self.chunk_seconds(route), seconds)
 
     def bytes_per_second(self, route: str) -> float:
-        """Return how fast bytes cross on a route."""
+        """Return how many bytes cross in a second on a route."""
         return self._bytes_per_second.get(route, DEFAULT_BYTES_PER_SECOND)
 
     def learn_bandwidth(self, route: str, nbytes: int, seconds: float) -> None:
@@ -122,7 +124,7 @@ class Costs:
 
 
 def _nearer(known: float, seen: float) -> float:
-    if not seen > 0:  # a clock that stood still, or no number at all
+    if not seen > 0:  # the clock stood still, or `seen` is NaN
         return known
     seen = max(known / SLOW_OBSERVATION, min(seen, known * SLOW_OBSERVATION))
     return float((known * seen) ** 0.5)

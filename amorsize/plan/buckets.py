@@ -1,6 +1,6 @@
-"""Which class of length, and of time per item, does a number fall into? Two tables with boundaries at powers of ten.
+"""Which bucket of length, and of time per item, does a number fall into? The boundaries are at powers of ten.
 
-A boundary belongs to the bucket above it: 9 items are tiny and 10 are small; 0.1 ms an item is fast and a hair less is
+A boundary belongs to the bucket above it: 9 items are tiny and 10 are small; 0.1 ms per item is fast and a hair less is
 instant. Both functions answer for every finite number from 0 up, so that whatever was measured has a bucket.
 """
 
@@ -21,8 +21,8 @@ TIMES = ("instant", "fast", "moderate", "slow", "very_slow")
 _ITEMS = (10, 100, 1_000, 10_000)
 _SECONDS = (1e-4, 1e-3, 1e-2, 1e-1)
 
-# How far beyond a boundary a measured time must lie to contradict a bucket. Smaller: noise near a boundary flips
-# between two entries; larger: a profile that is wrong by this factor is trusted for longer.
+# A measured time contradicts a bucket when it lies beyond the boundary by this factor. A smaller value means that noise
+# near a boundary flips between two entries; a larger one means that a profile wrong by this factor is still trusted.
 _CLEAR_FACTOR = 2.0
 
 
@@ -33,8 +33,8 @@ def size_bucket(n_items: Real) -> str:
         n_items: number of items, 0 or more: an int, a float, or a NumPy integer or float.
 
     Raises:
-        TypeError: not a real number (text and bool are not).
-        ValueError: negative, infinite or not a number.
+        TypeError: `n_items` is not a real number (text and bool are not).
+        ValueError: `n_items` is negative, infinite or NaN.
 
     >>> size_bucket(999), size_bucket(1_000)
     ('medium', 'large')
@@ -49,8 +49,8 @@ def time_bucket(seconds_per_item: Real) -> str:
         seconds_per_item: mean seconds of one item, 0 or more: an int, a float, or a NumPy integer or float.
 
     Raises:
-        TypeError: not a real number (text and bool are not).
-        ValueError: negative, infinite or not a number.
+        TypeError: `seconds_per_item` is not a real number (text and bool are not).
+        ValueError: `seconds_per_item` is negative, infinite or NaN.
 
     >>> time_bucket(0.0005), time_bucket(2)
     ('fast', 'very_slow')
@@ -59,7 +59,7 @@ def time_bucket(seconds_per_item: Real) -> str:
 
 
 def clearly_outside(bucket: str, seconds_per_item: Real) -> bool:
-    """Tell whether a measured time contradicts a time bucket, with a margin that noise does not cross.
+    """Say whether a measured time contradicts a time bucket, with a margin that noise does not cross.
 
     Args:
         bucket: one of `TIMES`.

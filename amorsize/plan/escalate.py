@@ -1,28 +1,29 @@
-"""The caller has begun the work itself: has the moment come to start workers?
+"""Has the moment come to start workers for work that the caller has begun itself?
 
-This is ski rental. Going on in the caller is the rent, paid item by item; starting workers is the price, paid once;
-nobody knows how long the season lasts. The rule compares what workers would have saved so far with what starting them
-costs now, so nothing need be known of the items to come:
+This question is the ski-rental problem. Going on in the caller is the rent, which is paid item by item; starting
+workers is the price of the skis, which is paid once; and nobody knows how long the season lasts. The rule compares what
+workers would have saved so far with what starting them costs now, so nothing need be known of the items to come:
 
-- Number of remaining items unknown: start once the saving missed so far equals the cost. This is the classic break-even
-  rule (Karlin, Manasse, Rudolph & Sleator, Algorithmica 1988).
-- Known: the model predicts whether the rest repays the cost. If it does, start already at `TRUST` times the cost, else
-  only at 1 / `TRUST` times the cost, which guards against a wrong prediction. This is ski rental with predictions
-  (Purohit, Svitkina & Kumar, NeurIPS 2018).
+- If the number of remaining items is unknown, workers start once the saving missed so far equals the cost. This is the
+  classic break-even rule (Karlin, Manasse, Rudolph & Sleator, Algorithmica 1988).
+- If it is known, the model predicts whether the rest repays the cost. If the rest does, workers start as soon as the
+  saving missed is `TRUST` times the cost; otherwise only when it is 1 / `TRUST` times the cost, which guards against a
+  wrong prediction. This is ski rental with predictions (Purohit, Svitkina & Kumar, NeurIPS 2018).
 
 **The bound.** For any sequence of item times, however the prediction changes from item to item, the whole takes at most
 
     (1 + 1 / TRUST) x best + longest item + the caller's sending of all items
 
-or 2 x best + the same where the number is unknown. "Best" is the better of the two choices made in hindsight: all in
-the caller, or workers, as many, from the start. The longest item is there because an item cannot be interrupted. The
-sending is there because what remains may turn out cheaper to run than to send; the stream takes such work back to the
-caller. Saving and cost are both predictions of one machine profile, and the bound holds as far as that profile does.
-`tests/test_escalate.py` proves it on simulated time.
+or, where the number is unknown, 2 x best with the same two terms added. "Best" is the better of two choices made in
+hindsight: to run everything in the caller, or to start the same number of workers at once. The longest item is part of
+the bound because an item cannot be interrupted. The sending is part of it because what remains may turn out cheaper to
+run than to send; the stream takes such work back to the caller. Saving and cost are both predictions from one machine
+profile, and the bound is as true as that profile is. `tests/test_escalate.py` checks the bound on simulated time.
 
-Why it holds: before the switch the saving missed is under the cost divided by `TRUST`, so the time spent is at most
-that, one item, and what workers would have needed for the same items. After it, the start has been repaid `TRUST`
-times over by time already spent, which the choice to stay would have spent too.
+The bound holds for this reason. Before the switch the saving missed is less than the cost divided by `TRUST`, so the
+time spent is at most that, plus one item, plus what workers would have needed for the same items. After the switch, at
+least `TRUST` times the cost of the start is matched by time already spent in the caller, which the choice to stay there
+would have spent too.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ if TYPE_CHECKING:
 
 __all__ = ["TRUST", "should_escalate"]
 
-# How far a prediction is trusted, from 0 to 1. Smaller: workers start sooner on a right prediction, and a wrong one may
-# cost more (the bound above). At 1 predictions count for nothing. Equal items that the prediction keeps in the caller
-# miss less than (1 + TRUST) times the cost in all; 1 / TRUST must be larger, or workers would start for the last few of
-# them, so TRUST < 0.61. First calls in benchmarks/regret.py show what it costs.
+# How far a prediction is trusted, between 0 and 1. A smaller value means that workers start sooner on a right
+# prediction, and that a wrong one may cost more (see the bound above); at 1, predictions count for nothing. If all
+# items take equally long and the prediction keeps them in the caller, the saving missed stays below (1 + TRUST) times
+# the cost. 1 / TRUST must be larger than 1 + TRUST, or workers would start for the last few of these items; so TRUST
+# must be below 0.61. The rows of first calls in benchmarks/regret.py show what the value costs.
 TRUST = 0.5
 
 
@@ -55,8 +57,8 @@ def should_escalate(
 
     Args:
         seconds_spent: running time of the items done in the caller in this call.
-        items_done: how many those are.
-        remaining: how many items are left; None if unknown.
+        items_done: number of those items.
+        remaining: number of items that are left; None if unknown.
         work: the best estimate of the items to come.
         machine: what is known of the machine now.
         limits: what the user fixed.
@@ -73,10 +75,10 @@ def should_escalate(
     width = max(1, limits.n_jobs) if limits.n_jobs is not None else widest(machine, work)[0]
     if width < 2:
         return False
-    # Of each second in the caller, the part that workers would have saved.
+    # The part of each second in the caller that workers would have saved.
     saved_share = 1.0 - max(1.0 / width, work.cpu_share / max(1, machine.cores))
     saved = seconds_spent * saved_share - items_done * caller_seconds_per_item(work, machine)
-    if saved <= 0.0 or saved < TRUST * _switch_seconds(machine, 2):  # what no choice below would take
+    if saved <= 0.0 or saved < TRUST * _switch_seconds(machine, 2):  # no choice below starts workers for this
         return False
     cost = _switch_seconds(machine, width)
     if remaining is None:

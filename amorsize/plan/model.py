@@ -1,18 +1,20 @@
-"""How long will this work take, run in such a way on this machine?
+"""How long will this work take if it runs in a given way on this machine?
 
-Every way of running is a straight line in the number of items: seconds that are due whatever the number, and seconds
-for each item. That is as much as measured means can support, and it buys a proof: as a wider plan has a flatter slope,
-the best width can only grow with the number of items (Topkis, Operations Research 1978).
+The prediction for every way of running is a straight line in the number of items: some seconds are due whatever the
+number, and some for each item. Measured means cannot support more than that, and straight lines allow a proof: as a
+plan with more workers has a flatter slope, the best number of workers can only grow with the number of items (Topkis,
+Operations Research 1978).
 
-For processes the slope is the largest of three, since each bounds the whole from below:
+For processes the slope is the largest of three figures, since each of them bounds the whole from below:
 
-- the caller's own seconds for an item: pickling, bytes over the pipe, its share of a chunk's cost;
-- a worker's seconds for an item, divided by the workers;
-- the CPU seconds of both, divided by the cores.
+- the caller's own seconds for an item, which are pickling, bytes over the pipe, and the item's share of a chunk's cost;
+- a worker's seconds for an item, divided by the number of workers;
+- the CPU seconds of both, divided by the number of cores.
 
-The fixed part is the start of workers that are not warm, and the imbalance at the end. When a worker runs dry, every
-other one is within a piece of work; how much of it is left, on average, is the mean residual life of renewal theory,
-(mean + variance / mean) / 2, so spread in item times counts for as much as it does in truth.
+The fixed part is the start of workers that are not warm, the first chunk of each worker, and the imbalance at the end.
+When one worker runs out of work, every other worker is somewhere within a piece of work. How much of that piece is left
+on average is the mean residual life of renewal theory, (mean + variance / mean) / 2, so that the spread of item times
+counts for as much as it does in reality.
 """
 
 from __future__ import annotations
@@ -26,9 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Line", "caller_seconds_per_item", "predict_seconds", "processes_line", "start_seconds"]
 
-# The caller's least cost of an item's way through workers, however cheap to pickle. Smaller: free items look worth
-# sending. Larger: items of a few microseconds stay in the caller. (design figure: a million no-ops through a stock Pool
-# cost 0.11 us each; benchmarks/regret.py has the row)
+# The least that an item's way through workers costs the caller, however cheap the item is to pickle. A smaller value
+# means that items which cost nothing to run look worth sending; a larger one means that items of a few microseconds
+# stay in the caller. (This is a design figure: a million no-ops through a stock Pool cost 0.11 us each;
+# benchmarks/regret.py has the row.)
 LEAST_TRANSFER_SECONDS = 0.15e-6
 
 
@@ -36,8 +39,8 @@ class Line(NamedTuple):
     """A prediction for any number of items.
 
     Attributes:
-        fixed_seconds: due whatever the number of items.
-        seconds_per_item: due for each item.
+        fixed_seconds: seconds that are due whatever the number of items.
+        seconds_per_item: seconds that are due for each item.
     """
 
     fixed_seconds: float
@@ -59,7 +62,7 @@ def predict_seconds(
         n_items: number of items.
         backend: "serial" or "processes".
         n_jobs: number of workers; ignored for "serial".
-        chunksize: items a chunk if all are equally long, None for lengths chosen by `plan.schedule`.
+        chunksize: number of items in each chunk if all chunks are equal; None if `plan.schedule` chooses the lengths.
 
     Raises:
         ValueError: the model does not know the backend.
@@ -78,20 +81,20 @@ def predict_seconds(
     if backend != "processes":
         raise ValueError(f"backend must be 'serial' or 'processes' to be predicted, not {backend!r}")
     seconds = processes_line(work, machine, n_jobs, chunksize).at(n_items)
-    # No plan is quicker than its longest item, if that one is still to come.
+    # No plan is quicker than its longest item, which may still be to come.
     there = work.worker_seconds_per_item
     item = _positive(work.seconds_per_item if there is None else there)
     return max(seconds, min(work.seconds_max, n_items * item))
 
 
 def processes_line(work: WorkProfile, machine: MachineProfile, n_jobs: int, chunksize: int | None = None) -> Line:
-    """Return the prediction for `n_jobs` worker processes; arguments as for `predict_seconds`."""
-    # What workers measured prices workers; where they have not, the caller's time is all that is known.
+    """Return the prediction for `n_jobs` worker processes; the arguments are those of `predict_seconds`."""
+    # Workers are priced by what was measured on workers. Where nothing was, the caller's time is all that is known.
     there = work.worker_seconds_per_item
     item = _positive(work.seconds_per_item if there is None else there)
     chunk = _positive(machine.seconds_per_chunk)
     if chunksize is None:
-        # What plan.schedule aims at: a chunk's cost is a small share of its time, or it holds one item.
+        # plan.schedule aims at chunks whose fixed cost is a small share of their time, or that hold one item.
         chunk_share = min(chunk, OVERHEAD_SHARE * item)
         piece = max(item, chunk / OVERHEAD_SHARE)
     else:
@@ -110,7 +113,7 @@ def processes_line(work: WorkProfile, machine: MachineProfile, n_jobs: int, chun
 
 
 def start_seconds(machine: MachineProfile, n_jobs: int) -> float:
-    """Return the seconds until `n_jobs` workers are ready, warm ones counted as ready.
+    """Return the seconds until `n_jobs` workers are ready, where warm workers are ready already.
 
     >>> from amorsize.plan.profile import MachineProfile
     >>> start_seconds(MachineProfile(8, 4, None, "fork", 0.010, 0.005), 3)
@@ -128,12 +131,12 @@ def start_seconds(machine: MachineProfile, n_jobs: int) -> float:
 
 
 def caller_seconds_per_item(work: WorkProfile, machine: MachineProfile) -> float:
-    """Return the caller's own seconds for sending one item and taking its result, chunks' fixed cost apart."""
+    """Return the caller's own seconds for sending one item and taking its result, without a chunk's fixed cost."""
     n_bytes = _positive(work.bytes_in or 0.0) + _positive(work.bytes_out or 0.0)
     piped = n_bytes / max(machine.bytes_per_second, 1.0) if n_bytes else 0.0
     return max(LEAST_TRANSFER_SECONDS, work.transfer_seconds_per_item) + piped
 
 
 def _positive(number: float) -> float:
-    # Noise in a small measurement can come out below zero.
+    # Noise can make a small measurement come out below zero.
     return max(0.0, number)

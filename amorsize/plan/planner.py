@@ -1,9 +1,9 @@
-"""Where should this work run: in the caller, or on how many workers, and why?
+"""Should this work run in the caller or on workers, on how many, and why?
 
-The planner asks the model for every width within the limits and takes the least prediction. Two things follow from
-every prediction being a straight line in the number of items (`plan.model`), and `tests/test_planner.py` holds them:
-more items never mean fewer workers, and a dearer start never makes workers likelier. Ties go to the caller, then to
-fewer workers.
+The planner compares what the model predicts for every number of workers within the limits, and takes the least
+prediction. Because every prediction is a straight line in the number of items (`plan.model`), more items never mean
+fewer workers, and a dearer start never makes workers likelier; `tests/test_planner.py` checks both. Ties go to the
+caller, and then to fewer workers. A number of workers is called a width here.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from .schedule import OVERHEAD_SHARE, SHARES_PER_WORKER
 
 __all__ = ["Alternative", "Plan", "best_width", "choose", "seconds_in_words", "widest"]
 
-# The part of free memory that workers may fill. Larger: nearer to swapping, or to the container's limit, where workers
-# are killed. Smaller: fewer workers than would fit. No benchmark sets it: the rest is for the caller and the results.
+# The part of free memory that workers may fill; the rest is for the caller and the results. A larger value comes nearer
+# to swapping, or to the container's limit, where workers are killed; a smaller one means fewer workers than would fit.
+# No benchmark sets this value.
 MEMORY_SHARE = 0.8
 _NO_LIMITS = Limits()
 
@@ -27,9 +28,9 @@ class Alternative(NamedTuple):
     Attributes:
         backend: "serial" or "processes".
         n_jobs: number of workers; 1 for "serial".
-        chunksize: items a chunk, as a pool of equally long chunks would best take them.
+        chunksize: number of items in a chunk that would suit a pool whose chunks are all equal.
         predicted_seconds: predicted seconds for all items.
-        note: what is to be said of it, if anything.
+        note: a remark on this way of running, or empty.
     """
 
     backend: str
@@ -45,12 +46,14 @@ class Plan(NamedTuple):
     Attributes:
         backend: "serial" or "processes".
         n_jobs: number of workers, the caller not counted; 1 for "serial".
-        chunksize: items a chunk: the user's if fixed, else as a pool of equally long chunks would best take them.
+        chunksize: number of items in a chunk: the user's if it is fixed, else one that would suit a pool whose chunks
+            are all equal.
         predicted_seconds: predicted seconds for all items.
         serial_seconds: predicted seconds for all items in the caller.
-        reason: why, in plain words.
+        reason: why the plan was chosen, in plain words.
         warnings: what the user might want to change, in plain words.
-        alternatives: everything considered, the chosen one included; of many widths, each double of the one before.
+        alternatives: the ways of running that were considered, the chosen one included; of many widths, only powers of
+            two, the best width and the largest are listed.
     """
 
     backend: str
@@ -64,7 +67,7 @@ class Plan(NamedTuple):
 
     @property
     def estimated_speedup(self) -> float:
-        """How many times faster than in the caller the plan is predicted to be."""
+        """How many times faster the plan is predicted to be than running everything in the caller."""
         if self.backend == "serial" or not 0.0 < self.predicted_seconds < float("inf"):
             return 1.0
         return self.serial_seconds / self.predicted_seconds
@@ -77,7 +80,7 @@ def choose(work: WorkProfile, machine: MachineProfile, n_items: int, limits: Lim
         work: what was measured of the function.
         machine: what is known of the machine.
         n_items: number of items to run.
-        limits: what the user fixed: `n_jobs` and `chunksize` are exact, `backends` those that may be chosen.
+        limits: what the user fixed; its `n_jobs` and `chunksize` are exact, and one of its `backends` is chosen.
 
     Raises:
         ValueError: `limits.backends` has neither "serial" nor "processes".
@@ -124,7 +127,7 @@ def choose(work: WorkProfile, machine: MachineProfile, n_items: int, limits: Lim
 
 
 def widest(machine: MachineProfile, work: WorkProfile | None = None) -> tuple[int, str]:
-    """Return how many workers cores and memory allow, at least 1, and which of the two decided.
+    """Return how many workers the cores and the memory allow, at least 1, and which of the two decided.
 
     Args:
         machine: what is known of the machine.
@@ -140,7 +143,7 @@ def widest(machine: MachineProfile, work: WorkProfile | None = None) -> tuple[in
     if machine.available_memory is None:
         return cores, "cores"
     each = _worker_bytes(machine, work)
-    # What warm workers hold already is missing from the free memory, and is theirs.
+    # What warm workers already hold is no longer free memory, but it is there for workers.
     room = machine.available_memory * MEMORY_SHARE + max(0, machine.warm_workers) * max(0, machine.worker_bytes)
     if each * cores <= room:
         return cores, "cores"
@@ -159,7 +162,7 @@ def best_width(work: WorkProfile, machine: MachineProfile, n_items: int, limits:
     if limits.n_jobs is not None:
         return max(1, limits.n_jobs)
     least, most = 1, min(widest(machine, work)[0], _chunks(n_items, limits))
-    # Predictions first fall and then rise with the width, so the last worker that pays is found by halving.
+    # Predictions first fall and then rise as the width grows, so the last worker that pays is found by bisection.
     while least < most:
         middle = (least + most + 1) // 2
         line = processes_line(work, machine, middle - 1, limits.chunksize)
@@ -188,7 +191,7 @@ _UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "us"), 
 
 
 def _gain(line: Line, wider: Line, n_items: int) -> float:
-    # Written as a difference of slopes so that rounding cannot make it shrink as the number of items grows.
+    # The gain is written as a difference of slopes so that rounding cannot make it shrink as the number of items grows.
     return n_items * (line.seconds_per_item - wider.seconds_per_item) - (wider.fixed_seconds - line.fixed_seconds)
 
 
@@ -198,7 +201,7 @@ def _worker_bytes(machine: MachineProfile, work: WorkProfile | None) -> float:
 
 
 def _chunks(n_items: int, limits: Limits) -> int:
-    """Return the most chunks that the items make: more workers would have nothing to do."""
+    """Return how many chunks the items make at most; more workers than chunks would have nothing to do."""
     return max(1, -(-n_items // max(1, limits.chunksize or 1)))
 
 
@@ -215,7 +218,7 @@ def _shown_widths(best: int, allowed: int, n_items: int, limits: Limits) -> list
 
 
 def _chunksize(work: WorkProfile, machine: MachineProfile, n_items: int, n_jobs: int, limits: Limits) -> int:
-    """Return the user's chunk size, or the least equal one whose fixed cost is a small share of its time."""
+    """Return the user's chunk size, or the least one at which a chunk's fixed cost is a small share of its time."""
     if limits.chunksize is not None:
         return max(1, limits.chunksize)
     share = max(1, -(-n_items // (SHARES_PER_WORKER * n_jobs)))
@@ -243,7 +246,7 @@ def _why_serial(
         return f"serial: {took}, and {lack}"
     if n_jobs == 1 and _chunks(n_items, limits) == 1:
         return f"serial: {took}, and chunksize={limits.chunksize} puts them all into one chunk"
-    if n_jobs == 1:  # no width is quicker; speak of the least that could have been
+    if n_jobs == 1:  # no width is quicker, so the reason speaks of the smallest width that could have been
         n_jobs = 2
     line = processes_line(work, machine, n_jobs, limits.chunksize)
     serial_seconds = predict_seconds(work, machine, n_items, "serial", 1)

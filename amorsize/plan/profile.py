@@ -1,4 +1,4 @@
-"""What was measured, as plain numbers: the planner's whole input besides the user's limits."""
+"""What does the planner decide from? Plain numbers tell it what was measured and what the user's options leave open."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ..lean import NamedTuple
 __all__ = ["Limits", "MachineProfile", "WorkProfile"]
 
 
-# The route of items that run in the calling process.
+# The route of items that run in the caller.
 CALLER = "caller"
 
 
@@ -16,17 +16,17 @@ class WorkProfile(NamedTuple):
 
     Attributes:
         items: number of items measured (in the caller or in workers).
-        seconds_per_item: mean running time of one item, the function alone.
+        seconds_per_item: mean running time of the function on one item, in seconds.
         seconds_std: standard deviation of one item's running time, in seconds.
-        seconds_max: longest running time of one item seen, in seconds.
-        cpu_share: CPU seconds over wall seconds while it ran: 1 computes, 0 waits.
-        bytes_in: pickled bytes of one item on its way to a worker, without a dump's fixed cost. None: not measured.
-        bytes_out: pickled bytes of one result on its way back. None: not measured.
+        seconds_max: longest running time seen of one item, in seconds.
+        cpu_share: CPU seconds over wall seconds while the function ran: 1 if it computes, 0 if it waits.
+        bytes_in: pickled bytes of one item on its way to a worker, without a dump's fixed cost; None if not measured.
+        bytes_out: pickled bytes of one result on its way back; None if not measured.
         transfer_seconds_per_item: the caller's own seconds for pickling one item and unpickling one result.
         memory_bytes: growth of a worker's resident memory while it ran items, in bytes.
-        route: where it was measured: "caller", or a backend as costs know it, such as "processes/fork".
-        worker_seconds_per_item: mean running time of one item on the workers that a plan is for. None: not measured
-            there, and taken to be what it is on the profile's own route.
+        route: where the function was measured: "caller", or a route of workers, such as "processes/fork".
+        worker_seconds_per_item: mean running time of one item on the workers that a plan is for, in seconds; None if
+            it was not measured there, and is then taken to equal `seconds_per_item`.
     """
 
     items: int
@@ -46,16 +46,17 @@ class MachineProfile(NamedTuple):
     """What is known of this machine now.
 
     Attributes:
-        cores: cores that this process may use: the least of logical cores, affinity and container quota; at least 1.
-        physical_cores: physical cores of the machine.
-        available_memory: bytes free for new processes, the container's limit honoured. None: unknown.
-        start_method: "fork", "spawn" or "forkserver": how a worker would be started now.
+        cores: number of cores this process may use: the least of logical cores, affinity and container quota; at
+            least 1.
+        physical_cores: number of physical cores of the machine.
+        available_memory: bytes free for new processes within the container's limit; None if unknown.
+        start_method: "fork", "spawn" or "forkserver", by which a worker would be started now.
         seconds_first_start: seconds until the first worker answers when none is running.
         seconds_next_start: further seconds for each worker after the first.
-        seconds_per_chunk: fixed cost of one chunk's way to a warm worker and back.
-        bytes_per_second: pipe bandwidth, one way, pickling excluded.
-        worker_bytes: resident memory of one idle worker.
-        warm_workers: workers already running and idle.
+        seconds_per_chunk: fixed cost, in seconds, of one chunk's way to a warm worker and back.
+        bytes_per_second: bandwidth of a pipe in one direction, without pickling.
+        worker_bytes: resident memory of one idle worker, in bytes.
+        warm_workers: number of workers that are already running and idle.
     """
 
     cores: int
@@ -74,9 +75,9 @@ class Limits(NamedTuple):
     """What the user's options leave open to the planner.
 
     Attributes:
-        n_jobs: exact number of workers, or None for automatic.
-        chunksize: exact items a chunk, or None for automatic.
-        backends: the backends that may be chosen, e.g. ("serial", "processes").
+        n_jobs: exact number of workers, or None if the planner chooses.
+        chunksize: exact number of items in a chunk, or None if the planner chooses.
+        backends: the backends that may be chosen, for example ("serial", "processes").
     """
 
     n_jobs: int | None = None

@@ -1,25 +1,26 @@
 """How many items should the next chunk hold, given what remains and how long items take?
 
-A chunk's length answers to four bounds, each of them plain arithmetic on the present moment, so the schedule has no
-state and can be asked again after every surprise:
+Four bounds decide a chunk's length. Each of them is plain arithmetic on the present state of the call, so the schedule
+has no state of its own and can be asked again after every surprise:
 
-- *A share of what remains*, `remaining / (SHARES_PER_WORKER * workers)`, so that chunks shrink as the end comes near.
-  That is guided self-scheduling (Polychronopoulos & Kuck, IEEE Trans. Computers, 1987) with the halved share of
+- *A share of what remains*, `remaining / (SHARES_PER_WORKER * workers)`, makes chunks shrink as the end comes near.
+  This is guided self-scheduling (Polychronopoulos & Kuck, IEEE Trans. Computers, 1987) with the halved share of
   factoring (Hummel, Schonberg & Flynn, CACM 1992), which keeps work back for the case that the first chunks are dear.
-- *A length in time*, `CHUNK_SECONDS`: early chunks stay small, however much remains. Guided and factoring lack it, and
-  it is what they lose by when dear items come first.
-- *A least length in time*, so that the fixed cost of a chunk stays a small share of its running time, and so that the
-  one caller can serve all its workers. This is the side of the trade that Kruskal & Weiss (IEEE Trans. Software
-  Engineering, 1985) balance against the imbalance at the end.
-- *An even part of what remains*, which the least length never exceeds: no worker is left without a chunk.
+- *A greatest length in time*, `CHUNK_SECONDS`, keeps early chunks small, however much remains. Guided self-scheduling
+  and factoring lack this bound, and lose time for that reason when dear items come first.
+- *A least length in time* keeps the fixed cost of a chunk a small share of its running time, and lets the one caller
+  serve all its workers. Kruskal & Weiss (IEEE Trans. Software Engineering, 1985) balance this cost against the
+  imbalance at the end.
+- *An even part of what remains* is never exceeded by the least length, so that no worker is left without a chunk.
 
-The times behind the second and third bound are only estimates, and can be wrong by any factor. Hence the slice: a
-worker that has run `SLICE_SECONDS` on one chunk hands back what it has not started, so a wrong guess costs one slice
-and one more chunk, not a chunk's whole length. It is the idea of lazy splitting (Tzannes et al., PPoPP 2010) and of
-heartbeat scheduling (Acar et al., PLDI 2018), with the beat taken between items.
+The times behind the second and third bound are only estimates, and can be wrong by any factor. This is what slices are
+for: a worker that has run one chunk for `SLICE_SECONDS` hands back the items that it has not started, so a wrong
+estimate costs one slice and one more chunk, but not a chunk's whole length. This is the idea of lazy splitting (Tzannes
+et al., PPoPP 2010) and of heartbeat scheduling (Acar et al., PLDI 2018), with the beat taken between items.
 
-`benchmarks/schedule.py` chose the constants: it simulates 2 to 256 workers over eight shapes of item times against
-static, one-by-one, guided, factoring and trapezoid schedules, its estimate learnt from nothing as `smoothed` does.
+`benchmarks/schedule.py` chose the constants. It simulates 2 to 256 workers on eight shapes of item times, and compares
+this schedule, whose estimate starts from nothing and is learnt by `smoothed`, with static, one-by-one, guided,
+factoring and trapezoid schedules.
 """
 
 from __future__ import annotations
@@ -34,23 +35,30 @@ __all__ = [
     "smoothed",
 ]
 
-# Constants that name no other were set by benchmarks/schedule.py; its table is benchmarks/results/schedule.txt.
+# benchmarks/schedule.py set every constant for which no other benchmark is named; its table is
+# benchmarks/results/schedule.txt.
 
-# Shorter: more pieces handed back, each the price of a chunk. Longer: a wrong estimate holds a worker for longer.
+# How long a worker runs one chunk before it hands back what it has not started. A smaller value means that more pieces
+# are handed back, each for the price of a chunk; a larger one means that a wrong estimate holds a worker for longer.
 SLICE_SECONDS = 0.030
-# Shorter: more chunks in a long run. Longer: more is bet on the first chunks, before anything is known.
+# The greatest length of a chunk in time. A smaller value means more chunks in a long run; a larger one means that more
+# is bet on the first chunks, before anything is known.
 CHUNK_SECONDS = 0.020
-# The same where the number of items is unknown, so that chunks cannot shrink towards the end. Shorter: more chunks.
-# Longer: more imbalance at the end, which comes without notice. (The generator's row of benchmarks/regret.py.)
+# The same where the number of items is unknown, so that chunks cannot shrink towards the end. A smaller value means
+# more chunks; a larger one means more imbalance at the end, which comes without notice. (The generator's row of
+# benchmarks/regret.py set this value.)
 UNKNOWN_CHUNK_SECONDS = 0.008
-# Smaller: longer least chunks, so more imbalance at the end. Larger: more of the time goes into chunks' fixed costs.
+# The part of a chunk's time that its fixed cost may take. A smaller value means longer least chunks, so more imbalance
+# at the end; a larger one means that more of the time goes into chunks' fixed costs.
 OVERHEAD_SHARE = 0.02
-# Smaller: larger chunks late in the run, so more imbalance. Larger: more chunks near the end.
+# A chunk holds what remains divided by this and by the number of workers. A smaller value means larger chunks late in
+# the run, so more imbalance; a larger one means more chunks near the end.
 SHARES_PER_WORKER = 2
-# The part of its time that the caller may spend on serving chunks. Smaller: longer least chunks with many workers.
-# Larger: workers queue for the caller.
+# The part of its time that the caller may spend on serving chunks. A smaller value means longer least chunks with many
+# workers; a larger one means that workers queue for the caller.
 CALLER_SHARE = 0.25
-# Weight of the newest chunk in the estimate. Smaller: slow to follow a change. Larger: follows every odd chunk.
+# The weight of the newest chunk in the estimate. With a smaller value the estimate is slow to follow a change; with a
+# larger one it follows every odd chunk.
 NEWEST_SHARE = 0.3
 
 
@@ -65,12 +73,12 @@ def chunk_length(
     """Return how many of the `remaining` items the next chunk should hold.
 
     Args:
-        remaining: items not yet given to any worker, at least 1.
-        n_workers: workers that take chunks, at least 1.
-        seconds_per_item: estimated running time of the items to come, in seconds; 0 if they seem free, `math.inf` while
-            nothing is known of them (one item a chunk, then).
+        remaining: number of items not yet given to any worker, at least 1.
+        n_workers: number of workers that take chunks, at least 1.
+        seconds_per_item: estimated running time of an item to come, in seconds; 0 if items seem to take no time, and
+            `math.inf` while nothing is known of them, in which case a chunk holds one item.
         seconds_per_chunk: fixed cost of one chunk, in seconds.
-        most_seconds: how long a chunk may be, in seconds; its fixed cost may ask for more.
+        most_seconds: how long a chunk may be, in seconds; a chunk's fixed cost may ask for more.
 
     Returns:
         A length from 1 to `remaining`.
@@ -83,7 +91,7 @@ def chunk_length(
     even_part = -(-remaining // n_workers)
     share = remaining / (SHARES_PER_WORKER * n_workers)
     least_seconds = seconds_per_chunk * max(1.0 / OVERHEAD_SHARE, n_workers / CALLER_SHARE)
-    # Compared in seconds first: dividing by a time near zero could overflow.
+    # Lengths are compared in seconds before they are divided, as dividing by a time near zero could overflow.
     if share * seconds_per_item > most_seconds:
         share = most_seconds / seconds_per_item
     if share * seconds_per_item < least_seconds:
@@ -94,12 +102,13 @@ def chunk_length(
 def smoothed(seconds_per_item: float, chunk_items: int, chunk_seconds: float) -> float:
     """Return the estimate of an item's seconds after one more chunk was run.
 
-    Recent chunks count most, as the items to come resemble them most: an exponentially weighted mean.
+    The estimate is an exponentially weighted mean, in which recent chunks count most because the items to come resemble
+    their items most.
 
     Args:
         seconds_per_item: the estimate before; `math.inf` if there was none.
-        chunk_items: items of the chunk that were run, at least 1.
-        chunk_seconds: how long they took.
+        chunk_items: number of the chunk's items that were run, at least 1.
+        chunk_seconds: how many seconds these items took.
 
     >>> smoothed(0.001, 10, 0.02)
     0.0013

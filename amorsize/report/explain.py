@@ -1,4 +1,4 @@
-"""A plan as text for people: what was chosen, why, and what else was considered."""
+"""How is a plan told to people? The text says what was chosen, why, and what else was considered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["explain"]
 
 
 def explain(plan: Plan) -> str:
-    """Return the plan, its reason, its warnings and the alternatives with their predicted seconds, several lines.
+    """Return several lines that tell the plan, its reason, its warnings, and the alternatives with predicted seconds.
 
     Args:
         plan: as `amorsize.optimize` returns it.
@@ -66,7 +66,7 @@ def _table(plan: Plan) -> list[str]:
 
 
 def _remark(alternative: Alternative, plan: Plan) -> str:
-    # A stock pool's plan names another backend than the processes that the prediction was made for.
+    # A plan for a stock pool names that backend, while its alternatives name "processes", which were predicted.
     same_kind = (alternative.backend == "serial") == (plan.backend == "serial")
     chosen = same_kind and alternative.n_jobs == plan.n_jobs
     return "; ".join(filter(None, ("<- chosen" if chosen else "", alternative.note)))
