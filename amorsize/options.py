@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         use_cache: bool
 
 
-__all__ = ["Options", "check", "config", "resolve"]
+__all__ = ["DEFAULTS", "Options", "check", "config", "resolve"]
 
 START_METHODS = ("fork", "spawn", "forkserver")
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -107,7 +107,7 @@ def resolve(given: Mapping[str, Any] = _EMPTY, decorated: Mapping[str, Any] = _E
     environ = _environment()
     configured = _configured.get()[-1]
     if not (given or decorated or configured or environ):
-        return _DEFAULTS
+        return DEFAULTS
     options = Options(**{**environ, **configured, **decorated, **given})
     if options.initargs and options.initializer is None:
         raise ValueError("initargs were given without an initializer to take them")
@@ -276,6 +276,6 @@ _VARIABLES = (
     ("start_method", "AMORSIZE_START_METHOD"),
 )
 _ENCODED_VARIABLES = frozenset(os.environ.encodekey(variable) for _, variable in _VARIABLES)
-_DEFAULTS = Options()
+DEFAULTS = Options()
 # The options of the blocks that are open in this context, outermost first; each includes those of the blocks around it.
 _configured: ContextVar[tuple[Mapping[str, Any], ...]] = ContextVar("amorsize_config", default=(_EMPTY,))

@@ -53,6 +53,7 @@ KNOWN = {
     "cache.disk._platform_base": LEARNT,
     "cache.memory.memory": LEARNT,
     "call.driver._short": LEARNT,
+    "call.driver.short_calls": LEARNT,
     "call.headstart._quick_turns": "how many threads ask for quick turns now",
     "call.policy.holding": LEARNT,
     "child.initialize._first": IN_WORKER,

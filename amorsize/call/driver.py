@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .policy import Move
     from .request import Request
 
-__all__ = ["Call"]
+__all__ = ["Call", "short_calls"]
 
 _RANGE_ITERATOR = type(iter(range(0)))
 # Of a call that was left before its end, fewer items say nothing of the next one.
@@ -316,7 +316,10 @@ class Call:
         try:
             here, serial = self._here, self._serial
             if self._pump is None and (serial is None or here.seconds + serial.seconds < SILENT_SECONDS):
-                return  # too little to be worth keeping
+                # Too little to be worth keeping, and the next call need not look for it.
+                if self._over and serial is not None and serial.times.n:
+                    short_calls.add(self._request.function)
+                return
             if serial is not None:
                 here.add(serial)
                 if self._pump is None:
@@ -509,5 +512,7 @@ def _outgoing() -> Outgoing:
     return Outgoing()
 
 
+# Functions whose last call was over in no time (`short`).
+short_calls = FunctionSet()
 # Functions whose first item was short once: a thread beside their next first item would cost more than it saves.
 _short = FunctionSet()

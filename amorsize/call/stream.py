@@ -17,8 +17,10 @@ from ..backends.rows import AUTO, SERIAL
 from ..errors import UnsupportedError
 from ..feed.source import Source
 from ..lean import TypeVar
-from .driver import Call
+from ..options import DEFAULTS
+from .driver import Call, short_calls
 from .request import Request
+from .short import ShortCall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ def start(
         UnsupportedError: an option asks for what does not exist (yet), or cannot be done here.
         TypeError: an iterable is not iterable.
     """
+    if options is DEFAULTS and not star and len(iterables) == 1 and function in short_calls:
+        return _streaming(ShortCall(function, iterables[0], options))
     row = find(function, options)
     source = Source(iterables, strict=strict)
     if row is not AUTO and row is not SERIAL and (shown := source.worklist_call()) is not None:
@@ -63,8 +67,11 @@ def start(
             f"backend={row.name!r} reads ahead, and this input calls {shown} for its items, to which results may "
             "add: use 'auto' or 'serial', or give a list"
         )
-    call = Call(Request(function, options, row, star or len(iterables) > 1), source)
-    stream: Stream[R] = Stream.from_iterable(_Phases(call.phases()))  # type: ignore[assignment]  # as its subclass
+    return _streaming(Call(Request(function, options, row, star or len(iterables) > 1), source))
+
+
+def _streaming(call: Call | ShortCall) -> Stream[Any]:
+    stream: Stream[Any] = Stream.from_iterable(_Phases(call.phases()))  # type: ignore[assignment]  # as its subclass
     stream._call = call
     return stream
 
@@ -106,7 +113,7 @@ class Stream(chain[R]):
     It can be closed, and used in a `with` block, which closes it at the end. Made by `amorsize.map` and its relatives.
     """
 
-    _call: Call
+    _call: Call | ShortCall
 
     @property
     def plan(self) -> Plan | None:

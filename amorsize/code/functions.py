@@ -39,6 +39,9 @@ class FunctionSet:
         except TypeError:  # weak references to it are impossible
             return
 
+    def discard(self, function: Any) -> None:
+        self._members.pop(id(_code_of(function)), None)
+
     def __contains__(self, function: Any) -> bool:
         if not self._members:
             return False

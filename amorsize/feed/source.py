@@ -46,6 +46,7 @@ class Source:
     Args:
         iterables: the call's iterables; `iter` is called on each, and nothing else.
         strict: whether unequal lengths are an error, as for `zip`.
+        iterators: what `iter` has given for them, if it was called before.
 
     Attributes:
         iterator: yields items; several iterables give tuples.
@@ -58,11 +59,13 @@ class Source:
         slow: whether reading took long the last time.
     """
 
-    def __init__(self, iterables: tuple[Iterable[Any], ...], *, strict: bool = False) -> None:
+    def __init__(
+        self, iterables: tuple[Iterable[Any], ...], *, strict: bool = False, iterators: tuple[Iterator[Any], ...] = ()
+    ) -> None:
         self._iterables = iterables
         self.held = self.slow = self._over = False
         self.unfixed: Unfixed | None = None
-        self._iterators = tuple(map(iter, iterables))
+        self._iterators = iterators or tuple(map(iter, iterables))
         self.single = len(iterables) == 1
         self.iterator: Iterator[Any]
         self._sequence: Sequence[Any] | None = None

@@ -1,0 +1,136 @@
+"""Calls that are known to be short run as the builtin would: without a plan, a look-up or a thread.
+
+A call begins here if the last call of its function was over in no time. The clock is read after the first item and then
+after every eighth. Once the call has taken longer than a look at cache and machine would cost, the rest of it goes on
+in the usual way (`driver`), and so does the next call of the function. So a function that turns long is noticed after
+eight items at most, and one that turns short is known to be so after one more call.
+
+Functions are told apart by their code (`code.functions`), because bound methods and lambdas are made anew for each
+call. Objects of one class that wrap different functions count as one function; if they differ, the clock tells.
+"""
+
+from __future__ import annotations
+
+from operator import length_hint
+from time import perf_counter
+
+from ..backends.registry import find
+from ..errors import add_index, let_signals_through
+from ..feed.source import Source
+from ..rng import runs_items
+from .driver import Call, short_calls
+from .policy import SILENT_SECONDS
+from .request import Request
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+    from typing import Any
+
+    from ..options import Options
+    from ..plan.planner import Plan
+    from ..plan.retry import Failed
+
+__all__ = ["ShortCall"]
+
+# A smaller number means that the clock is read more often, 40 ns each time; a larger one means that a function which
+# turns long is noticed later.
+_ITEMS_A_LOOK = 8
+
+
+class ShortCall:
+    """The state behind the stream of such a call; the same to the stream as a `Call`.
+
+    Args:
+        function: the user's function, undecorated.
+        iterable: the items.
+        options: the resolved options, which are the defaults.
+    """
+
+    __slots__ = (
+        "_call", "_function", "_generator", "_iterable", "_iterator", "_options", "_results", "_taken", "begun",
+        "unused_name",
+    )  # fmt: skip
+
+    def __init__(self, function: Callable[..., Any], iterable: Iterable[Any], options: Options) -> None:
+        self.begun = False
+        self.unused_name: str | None = None
+        self._function = function
+        self._iterable = iterable
+        self._iterator = iter(iterable)
+        self._options = options
+        self._call: Call | None = None
+        self._generator: Any = None
+        self._results: Any = None
+        self._taken: int | None = None  # how many items had run when it turned out not to be short
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan in force; None while the call is short."""
+        return None if self._call is None else self._call.plan
+
+    @property
+    def failures(self) -> list[Failed]:
+        """The items that failed for good: none, for the first error ends such a call."""
+        return [] if self._call is None else self._call.failures
+
+    def length_hint(self) -> Any:
+        """Return about how many results are still to come."""
+        if self._generator.gi_frame is None:
+            return 0
+        if self._call is not None:
+            return self._call.length_hint()
+        try:
+            left = length_hint(self._iterator, -1)
+        except Exception as error:  # the user's; it is only a hint
+            let_signals_through(error)
+            left = -1
+        return NotImplemented if left < 0 else left
+
+    def close(self, *, dropped: bool = False) -> None:
+        """Have no more results."""
+        self.unused_name = None
+        if self._results is not None:
+            self._results.close()
+        self._generator.close()
+        if self._call is not None:
+            self._call.close(dropped=dropped)
+        self._iterable = self._iterator = iter(())
+
+    def phases(self) -> Generator[Iterable[Any], None, None]:
+        """Return the generator of iterables of results."""
+        self._generator = generator = self._phases()
+        return generator
+
+    def _phases(self) -> Generator[Iterable[Any], None, None]:
+        self.begun = True
+        self._results = self._short_part()
+        yield self._results
+        if self._taken is None:
+            return  # it was short
+        short_calls.discard(self._function)
+        source = Source((self._iterable,), iterators=(self._iterator,))
+        source.index = self._taken
+        request = Request(self._function, self._options, find(self._function, self._options))
+        self._call = Call(request, source)
+        yield from self._call.phases()
+
+    @runs_items()
+    def _short_part(self) -> Generator[Any, None, None]:
+        function = self._function
+        look_at = 1
+        began = perf_counter()
+        for count, item in enumerate(self._iterator, 1):
+            try:
+                value = function(item)
+            except StopIteration:
+                return  # raised by the function; the builtin's iteration ends there too
+            except Exception as error:
+                add_index(error, count - 1)
+                raise
+            yield value
+            if count == look_at:
+                if perf_counter() - began > SILENT_SECONDS:
+                    self._taken = count
+                    return
+                look_at = (count // _ITEMS_A_LOOK + 1) * _ITEMS_A_LOOK
