@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .base import Backend
     from .rows import Row
 
-__all__ = ["Job", "find", "find_for_plan", "open_backend", "stays"]
+__all__ = ["Job", "check_input", "find", "find_for_plan", "open_backend", "stays"]
 
 
 class Job(NamedTuple):
@@ -99,6 +99,24 @@ def find_for_plan(options: Options) -> tuple[Row, str]:
             raise UnsupportedError(f"backend={row.name!r}: {because}")
         return row, because
     return row, ""
+
+
+def check_input(row: Row, worklist_call: str | None) -> None:
+    """Refuse an input that a backend cannot read ahead.
+
+    Args:
+        row: the backend that was named.
+        worklist_call: what the input's code calls to take an item off something that results may add to; None if
+            nothing of the kind.
+
+    Raises:
+        UnsupportedError: it calls something.
+    """
+    if worklist_call is not None:
+        raise UnsupportedError(
+            f"backend={row.name!r} reads ahead, and this input calls {worklist_call} for its items, to which results "
+            "may add: use 'auto' or 'serial', or give a list"
+        )
 
 
 def stays(function: Callable[..., Any], n_jobs: int | None) -> bool:

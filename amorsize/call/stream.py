@@ -12,9 +12,8 @@ from itertools import chain
 from operator import length_hint
 from types import GeneratorType
 
-from ..backends.registry import find
+from ..backends.registry import check_input, find
 from ..backends.rows import AUTO, SERIAL
-from ..errors import UnsupportedError
 from ..feed.source import Source
 from ..lean import TypeVar
 from ..options import DEFAULTS
@@ -62,11 +61,8 @@ def start(
         return _streaming(ShortCall(function, iterables[0], options))
     row = find(function, options)
     source = Source(iterables, strict=strict)
-    if row is not AUTO and row is not SERIAL and (shown := source.worklist_call()) is not None:
-        raise UnsupportedError(
-            f"backend={row.name!r} reads ahead, and this input calls {shown} for its items, to which results may "
-            "add: use 'auto' or 'serial', or give a list"
-        )
+    if row is not AUTO and row is not SERIAL:
+        check_input(row, source.worklist_call())
     return _streaming(Call(Request(function, options, row, star or len(iterables) > 1), source))
 
 
