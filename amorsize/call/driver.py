@@ -511,6 +511,5 @@ def _outgoing() -> Outgoing:
     return Outgoing()
 
 
-# Functions whose first item was short in an earlier call; a thread beside their first item would cost more than it
-# saves.
+# Functions whose first item was short once; a thread beside their next first item would cost more than it saves.
 _short = FunctionSet()

@@ -53,8 +53,7 @@ _AHEAD_SECONDS = 0.001
 _AHEAD_CHUNKS = 64
 # How long a cancelled worker may take to finish its item before it is killed: about as long as a new worker would cost.
 _CANCEL_SECONDS = 0.05
-# The same if the caller has an error or an interrupt to show. It is enough for workers in short items to stop by
-# themselves.
+# The same if the caller has an error or an interrupt to show. Workers in short items can stop in this time.
 _HURRY_SECONDS = 0.015
 # How often the processes are asked whether they live. The socket tells of a worker's death, unless a grandchild holds
 # it open.
@@ -514,8 +513,7 @@ class Lease:
             text = f"the function or an item could not be rebuilt in a worker within {LOADING_SECONDS:g} seconds"
             self._events.append(Refused(flights[0].chunk, SerializationError(text)))
             front = None
-        # One death is reported as one loss, that of the chunk in front, begun or not. Chunks behind it come back as
-        # they were.
+        # One death is reported as one loss, that of the chunk in front, begun or not. The chunks behind it come back.
         if front is not None:
             self._events.append(Lost(*front, exitcode, timed_out))
         for flight in flights[1:]:

@@ -49,8 +49,7 @@ def start_workers(start_method: str, setup: Setup, n: int) -> list[Worker]:
     pairs: list[tuple[Worker, socket.socket]] = []
     with _start_lock:
         try:
-            # Everything is made before the first fork, because after it the system must copy each page that is written
-            # to.
+            # Everything is made before the first fork, because a write after it makes the system copy the page first.
             for _ in range(n):
                 ours, theirs = socket.socketpair()
                 _opening.extend((ours, theirs))
