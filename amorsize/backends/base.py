@@ -1,4 +1,4 @@
-"""What a call asks of whatever runs its chunks."""
+"""The interface between a call and the backend that runs its chunks."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ __all__ = ["Backend", "Unsendable", "failures_of"]
 
 
 class Unsendable(SerializationError):
-    """An item cannot be pickled; `index` says which. Nothing of its chunk was sent."""
+    """Says that an item cannot be pickled; `index` is its position. Nothing of its chunk was sent."""
 
     def __init__(self, index: int, error: BaseException, item: object) -> None:
         self.holds_iterator = isinstance(error, HeldIteratorError)
-        # The search for the part at fault would pickle an iterator, too.
+        # If an iterator is at fault, there is no search for the part at fault, because it would pickle the iterator.
         said = str(error) if self.holds_iterator else said_of(error, item)
         super().__init__(f"item {index} cannot be sent to a worker: {said}")
         self.index = index
@@ -34,49 +34,54 @@ class Unsendable(SerializationError):
 class Backend(Protocol):
     """Runs chunks for one call, and for one thread at a time.
 
-    Its module has `open_backend(job, target)`, which returns one; `target` is the object that the user gave, or None.
+    Its module has `open_backend(job, target)`, which returns a backend; `target` is the object that the user gave as
+    `backend=`, or None.
 
     Attributes:
-        route: what costs are learnt for.
-        width: how many workers it has, or may have, now.
+        route: the name of the way to the workers, by which costs are learnt.
+        width: how many workers the backend has, or may have, now.
     """
 
     route: str
     width: int
 
     def room(self, chunk_seconds: float | None) -> int:
-        """Return how many chunks that are expected to run for `chunk_seconds` may be submitted now; None: unknown."""
+        """Return how many chunks may be submitted now.
+
+        Args:
+            chunk_seconds: how long each chunk is expected to run; None if that is unknown.
+        """
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> int:
-        """Take a chunk, which may leave with the next ones; return how many bytes it has.
+        """Take a chunk, which may be sent together with the next ones; return how many bytes it has.
 
         Raises:
-            Unsendable: an item of it cannot be sent. Nothing of it was taken.
+            Unsendable: an item of the chunk cannot be sent. Nothing of the chunk was taken.
         """
 
     def flush(self) -> None:
-        """See that what was submitted is on its way."""
+        """Make sure that the chunks submitted so far are on their way."""
 
     def wait(self, timeout: float | None = None) -> list[Event]:
-        """Block until something happened, or for `timeout` seconds, and return the events."""
+        """Block until something has happened, but at most for `timeout` seconds, and return the events."""
 
     def resize(self, width: int) -> None:
-        """Allow so many workers from now on, as far as that can be changed."""
+        """Allow `width` workers from now on, if the backend can change its width."""
 
     def ask_back(self) -> None:
-        """Have chunks back that have not begun, as far as that can be; they come as events."""
+        """Ask for the chunks that have not begun, if the backend can return them; they come back as events."""
 
     def starting(self) -> bool:
-        """Say whether all workers are still starting. Looks, but does not wait."""
+        """Say, without waiting, whether all workers are still starting."""
 
     def busy(self) -> bool:
-        """Say whether some chunk is under way."""
+        """Say whether any chunk is under way."""
 
     def close(self, *, hurry: bool = False) -> None:
-        """Cancel what is under way and give back what was held. May be called twice.
+        """Cancel what is under way and release what is held. It may be called twice.
 
         Args:
-            hurry: whether there is no waiting for items that are running.
+            hurry: whether to return without waiting for items that are running.
         """
 
 

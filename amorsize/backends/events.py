@@ -1,4 +1,4 @@
-"""What is sent to whatever runs chunks, and what is heard back."""
+"""The chunks that a backend is given, and the events that it reports."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ class Chunk(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """An item that raised, and what is needed to try it again."""
+    """The error that an item raised, and the item, which is needed to try it again."""
 
     error: BaseException
     item: Any
 
 
 class Results(NamedTuple):
-    """Some results of a chunk, in order. A chunk may give them in several parts.
+    """Some results of a chunk, in order. The results of a chunk may come in several parts.
 
     Attributes:
         first: position of the first result.
-        values: one a finished item; None where the item failed.
+        values: one for each finished item; None if the item failed.
         failures: the items that failed, by position in the input.
         seconds: wall seconds the items took in the worker.
         cpu_seconds: CPU seconds they took.
         bytes_out: pickled size of the results.
-        worker: which one ran them, by a number that only it has; None where that is not known.
-        sent: when the chunk was given to the worker, in `time.perf_counter()` seconds of this process.
-        began: how many seconds after that these items began; None where the worker's clock cannot be compared.
+        worker: a number that only the worker which ran the items has; None if it is not known.
+        sent: when the chunk was given to the worker, in `time.perf_counter()` seconds of the caller.
+        began: how many seconds after `sent` these items began; None if the worker's clock cannot be compared.
     """
 
     first: int
@@ -60,20 +60,20 @@ class Results(NamedTuple):
 
 
 class Returned(NamedTuple):
-    """Items that were not started come back: the time slice was over, or they were asked back."""
+    """Items that come back because they were not started: the time slice was over, or they were asked back."""
 
     chunk: Chunk
 
 
 class Lost(NamedTuple):
-    """A worker died with a chunk.
+    """Says that a worker died while it had a chunk.
 
     Attributes:
         running: the item that was running, as a chunk of one; None if none was.
         finished: items that had finished, but whose results had not left the worker; None if there were none.
         rest: items that had not been started; None if there were none.
         exitcode: as `multiprocessing.Process.exitcode`.
-        timed_out: whether it was killed because of its item's running time.
+        timed_out: whether it was killed because its item ran for too long.
     """
 
     running: Chunk | None
@@ -84,25 +84,25 @@ class Lost(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """A chunk did not start: its function, or the worker's initializer, failed. Nothing of it ran."""
+    """Says that nothing of a chunk ran, because its function could not be loaded or the worker's initializer failed."""
 
     chunk: Chunk | None
     error: BaseException
 
 
 class Broken(NamedTuple):
-    """No worker is left, and no other can be had. What they had has been handed back, or told as lost."""
+    """Says that no worker is left and none can be had. Their chunks came back before, or were reported as lost."""
 
     error: BaseException
 
 
 class Observer(Protocol):
-    """Is told what happens on workers, by the thread in `next()`: for reports and timelines. It must not raise."""
+    """Is told what happens on workers, for reports and timelines, by the thread in `next()`. It must not raise."""
 
     def chunk(
         self, worker: int | None, first: int, items: int, sent: float, began: float | None, seconds: float, nbytes: int
     ) -> None:
-        """Hear of some results of a chunk; the arguments are those of `Results`, and how many items there were."""
+        """Hear of some results of a chunk. `items` says how many; the other arguments are as in `Results`."""
 
     def ended(self, error: BaseException | None) -> None:
-        """Hear that the work on workers is over, and what ended it early; None if nothing did."""
+        """Hear that the work on workers is over, and the error that ended it early; None if none did."""

@@ -1,4 +1,4 @@
-"""What may run a call? The only place that refuses what a backend, or this process, cannot do."""
+"""Decides which backend may run a call. Only this module refuses what a backend or this process cannot do."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ __all__ = ["Job", "check_input", "find", "find_for_plan", "open_backend", "stays
 
 
 class Job(NamedTuple):
-    """What a backend is opened for: one call.
+    """The job that a backend is opened for, which is one call.
 
     Attributes:
         function: runs one item.
-        outgoing: what the call sends is pickled by this.
-        width: how many workers.
+        outgoing: pickles what the call sends.
+        width: how many workers to use.
         start_method: how new processes are started.
         stop_at_error: whether an item that raises ends its chunk.
-        timeout: how many seconds an item may run; None for as long as it likes.
-        initializer, initargs: what each worker calls first.
-        by_name: whether the user named the backend, so that it does what "auto" would leave.
-        gain_seconds: what the call is expected to gain; 0 for no idea.
+        timeout: how many seconds an item may run; None means without limit.
+        initializer, initargs: the function that each worker calls first, and its arguments.
+        by_name: whether the user named the backend, so that it also does what "auto" would leave to the caller.
+        gain_seconds: how many seconds the call is expected to gain; 0 if unknown.
     """
 
     function: Callable[[Any], Any] | Seeded
@@ -50,7 +50,7 @@ class Job(NamedTuple):
 
 
 def find(function: Callable[..., Any], options: Options) -> Row:
-    """Return the row of what runs a call; `AUTO` leaves it to what is measured.
+    """Return the row of the backend that runs a call; with `AUTO`, measurements decide.
 
     Raises:
         UnsupportedError: an option asks for what does not exist yet, or cannot be done here.
@@ -78,10 +78,10 @@ def find(function: Callable[..., Any], options: Options) -> Row:
 
 
 def find_for_plan(options: Options) -> tuple[Row, str]:
-    """Return the row that `optimize` advises on, and why its plan can only be serial; empty if it need not be.
+    """Return the row that `optimize` advises on, and why its plan can only be serial ("" if there is no such reason).
 
     Raises:
-        UnsupportedError: it is not one of those that the advisor knows, or it cannot be had here.
+        UnsupportedError: the advisor does not know this backend, or it cannot be used here.
     """
     row = row_of(options.backend)
     if row is None or row.module is None or row.accepts is not None:
@@ -120,7 +120,7 @@ def check_input(row: Row, worklist_call: str | None) -> None:
 
 
 def stays(function: Callable[..., Any], n_jobs: int | None) -> bool:
-    """Say whether a call that is left to what is measured stays in this process all the same."""
+    """Say whether a call with `AUTO` stays in this process whatever is measured."""
     return n_jobs == 1 or context.works_in_place(function) or context.in_daemon()
 
 
@@ -128,17 +128,17 @@ def open_backend(row: Row, job: Job, target: object | None = None) -> Backend:
     """Return a backend that is ready for a call's chunks.
 
     Args:
-        row: which one.
-        job: what it is to run.
-        target: the object that the user gave as `backend=`; None where it was a name.
+        row: which backend.
+        job: what the backend is to run.
+        target: the object that the user gave as `backend=`; None if it was a name.
     """
-    module: Any = __import__(row.module or "", fromlist=["open_backend"])  # waits for a thread that is importing it
+    module: Any = __import__(row.module or "", fromlist=["open_backend"])  # waits if another thread imports it
     backend: Backend = module.open_backend(job, target)
     return backend
 
 
 def _that_stops(row: Row | None, given: object, function: Callable[..., Any], *, inside: bool) -> Row:
-    """Return the row for items with deadlines: their worker must be one that can be stopped at any time."""
+    """Return the row for items with deadlines, whose workers must be such that can be stopped at any time."""
     if row is None or not (row is AUTO or row.can.stops_items):
         name = repr(given) if isinstance(given, str) else f"a {type(given).__name__}"
         raise UnsupportedError(f"timeout= needs workers that can be stopped: backend 'processes' or 'auto', not {name}")

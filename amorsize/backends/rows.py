@@ -1,6 +1,7 @@
-"""Which backends there are: a row for each, with what it can do. A new backend is a module and a row.
+"""Lists the backends: there is a row for each, with what it can do. To add a backend, add a module and a row.
 
-Data only, and below the options, which must know the names; a row's module is loaded when a call uses it.
+This module holds only data, and is imported by the options, which must know the names. A row's module is loaded when a
+call uses it.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ class Can(NamedTuple):
     """What a backend can do.
 
     Attributes:
-        stops_items: whether an item that runs for too long can be stopped, and nobody else's.
+        stops_items: whether an item that runs for too long can be stopped without stopping anything else.
         initializes: whether it runs an initializer in each worker.
-        crosses: whether items and results leave this process, so that they must be picklable.
+        crosses: whether items and results are sent between processes, so that they must be picklable.
         starts_processes: whether it starts child processes, which a daemon process may not.
-        width: "cores", as many workers as are asked for or as pay; "own", as many as the object of the user's has.
+        width: "cores" if it has as many workers as are asked for or as pay; "own" if as many as the user's object has.
     """
 
     stops_items: bool = False
@@ -39,11 +40,11 @@ class Row(NamedTuple):
     """One backend.
 
     Attributes:
-        name: what a user calls it.
-        module: the module that has its `open`; "" where nothing is opened, None where it is not built yet.
-        can: what it can do.
-        accepts: says whether an object that a user gave as `backend=` is this one's; None where none is.
-        extra: the optional dependencies it needs, by the name of their extra.
+        name: what a user calls the backend.
+        module: the module that has its `open_backend`; "" if nothing is opened, None if it is not built yet.
+        can: what the backend can do.
+        accepts: says whether an object that a user gave as `backend=` belongs to this row; None if no object does.
+        extra: the name of the extra with the optional dependencies that it needs.
     """
 
     name: str
@@ -80,13 +81,13 @@ ROWS = [
 
 
 def names() -> tuple[str, ...]:
-    """Return what `backend=` may be called; rows of objects have no name that could be given."""
+    """Return the names that `backend=` may have; rows for objects have no name that a user could give."""
     return tuple([row.name for row in ROWS if row.accepts is None])
 
 
 def row_of(given: object) -> Row | None:
-    """Return the row of what a user gave as `backend=`, a name or an object; None if there is none."""
-    named = isinstance(given, str)  # what is no text may compare to anything
+    """Return the row of the name or object that a user gave as `backend=`; None if there is none."""
+    named = isinstance(given, str)  # an object that is no text may be equal to anything
     for row in ROWS:
         if row.accepts is None:
             if named and row.name == given:

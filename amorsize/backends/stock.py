@@ -1,7 +1,7 @@
-"""Chunks on a standard `multiprocessing.Pool`: one made for the call, or the user's own.
+"""Runs chunks on a standard `multiprocessing.Pool`: one made for the call, or the user's own.
 
-A standard Pool waits for ever for a worker that died. Its processes are looked at while waiting, so that here it is an
-error instead; which item was running cannot be known.
+A standard Pool waits for ever for a worker that died. This backend looks at the pool's processes while it waits, so
+that a dead worker is an error instead. It cannot know which item was running.
 """
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ __all__ = ["StockPool", "open_backend"]
 
 # How often the pool's processes are looked at while nothing comes back.
 _LIVENESS_SECONDS = 0.5
-# What the chunks under way get to come back when nobody wants them any more: a few time slices.
+# How long the chunks under way may take to come back when nobody wants them any more: a few time slices.
 _DRAIN_SECONDS = 0.5
-# What terminate() gets.
+# How long `Pool.terminate()` may take before the processes are killed.
 _END_SECONDS = 0.3
 _calls = count(1)
-# One chunk may wait behind each running one, to hide the caller's turn-round.
+# How many chunks a worker may have: one may wait behind the running one, so that the worker need not wait for the
+# caller.
 _DEPTH = 2
 
 
@@ -56,8 +57,8 @@ class StockPool:
     """A `Backend` on a standard Pool.
 
     Args:
-        job: what it is to run.
-        pool: the user's pool, which is left as it was found; None to make one for this call.
+        job: what the backend is to run.
+        pool: the user's pool, which is left as it was found; None to make a pool for this call.
 
     Raises:
         SerializationError: the function cannot be pickled.
@@ -67,15 +68,15 @@ class StockPool:
         self._payload = payload_of(job.function, initializer=job.initializer)
         self._function = b"".join(self._payload.parts())
         self._outgoing = job.outgoing
-        self._kinds: set[type] = set()  # of the items so far
+        self._kinds: set[type] = set()  # the types of the items so far
         self._call = next(_calls)
         self._stop_at_error = job.stop_at_error
         self._own = pool is None
         if pool is None:
             first = None if job.initializer is None else ByValue(partial(job.initializer, *job.initargs))
             if job.start_method == "fork":
-                # Else each worker that comes to use shared memory has a tracker of its own, which unlinks it when the
-                # worker leaves, whoever it belongs to.
+                # Otherwise each worker that comes to use shared memory starts its own tracker, which unlinks the memory
+                # when the worker leaves, whoever the memory belongs to.
                 from multiprocessing import resource_tracker
 
                 resource_tracker.ensure_running()
@@ -87,7 +88,7 @@ class StockPool:
         self._under_way: dict[int, tuple[Chunk, bytes, float]] = {}
         self._numbers = count()
         self._answers: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-        # Read only, and missed gracefully: there is no public way to see a pool's processes.
+        # There is no public way to see a pool's processes, so the attribute is only read, and it may be missing.
         self._processes = list(getattr(pool, "_pool", ()))
         self._closed = False
         self._broken = False
@@ -96,10 +97,10 @@ class StockPool:
         return  # a standard Pool keeps its width
 
     def ask_back(self) -> None:
-        return  # what a standard Pool was given it runs
+        return  # a standard Pool runs everything it was given
 
     def starting(self) -> bool:
-        return False  # a standard Pool does not tell
+        return False  # a standard Pool does not tell whether its workers are starting
 
     def busy(self) -> bool:
         return bool(self._under_way)
@@ -129,7 +130,7 @@ class StockPool:
         return len(payload)
 
     def flush(self) -> None:
-        return  # what was submitted left at once
+        return  # `submit` sends each chunk at once
 
     def wait(self, timeout: float | None = None) -> list[Event]:
         deadline = None if timeout is None else perf_counter() + timeout
@@ -145,7 +146,7 @@ class StockPool:
                     return lost
                 continue
             sent = self._under_way.pop(number, None)
-            if sent is not None:  # else it was given up with a dead worker, though another one had it
+            if sent is not None:  # otherwise the chunk was reported as lost, though the dead worker did not have it
                 return self._heard(*sent, answer)
 
     def close(self, *, hurry: bool = False) -> None:
@@ -172,8 +173,8 @@ class StockPool:
         return not self._broken
 
     def _force_end(self) -> None:
-        # terminate() kills workers that may hold the pool's locks, and then may wait for those locks for ever. The
-        # caller must not: a thread does it, and the processes go in any case.
+        # `terminate()` kills workers that may hold the pool's locks, and then may wait for those locks for ever. The
+        # caller must not wait with it, so a thread calls it, and the processes are killed if it does not end.
         ending = threading.Thread(target=self._terminate, name="amorsize-pool-end", daemon=True)
         ending.start()
         ending.join(_END_SECONDS)
@@ -197,7 +198,7 @@ class StockPool:
         if not codes or not self._under_way:
             return []
         self._broken = True
-        # Which chunk it had is unknown: the first one that has not come back stands for it.
+        # It is unknown which chunk the dead worker had, so the first one that has not come back is reported as lost.
         chunk, *_ = self._under_way.pop(min(self._under_way))
         rest = Chunk(chunk.first + 1, chunk.items[1:]) if len(chunk.items) > 1 else None
         return [Lost(Chunk(chunk.first, chunk.items[:1]), None, rest, codes[0])]
@@ -219,8 +220,8 @@ class StockPool:
         return events
 
     def _bring_up_to_date(self, digest: bytes, outdated: Outdated) -> bool:
-        """See that workers get what they have otherwise than the caller; say whether they will."""
-        if digest == self._payload.digest:  # else it is on its way already
+        """Send workers the caller's code and data where theirs differ; say whether that can be done."""
+        if digest == self._payload.digest:  # otherwise a newer payload is on its way already
             try:
                 self._payload = self._payload.brought_up_to_date(outdated.places, waive_data=True)
             except Uncarriable as problem:
@@ -247,7 +248,7 @@ def _free_locks(pool: Any) -> None:
 def _exitcode(process: Any) -> int | None:
     try:
         code: int | None = process.exitcode
-    except ValueError:  # closed by its pool
+    except ValueError:  # the pool has closed the process object
         return None
     return code
 
@@ -273,7 +274,7 @@ def _function(digest: bytes, packed: bytes, call: int) -> Rebuilt:
 def _run_chunk(
     digest: bytes, packed: bytes, payload: bytes, slice_seconds: float, stop_at_error: bool, first: int, call: int
 ) -> tuple[int, Packed]:
-    """In a worker: run a chunk; return the number of this process, too."""
+    """Run a chunk in a worker; return the number of this process with what the chunk gave."""
     context.worker_process = True
     before = snapshot()
     rebuilt = _function(digest, packed, call)
@@ -281,5 +282,5 @@ def _run_chunk(
         set_ambient(rebuilt.ambient)
         return os.getpid(), run_chunk(rebuilt.function, payload, first, slice_seconds, stop_at_error)
     finally:
-        leave()  # the pool may be the user's, who runs other things in it
+        leave()  # the pool may be the user's, who runs other functions in it
         set_ambient(before)

@@ -1,13 +1,14 @@
-"""Running items in the caller: as the builtin would, or watched by a clock until it is known what they cost.
+"""Runs items in the caller: as the builtin would, or watched by a clock until it is known what they cost.
 
 Plain serial work is a generator around a `for` loop: CPython calls a Python function from a generator's frame as fast
 as the builtin's C loop does (`benchmarks/overhead.py`), each `next()` pulls and runs one item, and an error ends it.
 
 Watched work times each item while items are long. Once they are short, timing each would cost more than it tells, so
-they run in stretches: a few items at first, then until a watching thread raises a flag, every `STRETCH_SECONDS`. So
-however cheap the items were, at most one slow item runs before the clock is looked at again. Of a range the thread
-ends the iterator instead: then not even the flag is looked at between items, and the last number tells where to go on.
-The thread lives only while short items run one after another; it ends by itself when they do not.
+they run in stretches: the first stretches are a few items long, later ones last until a watching thread raises a flag,
+which it does every `STRETCH_SECONDS`. So however cheap the items were, at most one slow item runs before the clock is
+looked at again. If the input is a range, the thread ends its iterator instead of raising the flag; the loop then need
+not look at the flag between items, and the last number tells where to go on. The thread lives only while short items
+run one after another; it ends by itself when they do not.
 """
 
 from __future__ import annotations
@@ -39,22 +40,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Attempt", "Serial", "apply_star", "attempts", "plain"]
 
-# Timing an item costs about 0.8 us. Items longer than this are timed one by one: at most 4% dearer.
+# Items longer than this are timed one by one. Timing an item costs about 0.8 us, so that is at most 4% of the item.
 _LONG_ITEM_SECONDS = 20e-6
-# Items this long before the thread pays: starting and ending it costs 100 us. In all, and not each time that items turn
-# short: slow ones strewn among them would always be met here, where they are not counted.
+# Short items run this long before the watching thread is started, because starting and ending it costs 100 us. This is
+# the total time, and does not begin anew each time that items turn short: otherwise slow items strewn among short
+# ones would always be met in this time, in which they are not counted.
 _UNWATCHED_SECONDS = 300e-6
 _UNWATCHED_ITEMS = 8
-# So many short items one after another, and the next ones are not timed alone: at least so many, and after something
-# long so many for each second of it. Fewer: slow items strewn among short ones are met only where they are not counted.
-# More: timing short items costs a larger part, now 5%, of what was long.
+# After this many short items one after another, the next ones are not timed alone any more. The first number is the
+# least; after something long, the second number asks for more for each second of it. Smaller numbers mean that slow
+# items strewn among short ones are met only where they are not counted; larger ones mean that timing short items costs
+# a larger part of the time of the long ones, which is 5% now.
 _SHORT_IN_A_ROW = 4
 _SHORT_PER_LONG_SECOND = 60_000
-# No more than that of a stretch counts as long: it may have been a pause of the user's between two `next()`.
+# At most this much of a stretch counts as long, because the time may have been a pause of the user's between two
+# `next()` calls.
 _PAUSE_SECONDS = 0.016
-# A stretch that ends this late was held up by its last item, or by the user. Shorter: by the system's scheduling, too.
+# A stretch that ends this late was held up by its last item, or by the user. With a smaller value, it may also have
+# been the system's scheduling.
 _LATE_SECONDS = 4 * STRETCH_SECONDS
-# Less is not worth a look at the CPU clock, which is a call to the system.
+# Less time than this is not worth a look at the CPU clock, which needs a system call.
 _CPU_LOOK_SECONDS = 0.001
 # How many of the newest items and results are kept to learn what pickling them costs.
 _KEPT = 2
@@ -68,14 +73,14 @@ def apply_star(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
 
 @runs_items("source")
 def plain(function: Callable[..., Any], source: Source, *, star: bool) -> Iterator[Any]:
-    """Yield results as the builtin would. Where errors are caught as here, each item's `try` costs nothing."""
+    """Yield results as the builtin would. A `try` around each item costs nothing as long as there is no error."""
     source.keep_count()
     if star:
         for arguments in source.iterator:
             try:
                 yield function(*arguments)
             except StopIteration:
-                return  # raised by the function; the builtin's iteration ends there too
+                return  # the function raised it; the builtin's iteration ends there too
             except Exception as error:
                 _locate(error, source)
                 raise
@@ -91,20 +96,20 @@ def plain(function: Callable[..., Any], source: Source, *, star: bool) -> Iterat
 
 
 def _locate(error: Exception, source: Source) -> None:
-    """Write on an error of the newest item which one that is."""
+    """Add the position of the newest item, which raised it, to an error."""
     source.recount()
     add_index(error, source.index - 1)
 
 
 class Attempt(NamedTuple):
-    """How one item is run where errors do not simply end the call.
+    """Runs one item in a call where errors do not simply end the call.
 
     Attributes:
         function: takes one item.
         outcome: the verdict on items that failed.
         streams: the items' random streams, which a retry draws from afresh; None without a seed.
-        limits: code of the signal handlers that were installed before the items began. What they raise is about the
-            whole; what a handler of an item's own raises is an error of that item.
+        limits: code of the signal handlers that were installed before the items began. An exception from one of them
+            is about the whole call; one from a handler that an item installed is an error of that item.
     """
 
     function: Callable[[Any], Any]
@@ -124,7 +129,7 @@ class Attempt(NamedTuple):
 
     @runs_items()
     def rescue(self, error: BaseException, item: Any, index: int) -> Any:
-        """Return what becomes of an item whose first try raised `error`, or raise its last error."""
+        """Return the result of an item whose first try raised `error`, or its last error; or raise that error."""
         if raised_by(self.limits, error):
             raise error
         tries = 1
@@ -153,10 +158,10 @@ def attempts(
     """Yield results where errors do not simply end the call.
 
     Args:
-        attempt: what becomes of an item.
+        attempt: runs an item that has failed again, or decides what becomes of it.
         source: the input; it keeps its own count from now on.
-        flag: ends it after the present item when it is no longer empty.
-        at_end: told at the end whether nothing is left to do.
+        flag: ends the iteration after the present item when it is no longer empty.
+        at_end: is called at the end; its argument says whether nothing is left to do.
     """
     source.keep_count()
     function = attempt.function
@@ -166,7 +171,7 @@ def attempts(
             try:
                 value = function(item)
             except StopIteration:
-                return  # raised by the function; the builtin's iteration ends there too
+                return  # the function raised it; the builtin's iteration ends there too
             except (KeyboardInterrupt, GeneratorExit):
                 raise
             except BaseException as error:  # the user's function
@@ -177,7 +182,7 @@ def attempts(
                 ended = False
                 return
     except StopIteration:
-        return  # raised by a later try
+        return  # a later try of an item raised it
     finally:
         source.recount()
         if at_end is not None:
@@ -190,18 +195,19 @@ class Serial:
     Args:
         function: the user's function.
         source: the input.
-        leave: asked now and then, with this object; true ends the serial work before the next item.
-        before_thread: called once before a thread starts here: what counts threads has to look now.
-        attempt: runs an item where errors do not end the call; None where they do.
+        leave: is called now and then with this object; if it returns True, the serial work ends before the next item.
+        before_thread: is called before a thread starts here, because the number of threads must be read before.
+        attempt: runs an item if errors do not end the call; None if they do.
 
     Attributes:
-        times: of the items so far.
-        seconds: their sum.
-        cpu_seconds: CPU seconds of this thread meanwhile, at most as many: the user's own work between two `next()` is
-            in them, so that nothing is taken for waiting which is not. Read once a stretch, not once an item.
-        ended: whether nothing is left to do: the input is over, or the function raised.
+        times: the times of the items so far.
+        seconds: the sum of `times`.
+        cpu_seconds: CPU seconds of this thread meanwhile, at most `seconds`. They include the user's own work between
+            two `next()` calls, so that no computing is taken for waiting. They are read once a stretch, not once an
+            item.
+        ended: whether nothing is left to do, because the input is over or the function raised.
         failed: whether the function raised.
-        counted: whether the call has taken in what was measured here.
+        counted: whether the call has taken in what this object measured.
     """
 
     def __init__(
@@ -218,7 +224,7 @@ class Serial:
         self.cpu_seconds = 0.0
         self._cpu_noted = thread_time(), 0.0  # this thread's clock, and `seconds`, when it was read last
         self.ended = self.failed = self.counted = False
-        self._recent: deque[tuple[Any, Any]] = deque(maxlen=_KEPT)  # each as `_in_sight` gives it
+        self._recent: deque[tuple[Any, Any]] = deque(maxlen=_KEPT)  # items and results, as `_in_sight` returns them
         self._items_per_second = 0.0
         self._looks_long = False
         self._short_in_a_row = _SHORT_IN_A_ROW
@@ -232,34 +238,34 @@ class Serial:
 
     @property
     def seconds_per_item(self) -> float:
-        """The newest items' mean seconds: what ran in about the last half of the time counts, the rest fades."""
+        """The newest items' mean seconds: those in about the last half of the time count, older ones fade."""
         return 1.0 / self._items_per_second if self._items_per_second else 0.0
 
     @property
     def recent(self) -> list[tuple[Any, Any]]:
-        """The newest few items that were timed alone, with their results, as far as they are still there."""
+        """The newest few items that were timed alone, with their results, if both still exist."""
         pairs = [(_seen(item), _seen(value)) for item, value in self._recent]
         return [pair for pair in pairs if pair[0] is not _GONE and pair[1] is not _GONE]
 
     def _keep(self, item: Any, value: Any) -> None:
         """Keep an item and its result in sight, without keeping objects of the user's alive."""
-        if type(item) in _PLAIN and type(value) in _PLAIN:  # as a rule, and two calls less
+        if type(item) in _PLAIN and type(value) in _PLAIN:  # this is the usual case, and saves two calls
             self._recent.append((item, value))
         else:
             self._recent.append((_in_sight(item), _in_sight(value)))
 
     def _failed(self, error: Exception) -> None:
-        """Write on an error of the newest item which one that is."""
+        """Note that the newest item failed, and add its position to the error."""
         self.failed = True
         _locate(error, self._source)
 
     def is_over(self) -> bool:
-        """Say whether nothing is left to do, here or elsewhere."""
+        """Say whether nothing is left to do, in the caller or on workers."""
         return self.ended
 
     @runs_items("source")
     def first_item(self, beside: AbstractContextManager[object]) -> Iterator[Any]:
-        """Run one item under the clock, `beside` entered around it."""
+        """Run one item under the clock, in a `with` block of `beside`."""
         source, attempt = self._source, self._attempt
         self.ended = True
         for item in islice(source.iterator, 1):
@@ -280,7 +286,7 @@ class Serial:
             yield value
 
     def phases(self) -> Iterator[Iterator[Any]]:
-        """Yield generators of results, each to be iterated to its end before the next is asked for."""
+        """Yield generators of results; each must be iterated to its end before the next one is asked for."""
         while True:
             yield self._long_items()
             if self._stop():
@@ -332,11 +338,12 @@ class Serial:
             self._items_per_second += weight * (items / seconds - self._items_per_second)
 
     def _add_stretch(self, items: int, seconds: float) -> None:
-        # The time between two `next()`, the user's own, is in it: what looks long is timed alone before it counts.
+        # The seconds include the user's own time between two `next()` calls. So a stretch that looks long is not
+        # counted; the next items are timed alone instead.
         if seconds >= items * _LONG_ITEM_SECONDS:
             self._look_long(min(seconds, _PAUSE_SECONDS))
         elif seconds > _LATE_SECONDS and items > 1:
-            # The flag was up long before: short items, and then one that was not.
+            # The flag was raised long before the end, so all items were short but the last, which was not.
             self._look_long(min(seconds, _PAUSE_SECONDS))
             self._add(items - 1, STRETCH_SECONDS)
         else:
@@ -364,7 +371,7 @@ class Serial:
                 self._keep(item, value)
                 del item
                 if self.seconds >= look_at:
-                    # Before the result is handed out, for then it may be changed, or gone.
+                    # This comes before the result is handed out, because then it may be changed, or gone.
                     self._left = self._leave(self)
                     look_at = self.seconds * 1.25
                 yield value
@@ -386,7 +393,7 @@ class Serial:
 
     @runs_items("source")
     def _unwatched(self) -> Iterator[Any]:
-        """Run items with a look at the clock every few, as long as it may still be, or until they turn out long."""
+        """Run items, looking at the clock after every few, until they turn out long or this has lasted long enough."""
         function, source, attempt = self._function, self._source, self._attempt
         before = good = source.index
         began = last = now = perf_counter()
@@ -406,12 +413,12 @@ class Serial:
                 now = perf_counter()
                 done = source.index - good
                 if now - last >= done * _LONG_ITEM_SECONDS:
-                    # These few are left out of what is known: the time between two `next()` is in it.
+                    # These few items are not counted, because the time between two `next()` calls is in theirs.
                     self._look_long(min(now - last, _PAUSE_SECONDS))
                 else:
                     good, last = source.index, now
                 if done < _UNWATCHED_ITEMS:
-                    return  # the input is over, and is not asked again
+                    return  # the input is over, and must not be asked again
                 if self._looks_long:
                     break
             ended = False
@@ -423,7 +430,7 @@ class Serial:
 
     @runs_items("source")
     def _watched_stretch(self, flag: list[bool]) -> Iterator[Any]:
-        """Run items until the flag is up."""
+        """Run items until the flag is raised."""
         function, source = self._function, self._source
         source.keep_count()
         before, began = source.index, perf_counter()
@@ -447,7 +454,7 @@ class Serial:
 
     @runs_items("source")
     def _range_stretch(self, numbers: range) -> Iterator[Any]:
-        """Run items of a range until the watch ends its iterator: between items nothing need be looked at."""
+        """Run items of a range until the watch ends its iterator, so that nothing need be looked at between items."""
         function, source = self._function, self._source
         first = index = source.index
         began = perf_counter()
@@ -467,10 +474,10 @@ class Serial:
                 index = numbers.index(number) + 1
             source.seek(index)
             self._add_stretch(index - first, perf_counter() - began)
-            self.ended = ended  # last: an interrupt before leaves the work ended, and not begun anew
+            self.ended = ended  # comes last: after an interrupt before it, the work has ended and does not begin anew
 
     def _watched_attempts(self, attempt: Attempt, flag: list[bool]) -> Iterator[Any]:
-        """Run items until the flag is up, where errors do not simply end the call."""
+        """Run items until the flag is raised, in a call where errors do not simply end the call."""
         source = self._source
         before, began = source.index, perf_counter()
 
@@ -486,18 +493,18 @@ _PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None), list, tup
 
 
 def _in_sight(value: Any) -> Any:
-    """Return what `_seen` turns into the value again: plain data itself, else a weak reference, where there is one."""
+    """Return what `_seen` turns into the value again: plain data itself, a weak reference to others, or `_GONE`."""
     if type(value) in _PLAIN:
         return value
     try:
         return ref(value)
-    except TypeError:  # it cannot be referred to weakly
+    except TypeError:  # its type has no weak references
         return _GONE
 
 
 def _seen(kept: Any) -> Any:
     """Return the value that was kept, or `_GONE` once nobody else has it."""
-    if type(kept) is not ref:  # no plain data is one
+    if type(kept) is not ref:  # it is plain data, or `_GONE`
         return kept
     found = kept()
     return _GONE if found is None else found

@@ -1,4 +1,4 @@
-"""One call's phases: items in the caller while that is best, on workers when not (`policy`), and what is learnt."""
+"""Drives one call: items run in the caller while that is best, and on workers when it is not (see `policy`)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["Call", "short_calls"]
 
 _RANGE_ITERATOR = type(iter(range(0)))
-# Of a call that was left before its end, fewer items say nothing of the next one.
+# Fewer items than this, of a call that was left before its end, say nothing about the next call.
 _LEAST_ITEMS = 2
 
 
@@ -57,7 +57,7 @@ class Call:
         plan: the plan in force; None until one was made.
         failures: the items that failed for good so far.
         begun: whether somebody has asked for a result.
-        unused_name: what to warn of if nobody ever does; None for no warning.
+        unused_name: the name to use in a warning if nobody ever asks; None for no warning.
     """
 
     def __init__(self, request: Request, source: Source) -> None:
@@ -84,33 +84,34 @@ class Call:
     def length_hint(self) -> Any:
         """Return about how many results are still to come."""
         if self._generator.gi_frame is None:
-            return 0  # it was closed, or has ended, whatever the input still has
+            return 0  # the call was closed or has ended, even if the input has more items
         remaining = self._source.remaining()
         if remaining is None:
             return NotImplemented
         ahead = self._pump.ahead if self._pump is not None else 0
-        return remaining + ahead + length_hint(self._current, 0)  # a generator, serial work, has no hint: 0
+        return remaining + ahead + length_hint(self._current, 0)  # serial work, a generator, has no hint: 0
 
     def close(self, *, dropped: bool = False) -> None:
         """Cancel what is not done and release what is held.
 
         Args:
-            dropped: whether this is a destructor, where the disk is left alone.
+            dropped: whether a destructor calls this; then nothing is written to disk.
         """
         self.unused_name = None
         current, self._current = self._current, iter(())
         if hasattr(current, "close"):
             current.close()
         else:
-            deque(current, maxlen=0)  # results of workers that were handed over and are not wanted
+            deque(current, maxlen=0)  # drops results that workers had sent and that nobody wants
         if self._generator is not None:
             self._generator.close()
         if self._pump is not None:
-            self._pump.close()  # nothing is left to close, unless a signal handler's exception came between
+            self._pump.close()  # it is closed already, unless a signal handler's exception prevented that
         if self.begun and not (self._learnt or (self._serial is not None and self._serial.failed)):
-            # Read by `zip`, `islice` or `next` to a known count: nobody asked for the end, and all may have run.
+            # This call may have been read by `zip`, `islice` or `next` up to a known count: nobody asked for the end,
+            # but all items may have run.
             self._learn(on_disk=not dropped)
-        self._serial = None  # it refers back to this call; the input goes now, not with the next collection
+        self._serial = None  # it refers back to this call; so the input is freed now, not at the next collection
 
     def phases(self) -> Generator[Iterable[Any], None, None]:
         """Return the generator of iterables of results."""
@@ -134,7 +135,7 @@ class Call:
         except GeneratorExit:
             raise
         except BaseException:
-            self._learnt = True  # of a call that failed nothing is kept
+            self._learnt = True  # nothing is kept of a call that failed
             raise
         finally:
             phases.close()
@@ -143,7 +144,7 @@ class Call:
     def _must_stay(self) -> bool:
         return stays(self._request.function, self._request.options.n_jobs) or self._request.function in unfit
 
-    # Serial work that cannot become anything else.
+    # Serial work that never goes to workers.
 
     def _serial_only(self) -> Generator[Iterable[Any], None, None]:
         self._learnt = True  # there is nothing to learn
@@ -183,13 +184,13 @@ class Call:
         source.streams, self._seeded_here = self._seeded.begin(running, keep=True, plain=scalars)
 
     def _one_item(self) -> Callable[[Any], Any]:
-        """Return what runs one item in the caller's own serial work."""
+        """Return the function that runs one item in the caller's own serial work."""
         if self._seeded_here is not None:
             return self._seeded_here
         return partial(apply_star, self._request.function) if self._request.star else self._request.function
 
     def _to_send(self) -> Callable[[Any], Any] | Seeded:
-        """Return what runs one item elsewhere, or out of turn."""
+        """Return the function that runs one item on a worker, or out of turn in the caller."""
         return self._one_item() if self._seeded is None else self._seeded
 
     # Work that starts in the caller and goes to workers when that pays.
@@ -221,11 +222,12 @@ class Call:
                 pump.widen()
                 yield from self._finish(pump)
             else:
-                assert self._move is not None  # or the serial work would not have been left
+                assert self._move is not None  # otherwise the serial work would not have ended
                 yield from self._on_workers(self._move)
         self._learn()
 
-    # What decides, looks up, imports or starts is ours: if it fails, for want of a file or of memory, items stay here.
+    # Code that decides, looks up, imports or starts something is the library's own. If it fails, for example because no
+    # file or memory is to be had, the items stay in the caller.
 
     def _known_move(self) -> Move | None:
         try:
@@ -249,7 +251,7 @@ class Call:
         return move
 
     def _items_stay(self, serial: Serial | None = None) -> bool:
-        """Say whether the items cannot be read ahead, or cannot leave: then workers are thought of no more."""
+        """Say whether the items cannot be read ahead or cannot be sent; workers are then not considered any more."""
         if self._input_stays is None or (serial is not None and not self._input_stays):
             kept = self._policy.kept_by(serial)
             if kept is not None:
@@ -261,7 +263,7 @@ class Call:
         return self._input_stays
 
     def _can_be_sent(self) -> bool:
-        """Say whether workers could have the function; nobody asked for them, so that they cannot is no warning."""
+        """Say whether the function can be sent to workers. No warning is given, because nobody asked for workers."""
         from ..transport.serialize import dump_function
 
         try:
@@ -316,7 +318,7 @@ class Call:
         try:
             here, serial = self._here, self._serial
             if self._pump is None and (serial is None or here.seconds + serial.seconds < SILENT_SECONDS):
-                # Too little to be worth keeping, and the next call need not look for it.
+                # The work was too short to be worth keeping, and the next call need not look for it.
                 if self._over and serial is not None and serial.times.n:
                     short_calls.add(self._request.function)
                 return
@@ -341,7 +343,7 @@ class Call:
         if missed <= 0:
             return
         now = monotonic()
-        # What sending costs is measured when it matters: an item may be large.
+        # The cost of sending is measured only when it matters, because an item may be large.
         if policy.would_start(machine.missed(now) + missed):
             if not policy.knows_transfer():
                 policy.measure_transfer(serial)
@@ -350,7 +352,7 @@ class Call:
         machine.miss(missed, now)
 
     def _first_item(self, serial: Serial) -> Generator[Iterable[Any], None, Pump | None]:
-        """Run the first item with workers beside it, if they may; return the pump that was begun."""
+        """Run the first item, with a headstart beside it if one is allowed; return the pump that was begun, if any."""
         headstart = self._headstart()
         if headstart is None:
             return None
@@ -365,29 +367,29 @@ class Call:
         return headstart.pump
 
     def _headstart(self) -> Headstart | None:
-        """Return what is to stand beside the first item; None if nothing may, or need."""
+        """Return the headstart for the first item; None if there must be none, or need be none."""
         try:
             return self._headstart_wanted()
-        except Exception as error:  # as above
+        except Exception as error:  # as said above
             self._stay(error)
             return None
 
     def _headstart_wanted(self) -> Headstart | None:
         if self._source.index or self._policy.looked_up or self._request.function in _short:
             return None
-        self._policy.start_method()  # before a thread of ours is counted
+        self._policy.start_method()  # asked now, before the headstart's thread is counted
         if self._seeded is not None:
-            return None  # which item runs is learnt from how far the input was read
+            return None  # how far the input was read tells which item runs, so it must not be read ahead
         source = self._source
         if not source.exact or source.begins_with_iterators() or self._request.options.start_method == "fork":
-            return None  # no code of the user's runs in a thread of ours
+            return None  # the headstart's thread must not run code of the user's
         remaining = source.remaining()
-        if remaining is None or remaining < 2 or in_import():  # last, as it costs 0.1 us a frame of the whole stack
+        if remaining is None or remaining < 2 or in_import():  # asked last, as it costs 0.1 us per frame of the stack
             return None
         return Headstart(self._policy.first_may_take, self._begin_beside)
 
     def _begin_beside(self) -> Pump:
-        """Start workers on the items behind the first one, which keeps one core busy itself."""
+        """Start workers on the items after the first one, which keeps one core busy itself."""
         width = self._policy.width(self.plan)
         move = self._policy.beside_first(width)
         self.plan = move.plan
@@ -419,15 +421,15 @@ class Call:
 
     def _on_named(self) -> Generator[Iterable[Any], None, None]:
         try:
-            self._policy.look_up()  # for the length of the first chunks
-        except Exception as error:  # they can do without
+            self._policy.look_up()  # what is known gives the length of the first chunks
+        except Exception as error:  # the first chunks can do without it
             let_signals_through(error)
             debug("what is known of the function is not used: %r", error)
         yield from self._on_workers(self._policy.named(self._policy.width(None)))
         self._learn()
 
     def _on_workers(self, move: Move) -> Iterator[Iterable[Any]]:
-        """Run on workers until the input is over or, under "auto", they cannot be had or turn out not to help."""
+        """Run items on workers until the input is over or, under "auto", there are none or they do not help."""
         backend: Backend | None = None
         try:
             outgoing = _outgoing()
@@ -489,14 +491,14 @@ class Call:
 
 
 class _Here:
-    """What the items took that ran in the caller, over all serial work of a call."""
+    """Adds up the times of the items that ran in the caller, over all serial work of a call."""
 
     def __init__(self) -> None:
         self.times = ItemTimes()
         self.seconds = self.cpu_seconds = 0.0
 
     def add(self, serial: Serial) -> None:
-        """Take in serial work that is over, once."""
+        """Take in serial work that is over; a second time changes nothing."""
         if not serial.counted:
             serial.counted = True
             if serial.seconds >= SILENT_SECONDS:

@@ -1,15 +1,15 @@
-"""Workers that take over the items behind a first one that turns out long.
+"""The headstart: workers take over the items after the first one while that one still runs, if it turns out long.
 
-Nothing is known of the first item until it has run. So a second thread waits beside it: as long as starting workers
-would cost the caller, and no longer. If the item still runs then, the thread starts workers and gives them the
-following items; when the item is done, the caller takes the run over where the thread left it. By the ski-rental
-argument, waiting for the price of a start before paying it costs at most twice what knowing would have.
+Nothing is known of the first item until it has run. So a second thread waits beside it for as long as starting workers
+would cost the caller. If the item still runs then, the thread starts workers and gives them the following items; when
+the item is done, the caller takes the run over where the thread left it. By the ski-rental argument, waiting for as
+long as a start costs before paying for it costs at most twice what it would cost to know the item's time beforehand.
 
-An item of pure Python gives the interpreter up only when asked, 5 ms later, and every import and every start asks many
-times. So the thread asks for quicker turns while it stands by.
+A thread that runs an item of pure Python gives up the interpreter only 5 ms after another thread has asked for it, and
+every import and every start of a worker asks many times. So the thread sets a shorter switch interval while it waits.
 
-The input must be exactly a list, tuple, range, string or bytes, and only its scalars, and tuples of them, are read
-ahead of an item that has not returned: anything else would run code of the user's in this thread.
+The input must be exactly a list, tuple, range, string or bytes. Of its items, only scalars and tuples of them are read
+ahead of an item that has not returned, because any other item would run code of the user's in this thread.
 """
 
 from __future__ import annotations
@@ -36,16 +36,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Headstart"]
 
-# An item that is shorter is not worth anything of this.
+# A first item that is shorter than this is not worth a headstart.
 _SHORT_SECONDS = 0.010
-# Longer: the caller, done with its item, waits up to this long for the thread. Shorter: more wake-ups for nothing.
+# How often the thread looks whether the item is done. A larger value means that the caller, done with its item, waits
+# longer for the thread; a smaller one means more wake-ups for nothing.
 _STEP_SECONDS = 0.01
-# What the thread waits for its turn beside an item of pure Python. Longer: workers start later, by hundreds of turns.
+# How long the thread waits for its turn beside an item of pure Python. A larger value means that workers start later,
+# because a start takes hundreds of turns.
 _TURN_SECONDS = 0.0002
 
 
 class _QuickTurns:
-    """While any thread is in a `with` block of it, threads of this process take turns more often."""
+    """Makes threads of this process take turns more often while any thread is in its `with` block."""
 
     def __init__(self) -> None:
         self._lock = allocate_lock()
@@ -53,7 +55,7 @@ class _QuickTurns:
         self._usual = 0.0
 
     def forget(self) -> None:
-        """In a forked child, where the users of it are the parent's threads."""
+        """Restore the usual interval in a forked child, because the threads that shortened it are the parent's."""
         self._lock = allocate_lock()
         if self._users:
             self._users = 0
@@ -78,13 +80,13 @@ register(after_fork=_quick_turns.forget)
 
 
 class Headstart:
-    """Use in a `with` block around the first item; afterwards `pump` is what was begun, or None.
+    """A `with` block of this is put around the first item; afterwards `pump` is the pump that was begun, or None.
 
-    Most first items are short, so a bare thread waits for the first moments: one of `threading` costs twice as much.
+    Most first items are short, so a bare thread waits for the first moments; a `threading.Thread` costs twice as much.
 
     Args:
-        delay_seconds: tells how long the first item may take. Called in the thread, when the item is not short.
-        begin: starts workers on the following items and returns the pump. Called in the thread, at most once.
+        delay_seconds: returns how long the first item may take. It is called in the thread, if the item is not short.
+        begin: starts workers on the following items and returns the pump. It is called in the thread, at most once.
     """
 
     def __init__(self, delay_seconds: Callable[[], float], begin: Callable[[], Pump]) -> None:
@@ -103,13 +105,13 @@ class Headstart:
         self._over.acquire()
         self._glances.acquire()
         try:
-            # Before CPython 3.13 the thread that first imports it is taken for the main one.
+            # Before CPython 3.13, the thread that first imports `threading` is taken for the main thread.
             import threading  # noqa: F401
 
             start_new_thread(self._glance, ())
         except Exception as error:
             if from_signal_handler(error):
-                self._over.release()  # there may be a thread by now, and nobody else who will end it
+                self._over.release()  # a thread may have started by now, and only this ends it
                 raise
             debug("nothing stands beside the first item: %s", error)
             self._glances.release()
@@ -122,14 +124,14 @@ class Headstart:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if os.getpid() != self._pid:
-            return  # the item forked, and this is the child: the threads are the parent's
+            return  # the item forked, and this is the child: the threads belong to the parent
         self._over.release()
         try:
             with self._glances:
                 thread = self._thread
             if thread is not None:
                 thread.join()
-        except BaseException:  # a signal handler's: who is still starting workers ends them
+        except BaseException:  # a signal handler raised it; a thread that is still starting workers will end them
             self._abandoned = True
             if self.pump is not None and (self._thread is None or not self._thread.is_alive()):
                 self.pump.close()
@@ -140,7 +142,7 @@ class Headstart:
             raise self._error
 
     def _glance(self) -> None:
-        """Wait until the item is over, or not short."""
+        """Wait until the item is over; if it turns out not to be short, start the thread that stands by."""
         began = perf_counter()
         try:
             if self._over.acquire(timeout=_SHORT_SECONDS):
@@ -150,18 +152,18 @@ class Headstart:
             thread = threading.Thread(target=self._stand_by, args=(began,), name="amorsize-headstart", daemon=True)
             thread.start()
             self._thread = thread
-        except Exception as error:  # as above
+        except Exception as error:  # no thread could be started
             debug("nothing stands beside the first item: %s", error)
         finally:
             self._glances.release()
 
     def _stand_by(self, began: float) -> None:
         with _quick_turns:
-            # In the caller's context: workers are to have its decimal precision, and NumPy's error state.
+            # This runs in the caller's context, because workers must get its decimal precision and NumPy error state.
             self._context.run(self._begin_when_due, began)
 
     def _is_over_while_others_import(self) -> bool:
-        """Wait while other threads import, and say whether the item ended meanwhile: they may wait for its call."""
+        """Wait while other threads import, since they may wait for this call; say whether the item ended meanwhile."""
         while others_import():
             if self._over.acquire(timeout=_STEP_SECONDS):
                 return True
@@ -170,7 +172,7 @@ class Headstart:
     def _begin_when_due(self, began: float) -> None:
         if self._is_over_while_others_import():
             return
-        # What workers need is imported while waiting: later it would hold them up.
+        # What workers need is imported during the wait, because it would hold them up later.
         preload()
         try:
             if self._over.acquire(timeout=max(0.0, self._delay_seconds() - (perf_counter() - began))):
@@ -178,7 +180,7 @@ class Headstart:
             if self._is_over_while_others_import():
                 return
             begun = self._begin()
-        except Exception as error:  # only an attempt: the caller goes on and meets the cause itself
+        except Exception as error:  # this was only an attempt: the caller goes on, and meets the cause itself
             debug("no workers beside the first item: %r", error)
             return
         self.pump = begun
@@ -187,9 +189,9 @@ class Headstart:
                 begun.step(_STEP_SECONDS)
             if self._abandoned:
                 begun.close()
-        except (MemoryError, OSError) as error:  # none of the user's: what it was to do comes back to the caller
+        except (MemoryError, OSError) as error:  # not an error of the user's: the caller takes over the items
             debug("no more workers beside the first item: %r", error)
             begun.withdraw(f"standing beside the first item failed: {error!r}")
-        except BaseException as error:  # handed to the caller's thread
+        except BaseException as error:  # the caller's thread raises it
             begun.close()
             self._error = error

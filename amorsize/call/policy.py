@@ -1,9 +1,10 @@
-"""Where is the rest of a call's work to run? From what is known of the function, and what this call has measured.
+"""Decides where the rest of a call's work runs, by what is known of the function and what this call has measured.
 
-Three moments ask. Before the first item: is the function known, and do workers pay for it? While items run in the
-caller: has the moment come to leave (`plan.escalate`)? At the end: what is worth remembering, and what would workers
-have saved, had they run already? Nothing here runs an item or starts a worker. Questions change nothing: what is looked
-up, measured or given up is said by its own verb (`look_up`, `measure_transfer`, `stay`, `come_back`), by the driver.
+The driver asks at three moments. Before the first item, it asks whether the function is known and workers pay for it.
+While items run in the caller, it asks whether the moment has come to go to workers (`plan.escalate`). At the end, it
+asks what is worth remembering, and what workers would have saved if they had been running. Nothing in this module runs
+an item or starts a worker. Questions change nothing; the driver calls `look_up`, `measure_transfer`, `stay` or
+`come_back` when something is to be looked up, measured, given up or tried again later.
 """
 
 from __future__ import annotations
@@ -36,25 +37,25 @@ if TYPE_CHECKING:
 
 __all__ = ["Move", "Policy", "holding"]
 
-# Less work than this is not worth a look at cache or machine, which cost about as much on a first call.
+# Less work than this is not worth a look at the cache or the machine, which costs about as much on a first call.
 SILENT_SECONDS = 200e-6
 _FOR_EVER_SECONDS = 1e6
 _THREAD_END_SECONDS = 0.002
 _LEAST_ITEMS_HERE = 4
-# After workers turned out not to help, so much serial work must pass before they are thought of again.
+# After workers turned out not to help, at least this much serial work must pass before they are considered again.
 _PATIENCE_SECONDS = 0.1
 
-# Functions whose items held iterators: the first ones of the next call are looked at before there are workers.
+# Functions whose items held iterators; their next calls begin in the caller, so that their first items are looked at.
 holding = FunctionSet()
 
 
 class Move(NamedTuple):
-    """The rest of a call goes to workers.
+    """The decision that the rest of a call goes to workers.
 
     Attributes:
         row: the backend.
-        plan: how, and why.
-        pays_missed: whether it is paid for by what earlier calls have missed.
+        plan: how the work is run there, and why.
+        pays_missed: whether the time that earlier calls have missed justifies the start of workers.
     """
 
     row: Row
@@ -63,15 +64,15 @@ class Move(NamedTuple):
 
 
 class Policy:
-    """What decides where the items of one call run.
+    """Decides where the items of one call run.
 
     Args:
-        request: the call.
+        request: what the call was asked to do.
         source: the input.
 
     Attributes:
         looked_up: whether the cache was asked already.
-        patience_seconds: so much serial work must have passed before workers are thought of.
+        patience_seconds: how much serial work must have passed before workers are considered.
     """
 
     def __init__(self, request: Request, source: Source) -> None:
@@ -85,10 +86,10 @@ class Policy:
         self._transfer: Transfer | None = None
         self._start_method: str | None = None
 
-    # What it is told.
+    # What the driver tells it.
 
     def look_up(self, serial: Serial | None = None) -> None:
-        """Ask the cache what is known of the function; of what fits this call's first items, where they ran."""
+        """Ask the cache what is known of the function, and fits the items that `serial` ran, if it is given."""
         self.looked_up = True
         if self._options.use_cache:
             seconds = serial.seconds_per_item if serial is not None else None
@@ -101,23 +102,23 @@ class Policy:
             ).profile
 
     def measure_transfer(self, serial: Serial) -> None:
-        """Measure what sending the newest items and results costs, if that is not known yet. It pickles them."""
+        """Measure what sending the newest items and results costs, by pickling them, unless it was measured before."""
         if self._transfer is None and serial.recent and not others_import():
             items, results = zip(*serial.recent, strict=True)
             self._transfer = measure_transfer(list(items), list(results), perf_counter)
 
     def stay(self) -> None:
-        """Think of workers no more in this call: they cannot have its function or its items, or are not to be had."""
+        """Stay in the caller for this call: workers cannot be had, or cannot be given its function or its items."""
         self.patience_seconds = float("inf")
 
     def come_back(self) -> None:
-        """Workers turned out not to help: each time, the next try has to look better."""
+        """Take in that workers turned out not to help: they are considered again after more serial work."""
         self.patience_seconds = max(_PATIENCE_SECONDS, 4 * self.patience_seconds)
 
-    # What it answers.
+    # What the driver asks it.
 
     def kept_by(self, serial: Serial | None = None) -> str | None:
-        """Return why the items must stay, by the input's code and by what items were; None if they need not."""
+        """Return why the items must stay, judging by the input's code and the newest items; None if they need not."""
         shown = self._source.worklist_call()
         if shown is not None:
             return f"{shown} is called for the next item"
@@ -126,19 +127,19 @@ class Policy:
         return None
 
     def before_first(self) -> Move | None:
-        """Return where to go at once, by what is known of the function; None to begin in the caller."""
+        """Return the move to make at once, by what is known of the function; None to begin in the caller."""
         known = self._known
         if known is None or self._function in holding:
             return None
         remaining = self._source.remaining()
         n_items = known.items if remaining is None else remaining
-        # Where all of it is over before a choice could be made, there is none to make.
+        # If all items would be over before a decision was made, none is needed.
         if n_items * known.seconds_per_item < SILENT_SECONDS or self.must_wait():
             return None
         return self._move(known, n_items) or self._paid_for(known, n_items)
 
     def _paid_for(self, work: WorkProfile, n_items: int) -> Move | None:
-        """Return a move if running workers would help, and earlier calls have missed as much as starting them costs."""
+        """Return a move if workers would help once they run, and earlier calls have missed the price of a start."""
         missed = machine.missed(monotonic())
         if not missed or n_items < 1 or _warm_workers() or self._function in unfit:
             return None
@@ -155,7 +156,7 @@ class Policy:
         return Move(PROCESSES, plan._replace(reason=said), pays_missed=True)
 
     def is_due(self, serial: Serial) -> bool:
-        """Say whether enough was spent in the caller (`plan.escalate`), as far as what is measured tells."""
+        """Say whether enough time was spent in the caller (`plan.escalate`), by what was measured so far."""
         from ..plan.escalate import should_escalate
 
         remaining, work = self._source.remaining(), self._measured(serial)
@@ -167,20 +168,20 @@ class Policy:
         """Return the move that is due."""
         from ..plan.planner import choose, widest
 
-        # Without a length, as much again as was done is what can be expected.
+        # If the length is unknown, as many items as were done are expected to be left.
         remaining = self._source.remaining()
         work, left = self._measured(serial), serial.times.n if remaining is None else remaining
         move = self._move(work, left)
         if move is not None:
             return move
-        # The prediction alone would stay; the bound of `should_escalate` says that enough was spent here.
+        # By the prediction alone the items would stay, but by the bound of `should_escalate` enough was spent here.
         profile, chunksize = self._machine(), self._limits().chunksize
         plan = choose(work, profile, left, Limits(min(widest(profile, work)[0], left), chunksize, ("processes",)))
         spent = f"{plan.n_jobs} workers: as much was missed in the caller as starting them costs"
         return Move(PROCESSES, plan._replace(reason=spent))
 
     def named(self, width: int) -> Move:
-        """Return the move to what the user named, which is not priced."""
+        """Return the move to the backend that the user named, whose cost is not predicted."""
         reason = "it was asked for by name" if self._row_was_named() else "an item with a deadline must be stoppable"
         return Move(self._row, self._unpriced(self._row.name, width, f"{self._row.name}: {reason}"))
 
@@ -188,7 +189,7 @@ class Policy:
         return bool(self._options.backend != AUTO.name)
 
     def beside_first(self, width: int) -> Move:
-        """Return the move of what begins beside a long first item."""
+        """Return the move to workers that begin beside a long first item."""
         reason = f"{width} workers: the first item took long enough to start them beside it"
         return Move(PROCESSES, self._unpriced(PROCESSES.name, width, reason))
 
@@ -206,14 +207,14 @@ class Policy:
         return Plan(backend, n_jobs, self._options.chunksize or 1, 0.0, 0.0, reason)
 
     def must_wait(self) -> bool:
-        """Say whether an import is under way that pickling would wait for, or that workers would do again."""
+        """Say whether an import is under way for which pickling would wait, or which workers would repeat."""
         if others_import():
             return True
-        # A worker that is not forked would import the module anew, and run this very call in it.
+        # A worker that is not forked would import the module anew, and run this same call in it.
         return imported_here(getattr(self._function, "__module__", None)) and self.start_method() != "fork"
 
     def has_missed(self, serial: Serial) -> float:
-        """Return the seconds that running workers would have saved a call that ran in the caller; 0 if none."""
+        """Return the seconds that workers would have saved this call, had they been running; 0 if none."""
         if serial.seconds < SILENT_SECONDS or not self._options.use_cache or _warm_workers():
             return 0.0
         if self.patience_seconds == float("inf") or self._function in unfit:
@@ -228,13 +229,13 @@ class Policy:
         return max(0.0, predict_seconds(work, profile, n_items, "serial", 1) - there)
 
     def would_start(self, missed_seconds: float) -> bool:
-        """Say whether so much, missed by calls in all, is the price of a worker's start."""
+        """Say whether the seconds that all calls have missed are as much as starting a worker costs."""
         from ..plan.model import start_seconds
 
         return missed_seconds >= start_seconds(self._machine(), 1)
 
     def knows_transfer(self) -> bool:
-        """Say whether it is known what sending an item costs, and that it can be sent."""
+        """Say whether items can be sent, and it is known what that costs."""
         told = self._transfer or self._known
         return told is not None and told.bytes_in is not None and told.bytes_out is not None
 
@@ -251,7 +252,7 @@ class Policy:
         )
 
     def expected_seconds_per_item(self, serial: Serial | None) -> float | None:
-        """Return what the next items will probably take, by what ran here or what is known; None for no idea."""
+        """Return how long the next items probably take, by those that ran here or by what is known; None if unknown."""
         if serial is not None and serial.times.n:
             return serial.seconds_per_item
         known = self._known
@@ -274,7 +275,7 @@ class Policy:
         return allowed if remaining is None else max(1, min(allowed, remaining))
 
     def first_may_take(self) -> float:
-        """Return after how many seconds of the first item workers are to start beside it: what a start costs."""
+        """Return after how many seconds of the first item workers start beside it: as many as a start costs."""
         limits = self._limits()
         if (machine.cores() if limits.n_jobs is None else limits.n_jobs) < 2:
             return _FOR_EVER_SECONDS
@@ -287,7 +288,7 @@ class Policy:
         return self._start_method
 
     def start_method_now(self) -> str:
-        """Return how workers are started, asked again: since the plan, threads may have come, and ours have gone."""
+        """Return how workers are started, asked anew: threads may have come since the plan, and our own have gone."""
         planned = self.start_method()
         until = perf_counter() + _THREAD_END_SECONDS
         while (method := machine.start_method(self._options.start_method)) != planned and perf_counter() < until:
@@ -295,11 +296,11 @@ class Policy:
         return method
 
     def _method_beside(self) -> str:
-        """Return how workers are started while a second thread runs: a fork is out."""
+        """Return how workers are started while a second thread runs, so that a fork is not safe."""
         method = machine.configured_start_method(self._options.start_method)
         return machine.threaded_start_method() if method == "fork" else method
 
-    # What is kept.
+    # What it remembers.
 
     def remember(
         self,
@@ -315,9 +316,9 @@ class Policy:
 
         Args:
             here: times of the items that ran in the caller.
-            seconds_here: their sum.
-            cpu_seconds_here: CPU seconds among them.
-            pace: what workers said of theirs; None if there were no workers.
+            seconds_here: the sum of these times.
+            cpu_seconds_here: how many of these seconds were CPU seconds.
+            pace: what workers said of the items they ran; None if there were no workers.
             plan: the plan in force.
             on_disk: whether the disk may be written to now.
         """
@@ -337,10 +338,10 @@ class Policy:
                 bytes_out=known.bytes_out,
                 transfer_seconds_per_item=known.transfer_seconds_per_item,
             )
-        # Of an input that was not read to its end, the next call will be looked for by the length it then has.
+        # The next call is looked up by the length of its input, so items that were not read count here as well.
         n_items = self._source.index + (self._source.remaining() or 0)
         system = self._system()
-        # A few items before the others left say little of the caller: the first may have imported something.
+        # If only a few items ran here before the rest left, they say little, as the first may have imported something.
         if here.n and (not there or here.n >= _LEAST_ITEMS_HERE):
             mean = seconds_here / here.n
             found = work._replace(
@@ -384,5 +385,5 @@ def _as_if_running(profile: MachineProfile) -> MachineProfile:
 
 def _warm_workers() -> int:
     pool: Any = sys.modules.get(PROCESSES.module or "")
-    # Without the function it is just being imported, by a thread that prepares: then there are none.
+    # The module has no such function while a thread is still importing it; then there are no workers.
     return pool.warm_count() if hasattr(pool, "warm_count") else 0

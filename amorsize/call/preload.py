@@ -1,4 +1,4 @@
-"""Importing what workers need before they are needed, from a thread that has time for it."""
+"""Imports what a call on workers needs before it is needed, in a thread that has time for it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["preload"]
 
 
 def preload() -> None:
-    """Import what a call on workers imports, tens of milliseconds in a fresh process. For any thread."""
+    """Import what a call on workers imports, from any thread. It takes tens of milliseconds in a fresh process."""
     preloading.add(get_ident())
     try:
         from ..backends.processes import lease  # noqa: F401
         from ..feed import pump  # noqa: F401
-    except Exception as error:  # only an attempt
+    except Exception as error:  # this was only an attempt
         debug("what workers need was not imported: %r", error)
     finally:
         preloading.discard(get_ident())

@@ -1,4 +1,4 @@
-"""What a call was asked to do: it does not change while the call lasts."""
+"""What a call was asked to do, which does not change while the call lasts."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["Request"]
 
 
 class Request(NamedTuple):
-    """One call.
+    """What one call was asked to do.
 
     Attributes:
         function: the user's function, undecorated.
         options: the resolved options.
-        row: the backend; `AUTO` leaves it to what is measured.
+        row: the backend; with `AUTO`, measurements decide.
         star: whether an item is a tuple of arguments.
     """
 

@@ -1,13 +1,13 @@
-"""What a call hands out: a lazy iterator that is as cheap as the builtin's.
+"""The lazy iterator that a call returns, which costs as little as the builtin's.
 
-`start` gives a `Stream`. It is an `itertools.chain` over phases, each an iterable of results: generators while items
-run in the caller, lists of results once they run on workers. So the loop over results is C code, and Python code of
-ours runs between stretches and chunks, not between items (`benchmarks/overhead.py`).
+`start` returns a `Stream`. It is an `itertools.chain` over phases, each an iterable of results: generators while items
+run in the caller, lists of results once they run on workers. So the loop over results is C code, and our own Python
+code runs between stretches and chunks, not between items (`benchmarks/overhead.py`).
 """
 
 from __future__ import annotations
 
-from _thread import RLock  # threading's own, without the rest of it
+from _thread import RLock  # `threading.RLock`, without the import of `threading`
 from itertools import chain
 from operator import length_hint
 from types import GeneratorType
@@ -73,10 +73,10 @@ def _streaming(call: Call | ShortCall) -> Stream[Any]:
 
 
 class _Phases:
-    """What the chain asks for its next iterable, one thread at a time.
+    """The iterator that the chain asks for its next iterable; it serves one thread at a time.
 
-    A chain forgets its present iterable when a second thread brings it another. So as long as the newest one has
-    something left, whoever asks gets that one: threads then share it, each taking its own items.
+    A chain forgets its present iterable when a second thread brings it another. So as long as the newest iterable has
+    something left, every thread that asks gets that one; the threads then share it, each taking its own items.
     """
 
     def __init__(self, phases: Generator[Iterable[Any], None, None]) -> None:
@@ -93,7 +93,7 @@ class _Phases:
                 if self._newest is None or _is_spent(self._newest):
                     self._newest = iter(next(self._phases))
             except BaseException:
-                # The chain asks no more after an error, and a signal handler's may have struck out here.
+                # The chain does not ask again after an error, which may come from a signal handler that ran here.
                 self._phases.close()
                 raise
             return self._newest
@@ -113,16 +113,16 @@ class Stream(chain[R]):
 
     @property
     def plan(self) -> Plan | None:
-        """The plan in force; None until one was made, which cheap or short work never needs."""
+        """The plan in force; None until one was made. Cheap or short work never needs one."""
         return self._call.plan
 
     @property
     def failures(self) -> list[Failed]:
-        """The items that failed for good so far: index, error, tries."""
+        """The items that failed for good so far, each with its index, its error and its number of tries."""
         return self._call.failures
 
     def close(self) -> None:
-        """Cancel what is not done, release the workers; `next()` then raises StopIteration. May be called twice."""
+        """Cancel what is not done and release the workers; `next()` then raises StopIteration. May be called twice."""
         self._call.close()
 
     def __enter__(self) -> Stream[R]:
@@ -137,16 +137,16 @@ class Stream(chain[R]):
         hint: int = self._call.length_hint()
         return hint
 
-    # And no `__copy__`, which `itertools.tee` would call.
+    # There must be no `__copy__`, because `itertools.tee` would call it.
     def __reduce__(self) -> Any:
         raise TypeError("a running map cannot be pickled or copied; make a list of it first")
 
     def warn_if_never_iterated(self, name: str) -> None:
-        """Warn when this is dropped without ever having been iterated: nothing of `name` ran then."""
+        """Have a warning given if this is dropped without ever being iterated, because nothing of `name` then ran."""
         self._call.unused_name = name
 
     def __del__(self) -> None:
-        call = self.__dict__.get("_call")  # missing when `start` was interrupted
+        call = self.__dict__.get("_call")  # it is missing if `start` was interrupted
         if call is None:
             return
         if call.unused_name is not None and not call.begun:

@@ -1,4 +1,4 @@
-"""The thread that ends stretches of short items, so that serial work is looked at now and then."""
+"""The thread that ends stretches of short items, so that the clock is looked at now and then during serial work."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ if TYPE_CHECKING:
 
 __all__ = ["STRETCH_SECONDS", "Watch"]
 
-# Shorter: more switches to the watching thread, 20 us each. Longer: a slow item is noticed later.
+# How long a stretch of short items lasts. A smaller value means more switches to the watching thread, which cost 20 us
+# each; a larger one means that a slow item is noticed later.
 STRETCH_SECONDS = 0.005
 
 
 class Watch:
-    """Raises a flag every `STRETCH_SECONDS`, from a thread, until nobody lowers it any more.
+    """Raises a flag every `STRETCH_SECONDS`, in a thread, until the caller no longer lowers it.
 
     Attributes:
-        preloads: whether the thread may import, when it has nothing else to do.
+        preloads: whether the thread may import what workers need, once it has nothing else to do.
     """
 
     def __init__(self) -> None:
         self.preloads = True
         self.flag: list[bool] = []
         self._over = allocate_lock()
-        self._turn = allocate_lock()  # held to lower the flag and see who watches, or to raise it or stop watching
+        self._turn = allocate_lock()  # held to change `flag` and `_watched`
         self._watched = False
         self._interrupt: Callable[[], object] | None = None
         self._thread: Thread | None = None
@@ -42,12 +43,13 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         self._over.release()
-        # It may be collecting garbage, us; and one that was interrupted before it ran ends by itself when it does.
+        # The thread is not joined if it is this one, as when it collects the call as garbage. One whose start was
+        # interrupted before it ran is not joined either; it ends by itself.
         if self._thread is not None and self._thread.ident not in {None, get_ident()}:
             self._thread.join()
 
     def begin(self, interrupt: Callable[[], object] | None = None) -> None:
-        """Lower the flag, and see that somebody is there to raise it again, and to call `interrupt` then."""
+        """Lower the flag, and make sure that a thread will raise it again and then call `interrupt`."""
         with self._turn:
             self.flag.clear()
             self._interrupt = interrupt
@@ -59,7 +61,7 @@ class Watch:
 
             self._thread = threading.Thread(target=self._raise_flags, name="amorsize-watch", daemon=True)
             self._thread.start()
-        except Exception as error:  # no thread or no file to be had: the stretch then runs to its end
+        except Exception as error:  # no thread or file can be had; the stretch then runs to the end of the input
             let_signals_through(error)
             debug("serial work goes unwatched: %s", error)
             self._thread, self._watched = None, False
@@ -69,7 +71,7 @@ class Watch:
             with self._turn:
                 if self.flag:
                     self._watched = False
-                    break  # raised last time and not lowered: the caller is busy, here or elsewhere
+                    break  # the flag was not lowered since last time, so the caller is busy with something else
                 self.flag.append(True)
                 if self._interrupt is not None:
                     self._interrupt()
@@ -77,4 +79,4 @@ class Watch:
             self._over.release()
             return
         if self.preloads and not others_import():
-            preload()  # if with an item, that was a long one: workers may be next
+            preload()  # if the caller is busy with an item, that is a long one, and workers may be needed next

@@ -6,14 +6,15 @@ from ..measure import machine
 
 __all__ = ["ChunkCost"]
 
-# Fewer chunks say little of what one costs; larger ones say more of their items, or of their bytes.
+# A run teaches the cost of a chunk only if it had at least this many chunks, because fewer say little, and only if the
+# chunks were small, because the cost of larger ones is mostly that of their items or bytes.
 _CHUNKS_LEARNT_FROM = 32
 _SMALL_CHUNK_ITEMS = 8
 _SMALL_CHUNK_BYTES = 10_000
 
 
 class ChunkCost:
-    """Adds up what a run's chunks were and took.
+    """Adds up how many chunks a run had, what was in them, and what they cost the caller.
 
     Attributes:
         chunks: number of chunks submitted.
@@ -27,7 +28,12 @@ class ChunkCost:
         self.seconds = 0.0
 
     def learn(self, route: str, elsewhere_seconds: float) -> None:
-        """Take in what a chunk cost the caller, if these tell it; `elsewhere_seconds` of it went to items."""
+        """Learn what a chunk costs the caller, if this run's chunks can tell.
+
+        Args:
+            route: the route that the cost is learnt for.
+            elsewhere_seconds: the part of `seconds` that items took in the caller, which is no cost of chunks.
+        """
         small = self.items <= self.chunks * _SMALL_CHUNK_ITEMS and self.nbytes <= self.chunks * _SMALL_CHUNK_BYTES
         if self.chunks >= _CHUNKS_LEARNT_FROM and small:
             machine.learn_chunk(route, (self.seconds - elsewhere_seconds) / self.chunks)

@@ -1,13 +1,15 @@
-"""May an input be at its end, which results to come could still put off?
+"""Finds out whether an input may be at its end while results to come could still make it longer.
 
-A program may append to a list that it maps (`todo.extend(found)`), and the builtin reads what was appended: it asks for
-the next item only when the result before it was handed out. Who reads ahead must not ask an exhausted list, for its
-iterator then stays exhausted. So before each pull it is looked whether some list below the input's iterators has
-nothing left at the moment; only when all results were handed out is the question put as the builtin puts it.
+A program may append to a list that it maps (`todo.extend(found)`), and the builtin reads what was appended, because it
+asks for the next item only when the result before it was handed out. Code that reads ahead must not ask an exhausted
+list for an item, because the list's iterator then stays exhausted. So this module looks, before each pull, whether some
+list below the input's iterators has nothing left at the moment. If so, the list is asked only when all results were
+handed out, as the builtin would ask it.
 
 Lists are found below exact builtin iterators (`enumerate`, `zip`, `map`, `filter`, those of `itertools`) and below
-generators, as the garbage collector sees them: no code of the user's runs. Of the lists that a generator loops over,
-those count that others may hold as well: its arguments, what it closes over, its globals, and their attributes.
+generators. They are found as the garbage collector finds them, so no code of the user's runs. Of the lists that a
+generator loops over, only those count that other code may hold as well: its arguments, what it closes over, its
+globals, and the attributes of all these.
 """
 
 from __future__ import annotations
@@ -36,11 +38,12 @@ _GROWING: tuple[type, ...] = (_LIST_ITERATOR, type(iter(type("Places", (), {"__g
 _TUPLE_ITERATOR: type = type(iter(()))
 # Nothing can be added to these.
 _FIXED: tuple[type, ...] = (tuple, range, str, bytes)
-# Iterators in iterators, so far down.
+# How many levels of iterators inside iterators are searched.
 _DEPTH = 8
-# A chain of more lists than this is taken to be made of parts: waiting at the end of each would take longer than all.
+# A chain of more lists than this is taken to be one input made of parts: the end of each part is not waited for,
+# because so many pauses would take longer than the work.
 _FEW = 4
-# Of so many lists it is kept whether a generator shares them.
+# For how many lists the answer is kept whether other code than the generator may hold them.
 _KEPT = 8
 _LOOPING = frozenset(opmap[name] for name in ("FOR_ITER", "GET_YIELD_FROM_ITER") if name in opmap)
 _CO_VARARGS, _CO_VARKEYWORDS = 4, 8
@@ -59,7 +62,7 @@ class Ends:
         self._known_length = -1
         self._iterators: list[Iterator[Any]] = []
         self._shared: dict[int, tuple[Iterator[Any], bool]] = {}
-        # Of the generator that was last looked at: how much it holds, and the place of its innermost loop's iterator.
+        # The generator that was last looked at, how many objects it held, and its innermost loop's place and iterator.
         self._innermost: tuple[Any, int, int, Any] = (None, 0, 0, None)
         self._lists: list[list[Any]] = []
         self._noted: list[tuple[list[Any], int]] = []
@@ -87,15 +90,15 @@ class Ends:
         return bool(self._sized) and index >= self._known_length and self._all_read(index)
 
     def disbelieve(self) -> None:
-        """There was an item though lengths said otherwise: they are no more asked."""
+        """Stop asking the inputs for their lengths: they said that there was no item left, and there was one."""
         self._sized.clear()
 
     def look(self) -> None:
-        """Remember which lists are being read: a pull may pass over what is left of one and meet its end."""
+        """Remember which lists are being read, because a pull may skip what is left of a list and reach its end."""
         self._lists = [each for iterator in self._iterators for each in _lists_below(iterator, _DEPTH)]
 
     def note(self) -> None:
-        """The input has ended while results were to come."""
+        """Note how long the lists are, now that the input has ended while results were still to come."""
         self._noted = [(each, len(each)) for each in self._lists]
 
     def has_grown(self) -> bool:
@@ -112,10 +115,17 @@ class Ends:
         return index >= self._known_length
 
     def _is_near(self, iterator: Any, depth: int, generator: Any = None) -> bool:
-        """Say whether a list may be at its end when `iterator` is asked next; of a generator's, one that is shared."""
+        """Say whether a list may be at its end when `iterator` is asked next.
+
+        Args:
+            iterator: is looked at, and the iterators that it reads from.
+            depth: how many levels of them.
+            generator: who loops over the iterator, if anyone; then only lists count that other code may hold as well.
+        """
         kind = type(iterator)
         if kind in _GROWING:
-            if length_hint(iterator, 1) or not gc.get_referents(iterator):  # the latter is exhausted for good
+            # An iterator that refers to nothing is exhausted for good.
+            if length_hint(iterator, 1) or not gc.get_referents(iterator):
                 return False
             return generator is None or self._is_shared(iterator, generator)
         if not depth:
@@ -127,7 +137,8 @@ class Ends:
         return is_wrapper(kind) and any(self._is_near(part, depth - 1, generator) for part in parts(iterator))
 
     def _is_chain_near(self, held: list[Any], depth: int, generator: Any) -> bool:
-        # Where its iterators come from stands first, and is not asked before the present one, the last, has ended.
+        # The first object that a chain holds gives it its iterators; the last is the iterator it reads at present. The
+        # first is not asked before the last has ended.
         if not held or not self._is_near(held[-1], depth, generator):
             return False
         few = type(held[0]) is _TUPLE_ITERATOR and all(len(each) <= _FEW for each in gc.get_referents(held[0]))
@@ -137,8 +148,8 @@ class Ends:
         held = held_by(generator)
         owner, length, place, innermost = self._innermost
         if owner is generator and length == len(held) and held[place] is innermost and length_hint(innermost, 1):
-            return False  # as before, it has something left, or does not tell
-        # The innermost loop's iterator lies on top; an outer loop's is asked when that has ended.
+            return False  # the same iterator as before: it has something left, or it does not tell
+        # The innermost loop's iterator lies on top; an outer loop's is asked only when the inner one has ended.
         for place in range(len(held) - 1, -1, -1):
             part = held[place]
             kind = type(part)
@@ -154,7 +165,7 @@ class Ends:
         return False
 
     def _is_shared(self, iterator: Iterator[Any], generator: Any) -> bool:
-        """Say whether others than the generator may hold the list that it loops over."""
+        """Say whether other code than the generator may hold the list that the generator loops over."""
         known = self._shared.get(id(iterator))
         if known is not None and known[0] is iterator:
             return known[1]
@@ -167,12 +178,12 @@ class Ends:
 
 
 def _never_tells(kind: type) -> bool:
-    """Say whether iterators of a type tell nothing of their end, and have none below that do."""
+    """Say whether iterators of a type tell nothing of their end, and read from no other iterators that do."""
     return not hasattr(kind, "__length_hint__") and kind is not GeneratorType and not is_wrapper(kind)
 
 
 def _read_by(generator: Any) -> list[Any]:
-    """Return what to look at before a generator is asked: itself, or less where its code has one loop at most."""
+    """Return what to look at before a generator is asked: the generator, or less if its code has at most one loop."""
     loops = _loops(generator.gi_code)
     if loops == 0:
         return []
@@ -190,7 +201,7 @@ def _read_by(generator: Any) -> list[Any]:
 
 @lru_cache(maxsize=256)
 def _loops(code: CodeType) -> int:
-    """Return how many loops over iterators a code object has, delegations among them."""
+    """Return how many loops over iterators a code object has; `yield from` counts as one."""
     return sum(operation in _LOOPING for operation in code.co_code[::2])
 
 
@@ -204,7 +215,7 @@ def _lists_below(iterator: Any, depth: int) -> Iterator[list[Any]]:
 
 
 def _outer_values(generator: GeneratorType[Any, Any, Any]) -> Iterator[object]:
-    """Yield what a generator may share with others: arguments, closure, globals by name; and their attributes."""
+    """Yield what a generator may share with others: arguments, closure, the globals it names; and their attributes."""
     frame = generator.gi_frame
     if frame is None:
         return
@@ -216,7 +227,7 @@ def _outer_values(generator: GeneratorType[Any, Any, Any]) -> Iterator[object]:
     values += [frame.f_globals[name] for name in names.read if name in frame.f_globals]
     yield from values
     for value in values:
-        # As an object's own class says, so that no code of the user's runs.
+        # The attributes are read past the object's own `__getattribute__`, so that no code of the user's runs.
         attributes = object.__getattribute__(value, "__dict__") if type(value).__dictoffset__ else None
         if type(attributes) is dict:
             yield from (attributes[name] for name in names.mentioned if name in attributes)

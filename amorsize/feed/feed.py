@@ -1,9 +1,10 @@
-"""What of a call's items is out, due back, lost or waiting, and what may be read next. No clock here, and no input.
+"""Keeps track of a call's items: which are on workers, came back, were lost or wait, and what may be read next.
 
-Pieces of input wait in a backlog when they come back (a time slice was over, a worker died, an item is tried again);
-the backlog goes before new input. Results wait by position until all before them are there. Reading ahead stops when
-`WINDOW_ITEMS` items or `WINDOW_BYTES` bytes of results are on their way; the oldest missing piece is always under way
-or in the backlog, so that never blocks for good.
+The feed has no clock, and does not read the input itself. Pieces of input that come back wait in a backlog, because a
+time slice was over, a worker died, or an item is tried again; the backlog goes before new input. Results wait by
+position until all results before them are there. Reading ahead stops when `WINDOW_ITEMS` items or `WINDOW_BYTES` bytes
+of results are on their way. That never blocks for good, because the oldest missing piece is always under way or in the
+backlog.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["WINDOW_BYTES", "WINDOW_ITEMS", "Feed"]
 
-# Smaller: a long item at the head leaves workers idle. Larger: more memory, more work lost with an abandoned iterator.
+# How far the input is read ahead. With a smaller window, a long item at its head leaves workers idle; a larger one
+# takes more memory, and more work is lost when the user abandons the iterator.
 WINDOW_ITEMS = 4096
 WINDOW_BYTES = 64 << 20
-# Workers that die before they begin anything, so many in a row, will not do better.
+# After more than this many workers in a row died before they began anything, others are taken to die as well.
 _FRUITLESS_DEATHS = 3
 
 
@@ -39,11 +41,11 @@ class Feed:
         first: position of the first item.
         ordered: whether results are handed out in the items' order.
         outcome: the verdict on items that failed.
-        timeout: seconds an item may run; None for as long as it likes.
-        free_memory: returns the bytes free now, for what is said of a worker that was killed.
+        timeout: how many seconds an item may run; None means without limit.
+        free_memory: returns the bytes that are free now, for the error message about a worker that was killed.
 
     Attributes:
-        order: the results that wait.
+        order: the results that wait to be handed out.
         failed_at: position from which no result is wanted; None while all are.
     """
 
@@ -62,7 +64,7 @@ class Feed:
         self._timeout = timeout
         self._free_memory = free_memory
         self._backlog: deque[Chunk] = deque()
-        self._later: list[tuple[float, Chunk]] = []  # a heap: items to be tried again, and when
+        self._later: list[tuple[float, Chunk]] = []  # a heap: when an item is to be tried again, and the item
         self._tries: dict[int, int] = {}
         self._window_items = WINDOW_ITEMS
         self._fruitless_deaths = 0
@@ -84,7 +86,7 @@ class Feed:
         return bool(self._backlog)
 
     def from_backlog(self, length: int) -> Chunk:
-        """Return the oldest of what waits, cut to `length` items."""
+        """Return the first chunk of the backlog, cut to `length` items."""
         chunk = self._backlog.popleft()
         if len(chunk.items) > length:
             self._backlog.appendleft(Chunk(chunk.first + length, chunk.items[length:]))
@@ -92,15 +94,15 @@ class Feed:
         return chunk
 
     def may_read(self, position: int, length: int, width: int, *, lasting: bool) -> bool:
-        """Say whether a further chunk of so many items may be read.
+        """Say whether a further chunk of `length` items may be read.
 
         Args:
             position: of the next item in the input.
-            length: how many.
+            length: how many items the chunk would have.
             width: number of workers.
-            lasting: whether chunks are of the length they are for good, or become shorter towards the end.
+            lasting: whether the chunks to come have this length as well, or a shorter one towards the end.
         """
-        if lasting:  # what is under way is of the longer ones
+        if lasting:  # the chunks under way may be as long as this one, or longer
             self._window_items = max(self._window_items, 3 * width * length)
         full = self.order.bytes_waiting >= WINDOW_BYTES or position - self.order.next + length > self._window_items
         return self.failed_at is None and not full
@@ -111,14 +113,14 @@ class Feed:
             self._backlog.append(chunk)
 
     def put_first(self, chunk: Chunk) -> None:
-        """Take items that go before all that waits."""
+        """Take items that are to be submitted before everything else that waits."""
         if chunk.items:
             self._backlog.appendleft(chunk)
 
     # What has happened.
 
     def take_results(self, results: Results, failed: Callable[[int, Failure], None]) -> None:
-        """Put results in their places; of items that failed, `failed` is told."""
+        """Put results in their places; call `failed` for each item that failed."""
         first, values, failures, bytes_out = results.first, results.values, results.failures, results.bytes_out
         self._fruitless_deaths = 0
         if not failures:
@@ -136,7 +138,7 @@ class Feed:
             self.order.put(first + start, Piece(values[start:], None, bytes_out))
 
     def fail(self, index: int, failure: Failure, now: float) -> None:
-        """Take in that an item failed: it is tried again, or that was its last try."""
+        """Take in that an item failed: have it tried again, or give it up after its last try."""
         tries = self._tries.get(index, 0) + 1
         if self._outcome.is_tried_again(failure.error, tries):
             self._tries[index] = tries
@@ -145,21 +147,21 @@ class Feed:
             self.give_up(index, failure.error, tries)
 
     def give_up(self, index: int, error: BaseException, tries: int) -> None:
-        """An item has failed for good: its error stands in its place, or ends the call there."""
+        """Take in that an item has failed for good: its error stands in its place, or ends the call there."""
         if self._outcome.stands(index, error, tries):
             self.order.put(index, Piece([error], None, 0))
         else:
             self.end_at(index, error)
 
     def end_at(self, index: int, error: BaseException) -> None:
-        """Nothing after this position will be wanted; what is before it still is."""
+        """End the call with `error` at this position: later results are not wanted any more, earlier ones still are."""
         self.failed_at = index if self.failed_at is None else min(index, self.failed_at)
         self.order.put(index, Piece([], error, 0))
         self._backlog = deque(chunk for chunk in self._backlog if chunk.first < index)
         self._later = sorted(entry for entry in self._later if entry[1].first < index)
 
     def lose(self, lost: Lost, now: float) -> bool:
-        """Take in that a worker died; false if so many did in a row, before they began, that others will."""
+        """Take in that a worker died; return False if others would die, too, as several in a row began nothing."""
         if lost.running is not None or lost.finished is not None:
             self._fruitless_deaths = 0
         else:
@@ -175,7 +177,8 @@ class Feed:
             elif lost.running is not None:
                 self.hand_back(finished)
             elif len(finished.items) > 1:
-                # It died with the results, perhaps of one of them: one by one, that one will stand alone.
+                # The worker died with the results, perhaps because of one of them. The items are run one by one, so
+                # that the one at fault is then alone.
                 for index, item in enumerate(finished.items, finished.first):
                     self.hand_back(Chunk(index, [item]))
             else:

@@ -1,4 +1,4 @@
-"""Items that the caller runs for a call on workers: short ones while workers start, and what cannot be sent."""
+"""Runs the items of a call on workers that stay in the caller: short ones while workers start, and unsendable ones."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Here:
 
     Args:
         function: runs one item.
-        feed: the call's.
+        feed: the feed of the call.
 
     Attributes:
         mine: items that only the caller can run, with their positions.
-        seconds: CPU seconds that items took here beside the workers'.
+        seconds: CPU seconds that items took in the caller while workers had others.
     """
 
     def __init__(self, function: Callable[[Any], Any] | Seeded, feed: Feed) -> None:
@@ -49,7 +49,7 @@ class Here:
 
     @runs_items("self")
     def run(self, index: int, item: Any, now: Callable[[], float]) -> None:
-        """Run one item. `now` tells the time, for when it is tried again."""
+        """Run one item. `now` returns the time, from which it follows when an item that failed is tried again."""
         try:
             item = rebuilt(item)
         except Exception as error:  # the user's code
@@ -60,14 +60,14 @@ class Here:
             return
         self._index = index
         if self.streams is not None:
-            self.streams.restart()  # it may be tried again
+            self.streams.restart()  # this may be a later try of the same item
         try:
             value = self._function(item)
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # the user's function
             if raised_by(self._limits, error):
-                raise  # a limit on the whole, which happened to strike here
+                raise  # the error is a limit on the whole call, which happened to strike during this item
             self._feed.fail(index, Failure(error, item), now())
         else:
             self._feed.order.put(index, Piece([value], None, 0))

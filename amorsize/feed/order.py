@@ -1,4 +1,4 @@
-"""Results on their way to the user: in the items' order, or as they are done."""
+"""Holds results on their way to the user: in the items' order, or in the order in which they are done."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 
 __all__ = ["AsDone", "InOrder", "Piece"]
 
-# Results up to this size are handed on together. More: what the user has done with is kept for longer.
+# Results up to this size are handed on together. With a larger value, results that the user has finished with are kept
+# for longer.
 _JOINED_BYTES = 1 << 14
 
 
 class Piece(NamedTuple):
-    """Consecutive results, and the error that stands behind them and ends the call; None where it goes on."""
+    """Consecutive results, and the error that comes after them and ends the call; None if the call goes on."""
 
     values: list[Any]
     error: BaseException | None
@@ -50,7 +51,7 @@ class InOrder:
         return self.next in self._pieces
 
     def pop(self) -> Piece | None:
-        """Return the next results; those of short chunks together, for each piece costs on its way to the user."""
+        """Return the next results. Those of short chunks come together, because each piece costs time on its way."""
         piece = self._take(self.next)
         if piece is None:
             return None
@@ -77,7 +78,7 @@ class InOrder:
 
 
 class AsDone(InOrder):
-    """Holds results until they are asked for. `next` counts them, from the first item's position on."""
+    """Holds results until they are asked for. `next` counts those handed out, from the first item's position on."""
 
     def __init__(self, first: int) -> None:
         super().__init__(first)

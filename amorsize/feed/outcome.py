@@ -1,4 +1,4 @@
-"""What becomes of an item that failed: it is tried again, its error stands in its place, or the call ends there."""
+"""Decides about an item that failed: it is tried again, its error stands in its place, or the call ends there."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Outcome:
         return tries <= self.retries and not isinstance(error, NOT_OF_ITEMS)
 
     def stands(self, index: int, error: BaseException, tries: int) -> bool:
-        """Take in that an item has failed for good; say whether its error stands in its place, and does not end all.
+        """Take in that an item has failed for good; say whether its error stands in its place or ends the call.
 
         Raises:
             KeyboardInterrupt: `error` itself, if it is one.

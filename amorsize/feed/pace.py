@@ -1,4 +1,4 @@
-"""What a run's own chunks tell of its items: how fast they are."""
+"""Learns from a run's own chunks how fast its items are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Pace"]
 
 
 class Pace:
-    """What a call's own chunks say of its items: the recent seconds an item, and the totals, on the workers' route."""
+    """What a call's own chunks say about its items on one route: the recent seconds per item, and the totals."""
 
     def __init__(self, seconds_per_item: float | None = None, route: str | None = None) -> None:
         self.seconds_per_item = seconds_per_item
@@ -23,7 +23,7 @@ class Pace:
         self.bytes_out = 0
 
     def add(self, results: Results) -> None:
-        """Take in what some results took."""
+        """Take in how long some items took, and how large their results are."""
         items, seconds = len(results.values), results.seconds
         self.items += items
         self.seconds += seconds

@@ -1,11 +1,12 @@
 """The loop that moves chunks between a feed and a backend: reads the input ahead, keeps workers fed, hands results out.
 
-An input that is not read as it is (`source`) is only read in `next()`, and not while results are ready that were not
-handed out: unless its items come fast and the user is slow, for then the workers would stand idle. Each item is fixed
-when it is read; one that cannot be runs in the caller at once under "auto".
+An input that is not read as it is (see `source`) is only read in `next()`, and not while there are results that could
+be handed out. If its items come fast and the user is slow, however, it is read all the same, because the workers would
+otherwise stand idle. Each item is fixed when it is read; under "auto", an item that cannot be fixed runs in the caller
+at once.
 
-Under "auto" the caller works too when it helps: it runs short items while the workers start, and items that cannot be
-sent; and the pump withdraws, leaving the rest to serial work, when workers turn out slower than the caller would be.
+Under "auto" the caller works too when that helps: it runs short items while the workers start, and items that cannot be
+sent. When workers turn out slower than the caller would be, the pump withdraws and leaves the rest to serial work.
 """
 
 from __future__ import annotations
@@ -44,17 +45,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Pump", "Withdrawal"]
 
-# Shorter: the workers' first answers wait less for the caller. Longer: fewer looks at whether they are ready.
+# How long the caller runs items before it looks again whether workers are ready. A smaller value means that the
+# workers' first answers wait less for the caller; a larger one means fewer looks.
 _OVERLAP_SECONDS = 0.001
-# Workers are judged after this long: before, their start and the first small chunks are all there is.
+# Workers are judged after this long, because before there is only their start and the first small chunks to judge by.
 _JUDGED_SECONDS = 0.050
-# How much faster than the workers the caller must look before the pump withdraws: a slow machine looks uneven.
+# The pump withdraws when the caller would have done the workers' items in less than this share of the time. The share
+# is below 1 because times on a slow machine vary.
 _SLOWER_SHARE = 0.7
-# Users who are back sooner than this have their results before more is read. Longer: workers wait for what they do.
+# A user who asks again sooner than this gets the results that are ready before more of the input is read. With a larger
+# value, workers wait while the user is busy.
 _AWAY_SECONDS = 0.001
-# So many items in a row that hold iterators, and the others are taken to do so, too.
+# After this many items in a row that hold iterators, the other items are taken to hold iterators, too.
 _HOLDING_IN_A_ROW = 3
-# Failures that are none of the item's own.
+# Failures of the way to the worker and back, for which the item itself is not to blame.
 _OF_THE_WAY = (UnrebuiltItem, UnsentResult)
 
 
@@ -62,9 +66,9 @@ class Withdrawal(NamedTuple):
     """Why workers get no more items.
 
     Attributes:
-        reason: in words.
-        unfit: whether workers cannot have the function, or not give back its results.
-        for_good: whether others are not worth a try in this call.
+        reason: why, in words.
+        unfit: whether the function cannot be sent to workers, or its results cannot be sent back.
+        for_good: whether other workers are not worth a try in this call.
     """
 
     reason: str
@@ -77,14 +81,14 @@ class Pump:
 
     Args:
         backend: where chunks run.
-        source: the input, from the first item that is to be done here.
+        source: the input; the pump begins with its next item.
         options: the call's options.
-        pace: what is known of the items' times; it is added to.
+        pace: what is known of the items' times; the pump adds to it.
         failures: where items that failed for good are listed; also an attribute.
         function: runs one item in the caller, under "auto" only; None where every item goes to a worker.
-        start_seconds: how long workers that are not ready yet are expected to take until they are.
-        outgoing: pickles items; the backend's job has the same.
-        width: how many workers it is meant for, if the backend was opened with fewer.
+        start_seconds: how many seconds from now workers that are still starting are expected to be ready.
+        outgoing: pickles items; the backend's job must have the same object.
+        width: how many workers the pump is meant for, if the backend was opened with fewer.
         observer: is told of every chunk.
 
     Attributes:
@@ -125,7 +129,7 @@ class Pump:
         self._judge = _Judge(perf_counter() + start_seconds)
         self._observer = observer
         self._over = self._held = False
-        self._to_end = False  # whether the source may be asked for what it may not have
+        self._to_end = False  # whether the source may be asked for more although it may be at its end
         self._holding = 0  # items in a row that held iterators
         self._warning: str | None = None
         self._warned = False
@@ -163,10 +167,10 @@ class Pump:
                 self._observer.ended(ended)
 
     def _advance(self, away_seconds: float) -> bool:
-        """Do what leads to the next results, waiting once at most; false once there will be none.
+        """Do what leads to the next results, waiting once at most; return False once there will be no more.
 
         Args:
-            away_seconds: how long the user was away with the results before.
+            away_seconds: how long the user was busy with the last results before asking again.
         """
         order, judge = self._feed.order, self._judge
         began = perf_counter()
@@ -185,7 +189,7 @@ class Pump:
         return True
 
     def _may_go_on(self) -> bool:
-        """Have the source asked for more, now that all its results were handed out; say whether it is to be."""
+        """Say whether to ask the source for more, now that all results were handed out; if so, it will be asked."""
         if self.withdrawal is not None or self._feed.failed_at is not None:
             return False
         if self._source.held:
@@ -196,14 +200,14 @@ class Pump:
         return self._to_end
 
     def _has_results(self, away_seconds: float) -> bool:
-        """Say whether results come before more of the input is read; look for them where they do."""
+        """Say whether results are to be handed out before more of the input is read, and there are some."""
         source = self._source
         if source.exact or not (source.slow or away_seconds < _AWAY_SECONDS):
             return False
         return self._looks_ready()
 
     def _looks_ready(self) -> bool:
-        """Say whether results can be handed out, of those too that have come by now."""
+        """Say whether results can be handed out, after taking in what the workers have said by now."""
         ready = self._feed.order.ready
         if not ready() and self._backend.busy():
             for event in self._backend.wait(0.0):
@@ -211,7 +215,7 @@ class Pump:
         return ready()
 
     def _wait(self, began: float) -> float:
-        """Wait for the workers, or for the time of the next try; return since when the workers are judged by now."""
+        """Wait for the workers, or for the next try of an item; return since when the workers are judged."""
         due = self._feed.next_try_at()
         pause = None if due is None else max(0.0, due - perf_counter())
         if not self._backend.busy():
@@ -221,12 +225,12 @@ class Pump:
         heard = self._judge.heard
         for event in self._backend.wait(pause):
             self._take(event)
-        # Until the first answer the workers were starting.
+        # Workers are not judged by the time before the first answer, when they were starting.
         return began if heard == self._judge.heard else perf_counter()
 
     @property
     def ahead(self) -> int:
-        """Number of items that were read and whose results are still to be handed out."""
+        """Number of items that were read, but whose results are still to be handed out."""
         return 0 if self._over else self._source.index - self._feed.order.next
 
     def step(self, timeout: float) -> None:
@@ -239,21 +243,21 @@ class Pump:
         self._held = False
 
     def widen(self) -> None:
-        """Use all the workers that this is meant for; it may have begun with fewer."""
+        """Use all the workers that this pump is meant for; it may have begun with fewer."""
         self._backend.resize(self._width)
 
     def withdraw(self, reason: str) -> None:
-        """Give workers no more items, unless that is so already."""
+        """Give workers no more items; an earlier withdrawal keeps its reason."""
         self.withdrawal = self.withdrawal or Withdrawal(reason)
 
     def close(self) -> None:
-        """Give up what nobody will iterate."""
+        """Give up the items under way, because nobody will iterate over their results."""
         self._backend.close(hurry=True)
 
     # Items to the workers.
 
     def _fill(self) -> None:
-        """Submit what there is room for."""
+        """Submit as many chunks as there is room for."""
         feed, backend = self._feed, self._backend
         if not (self._to_end or feed.is_pending()) and self._source.is_drained():
             backend.flush()
@@ -290,7 +294,7 @@ class Pump:
             return 1
         remaining, most_seconds = self._source.remaining(), CHUNK_SECONDS
         if remaining is None:
-            # Such an input may be endless: chunks are kept small enough for two a worker in the window.
+            # Such an input may be endless: chunks are kept so small that the window has room for two per worker.
             remaining, most_seconds = WINDOW_ITEMS, UNKNOWN_CHUNK_SECONDS
         return chunk_length(
             max(1, remaining),
@@ -301,7 +305,7 @@ class Pump:
         )
 
     def _chunk(self, length: int, *, at_once: bool = False) -> Chunk | None:
-        """Return up to `length` items; None if there are none now. `at_once`: they run before more is read."""
+        """Return up to `length` items; None if there are none now. With `at_once` they will run before more is read."""
         feed, source = self._feed, self._source
         if feed.is_pending() and feed.has_backlog(perf_counter()):
             return feed.from_backlog(length)
@@ -324,7 +328,7 @@ class Pump:
         return Chunk(first, items)
 
     def _is_interrupted(self) -> bool:
-        """Run an item that cannot wait, if one was read; say whether reading is to end here, for results are ready."""
+        """Run the item that cannot wait, if one was read; say whether to stop reading, because results are ready."""
         source = self._source
         if source.unfixed is None and not source.slow:
             return False
@@ -339,7 +343,7 @@ class Pump:
     # Items in the caller.
 
     def _work_here(self) -> bool:
-        """Run a little in the caller, if there is anything for it to do; say whether there was."""
+        """Run a few items in the caller, if there are any for it to run; say whether there were."""
         here = self._here
         if here is None:
             return False
@@ -351,7 +355,7 @@ class Pump:
                 return False
             chunk: Chunk | None = self._chunk(1)
         else:
-            # While workers start, items that will be over before they are ready.
+            # While workers start, the caller runs items that will be over before the workers are ready.
             seconds_per_item = self._pace.seconds_per_item
             left = self._judge.ready_at - perf_counter()
             if seconds_per_item is None or seconds_per_item > left / 2 or not self._backend.starting():
@@ -368,7 +372,7 @@ class Pump:
         return True
 
     def _keep_here(self, chunk: Chunk, refusal: Unsendable) -> None:
-        """An item of a chunk cannot be sent, so nothing of the chunk was."""
+        """Keep an item that cannot be sent, and have the rest of its chunk submitted again: nothing of it was sent."""
         if self._held:
             self.withdrawal = Withdrawal(str(refusal))
             self._feed.hand_back(chunk)
@@ -379,7 +383,7 @@ class Pump:
         self._run_at_once(refusal, chunk.items[at])
 
     def _run_at_once(self, refusal: Unsendable, item: Any) -> None:
-        """Run an item that cannot be sent, if the caller may; say so once, and leave the rest where all look so."""
+        """Run an item that cannot be sent, if the caller may, and warn once; withdraw if all items seem like it."""
         if self._here is None:
             self._feed.give_up(refusal.index, refusal, 1)
             return
@@ -389,12 +393,12 @@ class Pump:
             if self._holding >= _HOLDING_IN_A_ROW and self.withdrawal is None:
                 self.withdrawal = Withdrawal(str(refusal), for_good=True)
         elif not self._warned:
-            self._warned = True  # others of its kind may follow; one word is enough
+            self._warned = True  # more such items may follow, and one warning is enough
             warnings.warn(f"amorsize runs it in the caller: {refusal}", RuntimeWarning, stacklevel=2)
         self._here.run(refusal.index, item, perf_counter)
 
     def _withdraw_if_slower(self) -> None:
-        """Leave the rest to the caller if the workers' items, one after another, would have been done sooner there."""
+        """Leave the rest to the caller if it would have done the workers' items, one after another, in less time."""
         if self._here is not None and self.withdrawal is None and self._judge.finds_slow(self._pace.seconds):
             self.withdrawal = Withdrawal("workers turned out slower than the caller")
 
@@ -442,7 +446,7 @@ class Pump:
             )
 
     def _take_failure(self, index: int, failure: Failure) -> None:
-        """Take in what a worker says of an item; what only the way there or back made fail, the caller can do."""
+        """Take in that an item failed on a worker; the caller runs it if it failed only on the way there or back."""
         if self._here is None or type(failure.error) not in _OF_THE_WAY:
             self._feed.fail(index, failure, perf_counter())
             return
@@ -453,7 +457,7 @@ class Pump:
             self._backend.ask_back()
 
     def _give_up_workers(self, lost: Lost) -> None:
-        """Workers die before they begin anything: leave the rest to the caller, or give up."""
+        """Leave the rest to the caller, or give up, because workers die before they begin anything."""
         assert lost.rest is not None
         if self._here is None:
             raise WorkerCrashError(lost.rest.first, lost.exitcode, free_memory=machine.available_memory())
@@ -461,23 +465,23 @@ class Pump:
         self._go_without(WorkerCrashError(lost.rest.first, lost.exitcode))
 
     def _go_without(self, error: BaseException) -> None:
-        """Leave the rest to the caller: there are no workers to be had."""
+        """Leave the rest to the caller, because no workers can be had."""
         debug("the rest stays in the caller: %r", error)
         unfit = self.withdrawal is not None and self.withdrawal.unfit
         self.withdrawal = Withdrawal(f"no worker to be had: {error!r}", unfit, for_good=True)
 
     def _say(self) -> None:
-        """Warn of what came up. Not where it came up: that may be in a thread, and a warning may be made an error."""
+        """Give the warning that came up earlier: that may have been in a thread, and a warning may be made an error."""
         if self._warning is not None:
             text, self._warning = self._warning, None
             warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
 class _Judge:
-    """Whether workers are slower than the caller would be, by what their items took, one after another.
+    """Judges whether workers are slower than the caller would be, which would run their items one after another.
 
     Args:
-        ready_at: when workers that start are expected to be ready.
+        ready_at: when workers that are still starting are expected to be ready.
     """
 
     def __init__(self, ready_at: float) -> None:
@@ -487,12 +491,12 @@ class _Judge:
         self._judged_seconds = 0.0
 
     def begin(self, item_seconds: float) -> None:
-        """Begin to judge: until now the workers were starting, and an earlier run may have used the same pace."""
+        """Begin to judge; the time when workers were starting, and an earlier run's items in the pace, do not count."""
         self.heard = True
         self.working_seconds, self._judged_seconds = 0.0, item_seconds
 
     def finds_slow(self, item_seconds: float) -> bool:
-        """Say whether it is time to judge, and the items' own seconds since last time are too few."""
+        """Say whether it is time to judge, and workers have done too few seconds of items since the last judgement."""
         if not self.heard or self.working_seconds < _JUDGED_SECONDS:
             return False
         in_caller = item_seconds - self._judged_seconds
@@ -503,11 +507,11 @@ class _Judge:
 
 
 def _fixer(outgoing: Outgoing | None, *, try_first: bool) -> Callable[[Any], bytes]:
-    """Return what pickles an item that is to wait.
+    """Return the function that pickles an item that is to wait.
 
     Args:
-        outgoing: what else the call sends.
-        try_first: whether to see that the first item of a type can be rebuilt, because another could then run here.
+        outgoing: what the call's items are pickled with.
+        try_first: whether to check that the first item of each type can be rebuilt; if not, it can run in the caller.
     """
     tried: set[type] = set()
 

@@ -1,9 +1,9 @@
-"""The input of one call: read one item at a time by serial work, some at a time for workers, and never twice.
+"""The input of one call: serial work reads it item by item, workers get several items at a time, no item comes twice.
 
-A list, tuple, range, string or bytes is read ahead as it is. Any other input may refill one record for all its items,
-end a group when the next one begins, or be tied to its thread. It is advanced only by who calls `take`, and each item
-is fixed before the next is pulled: what cannot change waits as it is, anything else as its pickle. `unfixed` holds an
-item that can be neither: it must run before anything more is read.
+A list, tuple, range, string or bytes is read ahead as it is. Any other input may use one record again for all its
+items, end a group when the next one begins, or be tied to its thread. So such an input is advanced only in the thread
+that calls `take`, and each item is fixed before the next is pulled: an item that cannot change waits as it is, any
+other waits as its pickle. `unfixed` holds an item that cannot be fixed; it must run before anything more is read.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Source", "Unfixed"]
 
-# A chunk's items are read for no longer than this, of an input that is not read as it is: a slow one would hold back
-# results that are ready. Shorter: shorter chunks, so more of what a chunk costs. Longer: results wait longer.
+# Where an input is not read as it is, a chunk's items are read for no longer than this, because a slow input would hold
+# back results that are ready. A smaller value means shorter chunks, so that their cost weighs more; a larger one means
+# that results wait longer.
 _READING_SECONDS = 0.002
 
 
@@ -50,12 +51,12 @@ class Source:
 
     Attributes:
         iterator: yields items; several iterables give tuples.
-        index: position of the next item. Who reads from `iterator` directly counts here, or has `keep_count` do it.
+        index: position of the next item. Code that reads from `iterator` directly must add to it, or call `keep_count`.
         error: what the input raised when it was last read by `take`; the items before it were returned.
         single: whether an item is one argument.
-        exact: whether the input is read ahead as it is; its items then run no code of the user's when they are read.
-        held: whether `take` left the input unasked, since it may go on once the results so far are handed out.
-        unfixed: the item that `take` read last, after those it returned, if that cannot wait.
+        exact: whether the input is read ahead as it is; reading an item then runs no code of the user's.
+        held: whether `take` did not ask the input for more, because it may grow once the results so far are handed out.
+        unfixed: the item that `take` read after those it returned, if that item cannot wait; else None.
         slow: whether reading took long the last time.
     """
 
@@ -90,7 +91,7 @@ class Source:
         self._total_known = False
 
     def keep_count(self) -> None:
-        """See to it that `recount` finds `index` from now on, without those counting who read from `iterator`."""
+        """Have the items counted in C: `recount` then finds `index`, and readers of `iterator` need not count."""
         if self._sequence is None and self._ticks is None:
             # One tick is drawn for each item, in C, and only after the item.
             self._ticks = repeat(True, sys.maxsize)
@@ -98,41 +99,43 @@ class Source:
             self.iterator = compress(self.iterator, self._ticks)
 
     def recount(self) -> None:
-        """Set `index` to where the iterator is, as far as that is known; after `keep_count` it is."""
+        """Set `index` to where the iterator is, as far as that is known. After `keep_count` it always is."""
         if self._sequence is not None:
-            # The length is that of now: the function may have made a list longer, or shorter.
+            # This is the present length, because the function may have made a list longer or shorter.
             self.index = max(self.index, len(self._sequence) - length_hint(self.iterator))
         elif self._ticks is not None:
             self.index = self._first_ticked + sys.maxsize - length_hint(self._ticks)
 
     @property
     def numbers(self) -> range | None:
-        """The input, if it is a range that is read as it is: its items then tell their own positions."""
+        """The input, if it is a range that is read as it is, so that each item tells its own position; else None."""
         plain = type(self._sequence) is range and type(self.iterator) is _RANGE_ITERATOR and self.streams is None
         return self._sequence if plain else None  # type: ignore[return-value]  # as its type says
 
     def interrupt(self, iterator: Iterator[Any], length: int) -> None:
-        """End the iterator of a range of this length, from any thread; `seek` then gives the next one."""
-        self._interrupted = iterator, length_hint(iterator)  # about right: it goes on until the next line
-        # Whatever is beyond the end is clipped. Not sys.maxsize: it takes a C long, which Windows has shorter.
+        """End the iterator of a range of this length, from any thread; `seek` then makes the next iterator."""
+        # This is only about right, because the iterator goes on until it is set to its end.
+        self._interrupted = iterator, length_hint(iterator)
+        # A position beyond the end is clipped. It cannot be sys.maxsize, because it must fit a C long, shorter on
+        # Windows.
         iterator.__setstate__(length)  # type: ignore[attr-defined]
 
     def worklist_call(self) -> str | None:
-        """Return what an iterator's code calls to take an item off something that results may add to; None if nothing.
+        """Return the call by which an iterator takes items off a worklist that results may add to; None if none.
 
-        Such an input must not be read ahead: asked for more, it may find nothing where there would have been something.
+        Such an input must not be read ahead, because it may then find the worklist empty before a result adds to it.
         """
         if self.exact:
             return None
         return next(filter(None, map(worklist_call, self._iterators)), None)
 
     def begins_with_iterators(self) -> bool:
-        """Say whether the first items of an exact input hold iterators, so that all may."""
+        """Say whether the first items of an exact input hold iterators; then all items may."""
         sequence = self._sequence
         return sequence is not None and type(sequence) is not range and any(map(holds_iterator, sequence[:2]))
 
     def seek(self, index: int) -> None:
-        """Have the item at `index` come next, where the input is a sequence."""
+        """Have the item at `index` come next. The input must be a sequence."""
         assert self._sequence is not None
         self.index = index
         self.iterator = iter(self._sequence[index:])
@@ -148,15 +151,15 @@ class Source:
     ) -> Sequence[Any]:
         """Read up to `count` items. Fewer come back at the end, or before an error, which `error` then holds.
 
-        Neither is met twice: an iterator past its end is not asked again, and an error is also what is read next.
-        Fewer come back as well where `held`, `unfixed` or `slow` say so.
+        The input is not asked again after its end or an error; who reads on after an error gets the same error.
+        Fewer items come back, too, when `held`, `unfixed` or `slow` says so.
 
         Args:
             count: at least 1.
-            to_end: whether an input that may be at its end is asked: only when all results were handed out.
-            fix: pickles an item of an input that is not exact; None where each item runs before more is read.
-            plain_only: whether to stop before an item of an exact input that is no plain value.
-            in_time: whether a slow input, that is not exact, may give fewer.
+            to_end: whether to ask an input that may be at its end; right only when all results were handed out.
+            fix: pickles an item of an input that is not exact; None if the items will run before more is read.
+            plain_only: whether to stop before the first item of an exact input that is not a plain value.
+            in_time: whether to return fewer items if an input that is not exact is slow.
         """
         items: list[Any] = []
         self.held, self.slow, self.unfixed = False, False, None
@@ -176,16 +179,16 @@ class Source:
         return items
 
     def is_drained(self) -> bool:
-        """Say whether `take`, not asking what may be at its end, would find nothing now, and quickly."""
+        """Say whether it is known at once that `take(..., to_end=False)` would find nothing now."""
         if self._over:
             return self.error is None and self.unfixed is None
         if type(self.iterator) not in _THEIR_ITERATORS or length_hint(self.iterator):
-            return False  # the iterator that seeds items may be anyone's
+            return False  # it may be the user's iterator, or the one that numbers items for their seeds
         self.held = self._may_grow
         return self.exact
 
     def _askable(self, count: int, to_end: bool, plain_only: bool) -> int:
-        """Return how many items of an exact input may be read now; `held` tells why it is fewer."""
+        """Return how many items of an exact input may be read now; set `held` if a list's present end limits it."""
         if self._may_grow and not to_end and type(self.iterator) is _LIST_ITERATOR:
             left = length_hint(self.iterator)
             self.held = left < count
@@ -199,7 +202,7 @@ class Source:
     def _take_exact(self, items: list[Any], count: int) -> bool:
         """Read `count` items; say whether the input has ended."""
         try:
-            items.extend(islice(self.iterator, count))  # keeps what came before an error
+            items.extend(islice(self.iterator, count))  # `extend` keeps the items that came before an error
         except Exception as error:
             self.error = error
         self.index += len(items)
@@ -250,14 +253,14 @@ class Source:
         return self._ends is not None and self._ends.has_grown()
 
     def end(self) -> None:
-        """Have no more items, whatever the input has."""
+        """Have no more items, even if the input has some."""
         self._over = True
         self.iterator = iter(())
         self._sequence = self._ticks = None
         self._total, self._total_known = self.index, True
 
     def remaining(self) -> int | None:
-        """Return how many items are left as far as the input tells; None if it does not."""
+        """Return how many items are left, if the input tells; None if it does not."""
         try:
             if self._interrupted is not None and self._interrupted[0] is self.iterator:
                 return self._interrupted[1]
@@ -299,5 +302,5 @@ def _raising(error: Exception) -> Iterator[Any]:
 
 
 def _is_iterator(iterable: object) -> bool:
-    # An iterator's length, where it has one, is usually what is left and shrinks.
+    # If an iterator has a length, that is usually the number of items left, which shrinks.
     return hasattr(iterable, "__next__")

@@ -1,4 +1,4 @@
-"""The caller's handle on one worker process: what it has, how far it is, and its end."""
+"""The caller's handle on one worker process: it knows the worker's chunks and progress, and ends the worker."""
 
 from __future__ import annotations
 
@@ -23,28 +23,30 @@ if TYPE_CHECKING:
 
 __all__ = ["LEAVE_SECONDS", "LOADING_SECONDS", "Flight", "Worker", "all_workers", "children", "forget", "remember"]
 
-# A worker told to leave does so within a millisecond; one that does not is stuck in its exit handlers.
+# How long a worker may take to leave. One that is told to leave does so within a millisecond, unless it is stuck in its
+# exit handlers.
 LEAVE_SECONDS = 1.0
-# What a killed process gets to be gone. Longer only where the system itself is stuck.
+# How long a killed process may take to be gone. It takes longer only if the system itself is stuck.
 _DIE_SECONDS = 5.0
-# A function may import much, which is not an item's running time; where items have deadlines it gets this long.
+# How long loading a function or an item may take in a call whose items have deadlines. A function may import much, and
+# that is no running time of an item.
 LOADING_SECONDS = 60.0
-# What the system gets to suspend a process.
+# How long the system may take to suspend a process.
 _SUSPEND_SECONDS = 0.1
-# How often an ending process is asked whether it has ended, where its sentinel does not tell.
+# How often an ending process is asked whether it has ended, in case its sentinel does not tell.
 _ASK_SECONDS = 0.02
 
 
 class Flight:
-    """A chunk under way: the caller's copy, to be run again or handed on if the worker cannot.
+    """The caller's copy of a chunk under way, which it submits again if the worker cannot run it.
 
     Attributes:
-        chunk: what was sent.
-        number: of the chunk, among those of its worker.
-        sent: when the worker was given it, in `time.perf_counter()` seconds.
+        chunk: the chunk that was sent.
+        number: the number of the chunk among those of its worker.
+        sent: when the worker was given the chunk, in `time.perf_counter()` seconds.
         received: number of results that have come back.
-        taken_back: whether the caller has taken it back unbegun; then only the worker's word on it is awaited.
-        digest: of the function that is to run it.
+        taken_back: whether the caller has taken it back before it was begun; the worker's message on it still comes.
+        digest: the digest of the function that is to run it.
     """
 
     __slots__ = ("chunk", "digest", "number", "received", "sent", "taken_back")
@@ -62,11 +64,12 @@ class Worker:
     """The caller's handle on one worker process.
 
     Attributes:
-        ready: whether it has said that it is ready.
-        number: that of its process, once it is ready.
-        takes_chunks: whether it is, or will be without delay: chunks for a slow starter wait for whichever is first.
+        ready: whether the worker has said that it is ready.
+        number: the number of its process, once it is ready; None before.
+        takes_chunks: whether it may be given chunks, as it is ready or will be without delay. Otherwise chunks wait for
+            the worker that is ready first.
         used: whether it has served another call before.
-        retires: whether it gets no more chunks, and leaves when it has none.
+        retires: whether it gets no more chunks, and leaves when it has no chunk left.
     """
 
     def __init__(
@@ -89,7 +92,7 @@ class Worker:
         self._functions = wire.KeptFunctions()
 
     def put_chunk(self, chunk: Chunk, pieces: list[bytes | memoryview], payload: Payload) -> None:
-        """Put a chunk into the outbox, and before it the function unless the worker has it."""
+        """Put a chunk into the outbox, after the function if the worker does not have it yet."""
         self._number += 1
         digest = payload.digest
         self.flights.append(Flight(chunk, self._number, digest))
@@ -99,38 +102,38 @@ class Worker:
         self.outbox.put(wire.CHUNK, pieces)
 
     def cancel(self, call: int) -> None:
-        """Ask the worker to drop what it has of this call at the next item."""
+        """Ask the worker to drop its chunks of this call as soon as its present item is over."""
         self._slots[CALL_CANCELLED] = call
 
     def ask_back(self) -> None:
-        """Forbid the worker to begin what waits behind its running chunk."""
+        """Forbid the worker to begin the chunks that wait behind its running one."""
         self._slots[TAKEN_BACK] = self._number
 
     def take_back(self) -> list[Chunk]:
-        """Return the chunks that the worker has not begun, some time after it was forbidden to; it will only say so."""
+        """Return the chunks that the worker has not begun since it was forbidden to; it will only confirm that."""
         taken = [flight for flight in self.flights if not flight.taken_back and not self.has_begun(flight)]
         for flight in taken:
             flight.taken_back = True
         return [flight.chunk for flight in taken]
 
     def has_begun(self, flight: Flight) -> bool:
-        """Say whether the worker has begun a chunk, or has seen that it may not."""
+        """Say whether the worker has begun a chunk, or has seen that it must not begin it."""
         return bool(self._slots[CHUNK_NUMBER] >= flight.number)
 
     def busy(self) -> bool:
-        """Say whether the worker has something to do that has not been taken back."""
+        """Say whether the worker has a chunk that has not been taken back."""
         return any(not flight.taken_back for flight in self.flights)
 
     def note_memory(self, resident_bytes: int) -> None:
-        """Follow the worker's size, 0 meaning that it was not read."""
+        """Note how much memory the worker takes; 0 means that this was not read."""
         if resident_bytes:
             self._first_memory = self._first_memory or resident_bytes
             self.memory_growth = resident_bytes - self._first_memory
 
     def progress(self, flight: Flight) -> tuple[int, bool]:
-        """Return (items of the chunk begun, whether the last of them is running). For a worker that has died."""
+        """Return (items of the chunk begun, whether the last of them is running) of a worker that has died."""
         if self._slots[CHUNK_NUMBER] != flight.number:
-            # Not begun, or ended with a later one begun: then its last message has been read.
+            # The chunk was not begun, or it has ended and a later one was begun; then its last message has been read.
             return 0, False
         cursor = self._slots[CURSOR]
         if cursor >= 0:
@@ -138,14 +141,14 @@ class Worker:
         return -1 - cursor - flight.chunk.first, False
 
     def seconds_left(self, timeout: float) -> float:
-        """Return how long what runs may still run: an item `timeout` seconds, loading `LOADING_SECONDS`."""
+        """Return how long the worker's present step may still last; items get `timeout`, loading `LOADING_SECONDS`."""
         started = self._slots[STARTED]
         if not started:
             return timeout
         return (timeout if started > 0 else LOADING_SECONDS) - (monotonic_ns() - abs(started)) / 1e9
 
     def suspend_if_late(self, timeout: float) -> bool:
-        """Suspend the worker if its item has run for `timeout` seconds and still runs then; say whether it did."""
+        """Suspend the worker if its item has run for `timeout` seconds and still runs; say whether it is suspended."""
         before = bytes(self._slots)
         if self.seconds_left(timeout) > 0:
             return False
@@ -159,9 +162,9 @@ class Worker:
                 sleep(0)
             if bytes(self._slots) == before:
                 return True
-            process.resume()  # it was done at the last moment, and is at another item
+            process.resume()  # the item was done at the last moment, and the worker is at another one
         except psutil.NoSuchProcess:
-            pass  # its end is told by the socket
+            pass  # the socket will tell that the worker has ended
         return False
 
     def leave(self) -> None:
@@ -171,57 +174,58 @@ class Worker:
             self.outbox.flush()
         except OSError as error:
             let_signals_through(error)
-            return  # it has left already
+            return  # the worker has left already
 
     def end(self, *, kill: bool, until: float = 0.0) -> int | None:
-        """Make sure that the process is gone and everything of it is released; return its exit code.
+        """Make sure that the process is gone and all its resources are released; return its exit code.
 
         Args:
-            kill: whether it is killed at once.
-            until: `time.monotonic()` when its time to leave by itself is over.
+            kill: whether to kill the process at once.
+            until: the `time.monotonic()` until which it may leave by itself.
         """
         if kill or not self._gone(until - monotonic()):
-            if self.process.exitcode is None:  # asked first: the number of an ended process may be another's by now
+            if self.process.exitcode is None:  # the number of an ended process may be another one's by now
                 self.process.kill()
             self._gone(_DIE_SECONDS)
         exitcode: int | None = self.process.exitcode
-        # Where the program ignores its children's ends, or waits for them itself, the exit code went elsewhere.
+        # If the program ignores its children's ends, or waits for them itself, the exit code went elsewhere, so the
+        # process must be removed here.
         children().discard(self.process)
         if exitcode is not None:
-            # Not `close()`: `start` in another thread may just be asking the process how it is, and then finds nothing.
-            # This closes its descriptors, and the process still knows its exit code.
+            # `close()` is not used: `Process.start()` in another thread may be asking the process for its state, and
+            # would then fail. The finalizer closes the descriptors, but the process still knows its exit code.
             finalizer = getattr(getattr(self.process, "_popen", None), "finalizer", None) or self.process.close
             finalizer()
         self.release()
         return exitcode
 
     def _gone(self, seconds: float) -> bool:
-        """Say whether the process has ended, waiting so long for it."""
+        """Wait for the end of the process, at most `seconds`; say whether it has ended."""
         until = monotonic() + seconds
         while self.process.exitcode is None:
             left = max(0.0, until - monotonic())
-            # Asked again now and then: what a grandchild has inherited keeps the sentinel from telling.
+            # The process is asked again now and then, because a grandchild that inherited the sentinel keeps it silent.
             if _ended(self.process.sentinel, min(left, _ASK_SECONDS)):
-                self.process.join()  # at once, even where somebody else was told the exit code
+                self.process.join()  # returns at once, even if the exit code went to other code
                 return True
             if not left:
                 return False
         return True
 
     def release(self) -> None:
-        """Close the caller's ends."""
+        """Close the caller's ends of the socket and the shared slots."""
         self.sock.close()
         self._slots.release()
         _all_workers.discard(self)
 
 
 def _ended(sentinel: int, seconds: float) -> bool:
-    """Wait so long for the end of the process that a sentinel stands for; say whether it tells of one."""
+    """Wait at most `seconds` for a sentinel to tell that its process has ended; say whether it did."""
     if sys.platform == "win32":
         from multiprocessing import connection
 
         return bool(connection.wait([sentinel], seconds))
-    poller = select.poll()  # what `connection.wait` does here; importing that takes 7 ms
+    poller = select.poll()  # `connection.wait` does the same here, but importing it takes 7 ms
     poller.register(sentinel, select.POLLIN)
     return bool(poller.poll(seconds * 1000))
 
@@ -235,20 +239,20 @@ def all_workers() -> list[Worker]:
 
 
 def children() -> set[Any]:
-    """Return the processes that the standard library waits for at exit; there is no public way to leave them."""
+    """Return the set of processes that the standard library waits for at exit; it has no public way to remove one."""
     children: set[Any] = getattr(multiprocessing.process, "_children", set())
     return children
 
 
 def remember(workers: list[Worker]) -> None:
-    """Count processes that were just started among this process's workers."""
+    """Add workers that were just started to those of this process."""
     _all_workers.update(workers)
 
 
 def forget(workers: list[Worker]) -> None:
-    """Let go of another process's workers."""
+    """Release the workers that belong to another process, the parent of this one."""
     for worker in workers:
         worker.sock.close()
-        # Else this process would wait, at its exit, for children that are not its own.
+        # Otherwise this process would wait, at its exit, for children that are not its own.
         children().discard(worker.process)
     _all_workers.clear()

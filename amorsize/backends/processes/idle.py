@@ -1,9 +1,9 @@
-"""The idle workers that are kept for the next call, and when one must not be used again.
+"""Keeps the idle workers for the next call, and decides when a worker must not be used again.
 
 What a worker inherited or was told at its start (start method, environment, folder, `sys.path`, initializer, thread
 limit, the versions of the modules) is its `Kind`; a call takes only idle workers of its own kind. Idle workers leave by
-themselves after `IDLE_SECONDS`; no thread of ours waits for that, so what the caller holds of them (a socket, and the
-system's record of an ended child) goes with the next call, with `shutdown`, or at exit.
+themselves after `IDLE_SECONDS`. No thread of the caller waits for that, so what the caller still holds of them (a
+socket, and the system's record of an ended child) is released by the next call, by `shutdown`, or at exit.
 """
 
 from __future__ import annotations
@@ -34,16 +34,18 @@ if TYPE_CHECKING:
 __all__ = ["IDLE_SECONDS", "Initializer", "Kind", "dismiss", "give_back", "kind_for", "leaving", "shutdown", "take"]
 __all__ += ["idle_workers", "warm_count"]
 
-# Shorter: a pause at the prompt costs a new start. Longer: memory is held for nobody.
+# How long an idle worker waits for a call. A smaller value means that workers are started anew after a pause at the
+# prompt; a larger one means that memory is held for nobody.
 IDLE_SECONDS = 60.0
-# After this part of its time a worker is not taken any more: it could leave just then.
+# After this share of `IDLE_SECONDS` a worker is not taken any more, because it could leave at that moment.
 _TAKEN_SHARE = 0.9
-# Widths and start methods may vary from call to call; more idle workers than this for each core are not kept.
+# At most this many idle workers per core are kept; there may be several per core, because width and start method may
+# vary from call to call.
 _IDLE_PER_CORE = 4
 
 
 class Kind(NamedTuple):
-    """What a worker was started with, and so cannot be changed in it."""
+    """The properties that a worker was started with, which cannot be changed in it."""
 
     start_method: str
     threads: int
@@ -56,7 +58,7 @@ class Kind(NamedTuple):
 
 
 class Initializer:
-    """An initializer with its arguments; equal to another that would do the same."""
+    """An initializer with its arguments, which is equal to another one that would do the same."""
 
     def __init__(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         self.function = function
@@ -81,14 +83,14 @@ class Initializer:
 
 
 def _same(one: object, other: object) -> bool:
-    # Other types may compare to anything; arrays do not even compare to one truth.
+    # Objects of other types may be equal to anything, and comparing arrays does not even give one truth value.
     return one is other or (type(one) is type(other) and type(one) in _COMPARABLE and one == other)
 
 
 _COMPARABLE = (int, float, bool, str, bytes, MethodType)
 
 _lock = threading.RLock()
-_idle: list[tuple[Kind, Worker, float]] = []  # with the time until which each may be taken
+_idle: list[tuple[Kind, Worker, float]] = []  # the last entry is the time until which the worker may be taken
 _generation = 0
 _specs_seen: dict[str, object] = {}
 _modules_looked_at = 0
@@ -105,10 +107,10 @@ def kind_for(
     initargs: tuple[Any, ...],
     shares_memory: bool = False,
 ) -> Kind:
-    """Return what workers for a call must be like now; `shares_memory` if its function imports shared memory itself."""
+    """Return the kind of worker that a call needs now; `shares_memory`: its function imports shared memory itself."""
     try:
         folder = os.getcwd()
-    except OSError as error:  # it was removed
+    except OSError as error:  # the folder was removed
         let_signals_through(error)
         folder = ""
     if start_method == "fork" and (shares_memory or "multiprocessing.shared_memory" in sys.modules):
@@ -130,20 +132,20 @@ def kind_for(
 def tracker_runs() -> bool:
     """Say whether this process has the standard library's tracker of shared memory.
 
-    A worker that was forked before would start one of its own when it attaches to a segment, and that one unlinks the
-    segment when the worker leaves, whoever it belongs to. There is no public way to ask.
+    A worker that was forked before the tracker ran would start its own when it attaches to a segment, and that tracker
+    unlinks the segment when the worker leaves, whoever the segment belongs to. There is no public way to ask.
     """
     module: Any = sys.modules.get("multiprocessing.resource_tracker")
     if module is None:
         return False
     try:
         return module._resource_tracker._fd is not None
-    except AttributeError:  # another thread is just importing it
+    except AttributeError:  # another thread is importing the module
         return False
 
 
 def warm_count() -> int:
-    """Return how many idle workers may be taken, of whatever kind."""
+    """Return how many idle workers of any kind may be taken."""
     now = monotonic()
     return sum(now <= until for _, _, until in tuple(_idle))
 
@@ -167,7 +169,7 @@ def shutdown() -> None:
 
 
 def dismiss(workers: list[Worker]) -> None:
-    """Let idle workers leave, and see that they do."""
+    """Tell idle workers to leave, and make sure that they do."""
     for worker in workers:
         worker.leave()
     until = monotonic() + LEAVE_SECONDS
@@ -176,9 +178,9 @@ def dismiss(workers: list[Worker]) -> None:
 
 
 def take(kind: Kind, n_jobs: int, taken: list[Worker]) -> None:
-    """Put `n_jobs` workers into `taken`, warm ones first; the others are starting. All, or after an error none.
+    """Put `n_jobs` workers into `taken`, warm ones first, and start the missing ones. After an error it is empty.
 
-    Into a list of the caller's, so that it has them whatever interrupts it.
+    `taken` is a list that the calling code made, so that this code has the workers whatever interrupts it.
     """
     gone: list[Worker] = []
     stale: list[Worker] = []
@@ -198,7 +200,7 @@ def take(kind: Kind, n_jobs: int, taken: list[Worker]) -> None:
                     stale.append(worker)
                 else:
                     kept.append(idle)
-            _idle[:] = reversed(kept)  # at once: an interrupt before leaves each where it was, or ended
+            _idle[:] = reversed(kept)  # one step, so that an interrupt before it leaves each worker idle, or ended
         for worker in gone:
             worker.end(kill=True)
         dismiss(stale)
@@ -215,7 +217,7 @@ def take(kind: Kind, n_jobs: int, taken: list[Worker]) -> None:
 
 
 def _is_stale(idle: Kind, wanted: Kind) -> bool:
-    """Say whether no call to come will want such workers any more."""
+    """Say whether no later call will want idle workers of this kind any more."""
     untracked = wanted.start_method == "fork" and wanted.tracked and not idle.tracked
     return idle[2:5] != wanted[2:5] or idle.generation != wanted.generation or untracked
 
@@ -235,7 +237,8 @@ def give_back(kind: Kind, workers: list[Worker]) -> None:
 def _start(kind: Kind, n: int) -> list[Worker]:
     global _exit_hook_set, _modules_looked_at
     if not _exit_hook_set:
-        # Not atexit: a child that multiprocessing started runs only these, and waits for its own children after them.
+        # `atexit` is not used: a child that multiprocessing started runs only these finalizers, and then waits for its
+        # own children.
         from multiprocessing.util import Finalize
 
         _exit_hook_set = True
@@ -255,21 +258,21 @@ def _start(kind: Kind, n: int) -> list[Worker]:
 
 
 def _alive(worker: Worker) -> bool:
-    """Say whether an idle worker is still there, reading what it may have said since."""
+    """Say whether an idle worker is still there; read what it may have sent since the last call."""
     try:
         while worker.inbox.read():
             for kind, _ in worker.inbox.messages():
                 if kind == wire.READY:
                     worker.ready = worker.takes_chunks = True
                 elif kind == wire.RESULTS:
-                    worker.flights.popleft()  # its word on a chunk that was taken back
+                    worker.flights.popleft()  # this is its answer on a chunk that was taken back
     except EOFError:
         return False
     return True
 
 
 def _current_generation(function: Any) -> int:
-    """Return a number that grows whenever the module of a function was loaded again since workers may have had it."""
+    """Return a number that grows when a function's module is loaded again after workers may have got the old one."""
     global _generation
     for name in _modules_of(function):
         spec = getattr(sys.modules.get(name), "__spec__", None)
@@ -280,13 +283,13 @@ def _current_generation(function: Any) -> int:
 
 
 def outdate() -> None:
-    """Have no idle worker taken any more: they have another program than the caller."""
+    """Have none of the present idle workers taken any more, because their program differs from the caller's."""
     global _generation
     _generation += 1
 
 
 def _modules_of(function: Any) -> Iterator[str]:
-    """Yield the modules that a function and, for a partial, what it was given are from."""
+    """Yield the name of a function's module and, for a partial, of its parts' modules."""
     name = getattr(function, "__module__", None)
     if isinstance(name, str):
         yield name
@@ -296,7 +299,7 @@ def _modules_of(function: Any) -> Iterator[str]:
 
 
 def _kill_all() -> None:
-    """End every worker of this process: the interpreter is leaving, and nobody waits for what still runs."""
+    """End every worker of this process, because the interpreter is leaving and nobody waits for what still runs."""
     global _leaving
     _leaving = True
     workers = all_workers()
@@ -310,7 +313,7 @@ def _kill_all() -> None:
 
 
 def _after_fork_in_child() -> None:
-    """Forget the workers: they are the parent's, and another thread of it may have held the lock."""
+    """Forget the workers, which are the parent's, and the lock, which another thread of the parent may have held."""
     global _lock, _exit_hook_set, _leaving
     _lock = threading.RLock()
     _exit_hook_set = _leaving = False

@@ -1,11 +1,12 @@
-"""The lease a call holds on some worker processes.
+"""The lease that a call holds on some worker processes.
 
-A call leases workers for itself alone, so their sockets are read by one thread at a time and one call's trouble is not
-another's. `idle` keeps the workers between calls.
+A call leases workers for itself alone, so their sockets are read by one thread at a time, and trouble in one call does
+not reach another call. `idle` keeps the workers between calls.
 
-A worker is sent several short chunks ahead, so that neither side waits for the other. What waits behind a chunk that
-turns out long is taken back when another worker has nothing to do: the caller forbids it through a shared slot, waits
-long enough for that to be seen, and then looks whether the worker had begun it before.
+A worker is sent several short chunks ahead, so that neither side waits for the other. If a chunk turns out long, the
+chunks that wait behind it are taken back when another worker has nothing to do. To take a chunk back, the caller
+forbids it through a shared slot, waits long enough for the worker to see that, and then looks whether the worker had
+begun the chunk before.
 """
 
 from __future__ import annotations
@@ -43,24 +44,27 @@ if TYPE_CHECKING:
 
 __all__ = ["MEMORY_GROWTH_BYTES", "Lease", "open_backend", "shutdown", "warm_count"]
 
-# Two chunks a worker hide the caller's turn-round; behind a longer chunk, the second would only wait there.
+# A worker is given a second chunk if chunks take at most this long, so that it need not wait for the caller between
+# them. Behind a longer chunk, the second one would only wait.
 _QUEUE_SECONDS = 0.025
-# So much work in short chunks is sent ahead, and so many of them: then neither side wakes the other for each.
+# At most this much work in short chunks, and at most this many of them, is sent ahead to a worker. So neither side must
+# wake the other for each chunk.
 _AHEAD_SECONDS = 0.001
 _AHEAD_CHUNKS = 64
-# What a cancelled worker gets to finish its item before it is killed: about what a new one would cost.
+# How long a cancelled worker may take to finish its item before it is killed: about as long as a new worker would cost.
 _CANCEL_SECONDS = 0.05
-# The same when the caller has an error or an interrupt to show: enough for short items to be seen to be cancelled.
+# The same if the caller has an error or an interrupt to show. Workers in short items can stop in this time.
 _HURRY_SECONDS = 0.015
-# A death is seen on the socket; only where a grandchild holds it open must the process itself be asked.
+# How often the processes are asked whether they live. The socket tells of a worker's death, unless a grandchild holds
+# it open.
 _LIVENESS_SECONDS = 1.0
-# How long a worker idles beside another's waiting chunks before those are forbidden, and as long again before they are
-# taken back. Shorter: chunks go to and fro that were about to begin, and at last a write to shared memory might not be
-# seen in time. Longer: cores stand idle beside a long item.
+# How long a worker has nothing to do, while chunks wait at another one, before these are forbidden; after as long again
+# they are taken back. With a smaller value, chunks that were about to begin are sent to and fro, and with a very small
+# one a write to shared memory might not be seen in time. A larger one means that cores stand idle beside a long item.
 _TAKE_BACK_SECONDS = 0.005
 # A worker that has grown by more than this since its first chunk is replaced between chunks.
 MEMORY_GROWTH_BYTES = 1 << 30
-# Workers that die in their initializer, so many in one call, will not do better.
+# After this many workers of one call died in their initializer, others are taken to die as well.
 _DEATHS_IN_INITIALIZER = 3
 
 # Making an epoll object and closing it takes longer than it saves where there are few workers.
@@ -72,8 +76,8 @@ _calls = count(1)
 def open_backend(job: Job, target: None = None) -> Lease:  # noqa: ARG001 - as every backend's
     """Take workers for one call, warm ones first; start the others without waiting for them.
 
-    With a `timeout`, a worker whose item runs longer than so many seconds is replaced. Where nobody named this backend,
-    data that workers have otherwise than the caller, and that cannot be sent, may not stay so.
+    With a `timeout`, a worker whose item runs for more than that many seconds is replaced. If nobody named this
+    backend, workers must not be used with data that differ from the caller's and cannot be sent.
 
     Raises:
         SerializationError: the function cannot be pickled. No worker was taken.
@@ -95,7 +99,7 @@ def open_backend(job: Job, target: None = None) -> Lease:  # noqa: ARG001 - as e
 
 
 class Lease:
-    """Some workers, held by one call; a `Backend`."""
+    """A `Backend` on some workers, which one call holds."""
 
     def __init__(self, kind: Kind, payload: Payload, job: Job) -> None:
         self._kind = kind
@@ -104,14 +108,15 @@ class Lease:
         self.route = machine.route_of(kind.start_method)
         self._payload = payload
         self._job = job
-        self._kinds: set[type] = set()  # of the items so far
+        self._kinds: set[type] = set()  # the types of the items so far
         self._call = next(_calls)
         self._selector = _Selector()
         self._events: list[Event] = []
-        # Chunks for the next worker that is ready, as they will be sent: not yet any worker's.
+        # Chunks in the form in which they will be sent; they go to the next worker that is ready.
         self._queue: deque[tuple[Chunk, list[bytes | memoryview], Payload]] = deque()
         self._unsent: set[Worker] = set()
-        # Of workers whose last chunk waits beside an idle worker: its number, when to act, whether it is forbidden yet.
+        # For each worker whose last chunk waits while another worker is idle: the number of that chunk, when to act,
+        # and whether the chunk is forbidden yet.
         self._waiting: dict[Worker, tuple[int, float, bool]] = {}
         self._alive_until = perf_counter() + _LIVENESS_SECONDS
         self._deaths_in_initializer = 0
@@ -123,7 +128,7 @@ class Lease:
         _unreleased[self._reference] = self._workers, self._pid
 
     def take(self) -> None:
-        """Take the workers; if that fails, none is held and nothing is left over."""
+        """Take the workers; if that fails, no worker is held or left over."""
         try:
             idle.take(self._kind, self.width, self._workers)
             for worker in self._workers:
@@ -133,7 +138,7 @@ class Lease:
             raise
 
     def resize(self, width: int) -> None:
-        """Allow so many workers from now on; further ones start when there is a chunk for them."""
+        """Allow `width` workers from now on; further ones start when there is a chunk for them."""
         self.width = width
 
     def starting(self) -> bool:
@@ -152,7 +157,7 @@ class Lease:
             depth = _AHEAD_CHUNKS
         else:
             depth = max(2, int(_AHEAD_SECONDS / chunk_seconds)) if chunk_seconds <= _QUEUE_SECONDS else 1
-        # Those that start, or may be started, take from the queue when they are ready.
+        # Workers that are starting, or may still be started, take chunks from the queue when they are ready.
         here, to_come = 0, self.width
         for worker in self._workers:
             if worker.takes_chunks:
@@ -186,9 +191,9 @@ class Lease:
         return envelope.nbytes()
 
     def _retire_untracked(self) -> None:
-        """Have other workers from now on: the caller has made shared memory since these were forked.
+        """Use other workers from now on, because the caller has made shared memory since these were forked.
 
-        What they have was sent before and cannot know of it, so they end that first.
+        The chunks that they have were sent before and cannot refer to that memory, so the workers finish these first.
         """
         self._kind = self._kind._replace(tracked=True)
         for worker in self._workers:
@@ -201,13 +206,13 @@ class Lease:
         idle.dismiss(workers)
 
     def _assign(self) -> None:
-        """Give what is queued to workers that are ready; while others are starting, few chunks each."""
+        """Give queued chunks to workers that are ready, but only few to each while others are starting."""
         while self._queue:
             worker = self._least_busy()
             if worker is None or worker.flights:
                 if len(self._workers) < self.width:
                     self._start_another()
-                    continue  # with another worker, or with a width that allows none
+                    continue  # there is another worker now, or the width allows no more
                 starting = not all(worker.takes_chunks for worker in self._workers)
                 if worker is None or (starting and len(worker.flights) > 1):
                     return
@@ -216,9 +221,9 @@ class Lease:
             worker.put_chunk(*self._queue.popleft())
             self._in_hand = None
             if not at_once:
-                self._unsent.add(worker)  # it has something to do; this leaves with more, before the caller waits
+                self._unsent.add(worker)  # it has other chunks; this one is sent with more before the caller waits
             elif not self._flush(worker):
-                # It left or died since we last looked: the chunk just given to it has not been started.
+                # The worker has left or died since the last look, so it has not started the chunk just given to it.
                 self._hand_back(worker.flights.pop().chunk)
                 self._bury(worker)
 
@@ -251,9 +256,9 @@ class Lease:
         return events
 
     def close(self, *, hurry: bool = False) -> None:
-        """Close; in a hurry, with next to no grace for workers that are in an item: the user wants out."""
+        """Close; in a hurry, workers that run an item get almost no time to finish it, because the user wants out."""
         if hurry and self._in_hand in self._workers and self._holds_workers():
-            # The interrupt came in the middle of a message.
+            # The interrupt came while a message to or from this worker was under way.
             self._drop(self._in_hand)
             self._in_hand.end(kill=True)
         self._close(_HURRY_SECONDS if hurry else _CANCEL_SECONDS)
@@ -277,12 +282,12 @@ class Lease:
                     for worker in self._workers:
                         worker.take_back()
         finally:
-            # Half a message would be the next call's trouble.
+            # A worker with half a message under way would be trouble for the next call, so it is not kept.
             fit = [worker for worker in self._workers if not (worker.busy() or worker.outbox or worker.retires)]
             self._release(fit)
 
     def _release(self, fit: list[Worker]) -> None:
-        """Let go of the workers: those that are fit wait for the next call, the others end."""
+        """Release the workers: those in `fit` wait for the next call, the others end."""
         self._closed = True
         try:
             self._selector.close()
@@ -290,7 +295,7 @@ class Lease:
                 if worker not in fit:
                     worker.end(kill=True)
             idle.give_back(self._kind, fit)
-        except BaseException:  # a signal handler's: what has not been given back by now is not fit either
+        except BaseException:  # from a signal handler; workers that are not given back by now are not fit either
             waiting = idle.idle_workers()
             for worker in self._workers:
                 if worker not in waiting:
@@ -304,7 +309,7 @@ class Lease:
         return any(worker.busy() for worker in self._workers)
 
     def _holds_workers(self) -> bool:
-        # In a forked child they are the parent's; when the interpreter leaves they have been ended.
+        # In a forked child, the workers are the parent's; when the interpreter is leaving, they have been ended.
         return os.getpid() == self._pid and not idle.leaving()
 
     def _check_process(self) -> None:
@@ -312,7 +317,7 @@ class Lease:
             raise AmorsizeError("this iterator's workers belong to the process that this one was forked from")
 
     def _pump(self, timeout: float) -> None:
-        """Wait once, for `timeout` seconds at most, and take in what came."""
+        """Wait once, for `timeout` seconds at most, and take in the messages that came."""
         for key, mask in self._selector.select(timeout):
             self._serve(key.data, mask)
         if (now := perf_counter()) >= self._alive_until:
@@ -321,7 +326,7 @@ class Lease:
                 self._bury(worker)
 
     def _flush(self, worker: Worker) -> bool:
-        """Write what fits now, and let the selector tell when more does; say whether the worker is there."""
+        """Write as much as fits now, and have the selector tell when more fits; say whether the worker is there."""
         self._in_hand = worker
         try:
             worker.outbox.flush()
@@ -362,7 +367,7 @@ class Lease:
             else:
                 self._refused(worker, unpack_error(body))
                 if worker not in self._workers:
-                    return  # it was too old, and is gone
+                    return  # the worker's program was outdated, so it was ended
 
     def _refused(self, worker: Worker, error: BaseException) -> None:
         if worker.ready:
@@ -376,9 +381,9 @@ class Lease:
         self._events.append(self._bad_initializer(f"failed in a worker: {error!r}", error))
 
     def _bring_up_to_date(self, worker: Worker, outdated: Outdated) -> bool:
-        """See that workers get what they have otherwise than the caller; say whether they will."""
+        """Send workers the caller's code and data where theirs differ; say whether the chunk is to be run again."""
         if outdated.digest != self._payload.digest:
-            return True  # another worker said so before, and the chunk goes out again with the newer payload
+            return True  # another worker said so before, and the chunk is sent again with the newer payload
         try:
             self._payload = self._payload.brought_up_to_date(outdated.places, waive_data=self._job.by_name)
         except Uncarriable as problem:
@@ -403,7 +408,8 @@ class Lease:
         return Refused(None, failure)
 
     def _results(self, worker: Worker, body: memoryview) -> None:
-        # In the order of wire.ResultsHead, which is not made here: it would be a tenth of a short chunk's cost.
+        # The names are in the order of wire.ResultsHead. No such tuple is made here, because that would be a tenth of a
+        # short chunk's cost.
         (
             first, n_results, unstarted, last, began, seconds, cpu_seconds, memory, n_errors,
         ) = wire.RESULTS_HEAD.unpack_from(body)  # fmt: skip
@@ -417,7 +423,7 @@ class Lease:
         if self._closed or flight.taken_back:
             return
         if len(body) >= machine.LEAST_BYTES_OBSERVED and worker.inbox.body_began >= self._entered:
-            # It came while the caller waited for it, and not while the user's own work went on between two pieces.
+            # All of the message came while the caller waited for it, so the time includes no work of the user's.
             machine.learn_bandwidth(self.route, len(body), perf_counter() - worker.inbox.body_began)
         payload = body[at + n_errors :]
         values = load_values(payload)
@@ -425,12 +431,13 @@ class Lease:
             values = list(values)
         chunk = flight.chunk
         failures = {}
-        if n_errors or not is_scalars(payload):  # of scalars there may be 100,000, of a microsecond each
+        # Scalars are not searched for failures, because there may be 100,000 of them that took a microsecond each.
+        if n_errors or not is_scalars(payload):
             errors = pickle.loads(body[at : at + n_errors]) if n_errors else ()
             failures = failures_of(chunk, errors, first, values)
         if n_results:
             sent = flight.sent
-            after = began - sent if began > sent else 0.0  # one clock for all processes of a machine
+            after = began - sent if began > sent else 0.0  # all processes of a machine have the same clock
             self._events.append(
                 Results(first, values, failures, seconds, cpu_seconds, len(body), worker.number, sent, after)
             )
@@ -439,7 +446,7 @@ class Lease:
             self._hand_back(Chunk(chunk.first + begun, chunk.items[begun:]))
 
     def _take_back(self, now: float) -> float:
-        """Take back what waits behind long chunks while a worker has nothing to do; return when to look again."""
+        """Take back chunks behind long ones if a worker has nothing to do; return the seconds until the next look."""
         if all(worker.flights or not worker.takes_chunks for worker in self._workers):
             self._waiting.clear()
             return _LIVENESS_SECONDS
@@ -463,7 +470,7 @@ class Lease:
         return 0.0 if self._events else soonest
 
     def _stop_late(self) -> float:
-        """End workers whose item has run for longer than it may; return when to look again."""
+        """End workers whose item has run for longer than it may; return the seconds until the next look."""
         if self._job.timeout is None:
             return _LIVENESS_SECONDS
         soonest = self._job.timeout
@@ -479,20 +486,21 @@ class Lease:
         self._events.append(Returned(chunk))
 
     def _bury(self, worker: Worker, *, timed_out: bool = False) -> None:
-        """A worker is gone, or is to go: say what of its chunks ran, and release the rest of it."""
+        """End a worker that has died or is late; report which of its items ran, and hand back the others."""
         if idle.leaving():
-            # This is a daemon thread, which the end of the program overtook; it has nothing to say any more.
+            # The program ended while this daemon thread still ran, so there is nobody to report to.
             raise SystemExit
         self._drop(worker)
         try:
-            while worker.inbox.read():  # what it could still say before it died
+            while worker.inbox.read():  # these are the messages that it could send before it died
                 self._hear(worker)
         except EOFError:
             pass
         flights = [flight for flight in worker.flights if not flight.taken_back]
         front = _what_is_left(worker, flights[0]) if flights else None
         if not (worker.takes_chunks or worker.retires) and self._queue:
-            front = None, None, self._queue.popleft()[0]  # it was to have it, and others may die of the same
+            # This chunk was for the dead worker. It is reported as lost, because others may die of the same cause.
+            front = None, None, self._queue.popleft()[0]
         worker.flights.clear()
         exitcode = worker.end(kill=True)
         if not worker.ready and self._kind.initializer is not None:
@@ -504,7 +512,7 @@ class Lease:
             text = f"the function or an item could not be rebuilt in a worker within {LOADING_SECONDS:g} seconds"
             self._events.append(Refused(flights[0].chunk, SerializationError(text)))
             front = None
-        # One death is one loss: of the chunk in front, begun or not. What waited behind it comes back as it was.
+        # One death is reported as one loss, that of the chunk in front, begun or not. The chunks behind it come back.
         if front is not None:
             self._events.append(Lost(*front, exitcode, timed_out))
         for flight in flights[1:]:
@@ -517,7 +525,7 @@ class Lease:
         self._waiting.pop(worker, None)
 
     def _start_another(self) -> None:
-        """Start one more worker; where none can be had, those that are there have to do."""
+        """Start one more worker; if none can be had, the call goes on with those that are there."""
         taken: list[Worker] = []
         try:
             idle.take(self._kind, 1, taken)
@@ -545,9 +553,9 @@ class Lease:
             self._hand_back(self._queue.popleft()[0])
 
 
-# The workers of each lease that was not released, and the process they belong to. A lease goes unreleased only where a
-# signal handler's exception came between: before anybody had it, or while it was closing. Not `__del__`, which would
-# run for every lease, and what a handler raises in it is lost.
+# The workers of each lease that was not released, and the process they belong to. A lease stays unreleased only if a
+# signal handler's exception came before any code had the lease, or while it was closing. `__del__` is not used for
+# this: it would run for every lease, and what a signal handler raises in it is lost.
 _unreleased: dict[ref[Lease], tuple[list[Worker], int]] = {}
 
 

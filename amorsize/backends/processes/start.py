@@ -1,8 +1,9 @@
 """The one place that starts worker processes.
 
-The main module is hidden while a fresh interpreter is started, so a script without a main guard is not run again in
-the child: what the function needs of it travels by value instead. A forked child, ours or the user's, closes the
-caller's ends that it inherited, so that each pipe ends when its one owner does.
+The main module is hidden while a fresh interpreter is started, so that a script without a main guard is not run again
+in the child; what the function needs of the main module is sent by value instead. A forked child, whether it is a
+worker or the user's, closes the caller's ends of the sockets that it inherited, so that each socket closes when its one
+owner ends.
 """
 
 from __future__ import annotations
@@ -30,25 +31,25 @@ if TYPE_CHECKING:
 
 __all__ = ["main_hidden", "start_workers"]
 
-# Held while a process starts: the main module is one for all threads.
+# This lock is held while a process starts, because all threads share the one main module.
 _start_lock = threading.RLock()
 _opening: list[socket.socket] = []
 
 
 def start_workers(start_method: str, setup: Setup, n: int) -> list[Worker]:
-    """Start `n` worker processes, close behind one another, and return without waiting for them.
+    """Start `n` worker processes, one right after the other, and return without waiting for them.
 
     Args:
         start_method: "fork", "spawn" or "forkserver".
         setup: what each worker is told before its first chunk.
-        n: how many.
+        n: how many workers to start.
     """
     multi: Any = multiprocessing.get_context(start_method)
     prompt = start_method == "fork" and setup.initializer is None
     pairs: list[tuple[Worker, socket.socket]] = []
     with _start_lock:
         try:
-            # All is made before the first fork: after it, each page that is written to must be copied first.
+            # Everything is made before the first fork, because a write after it makes the system copy the page first.
             for _ in range(n):
                 ours, theirs = socket.socketpair()
                 _opening.extend((ours, theirs))
@@ -81,7 +82,7 @@ def start_workers(start_method: str, setup: Setup, n: int) -> list[Worker]:
 
 
 def _start_all(start_method: str, pairs: list[tuple[Worker, socket.socket]]) -> None:
-    """Start the processes; the lock is held by whoever waits for this."""
+    """Start the processes. The thread that waits for this holds the lock."""
     _get_ready(start_method)
     with nullcontext() if start_method == "fork" else _empty_main(), _interrupts_held(start_method):
         for worker, theirs in pairs:
@@ -92,7 +93,7 @@ def _start_all(start_method: str, pairs: list[tuple[Worker, socket.socket]]) -> 
 
 @contextmanager
 def main_hidden(start_method: str | None) -> Iterator[None]:
-    """Show `multiprocessing` an empty main module, which it then does not run in a fresh interpreter."""
+    """Show `multiprocessing` an empty main module, so that it does not run the user's in a fresh interpreter."""
     if start_method == "fork":
         yield
         return
@@ -112,9 +113,9 @@ def _empty_main() -> Iterator[None]:
 
 @contextmanager
 def _interrupts_held(start_method: str) -> Iterator[None]:
-    """Let a child begin deaf to Ctrl-C, until `main` has settled what it means there.
+    """Let a child begin with Ctrl-C blocked, until `main` has settled what it means there.
 
-    Not for a fork server, which would hand its deafness on to children of the user's.
+    With a fork server nothing is blocked, because the server would pass the blocking on to children of the user's.
     """
     if sys.platform == "win32" or start_method == "forkserver":
         yield
@@ -127,26 +128,28 @@ def _interrupts_held(start_method: str) -> Iterator[None]:
 
 
 def _get_ready(start_method: str) -> None:
-    """See to the standard library's helpers for a start method before they are started."""
+    """Prepare the standard library's helper processes for a start method before workers are started."""
     if start_method == "spawn":
         from multiprocessing import resource_tracker
 
-        resource_tracker.ensure_running()  # it lets interrupts through again when it has started
+        # Starting the tracker unblocks interrupts, so it is started before they are blocked.
+        resource_tracker.ensure_running()
     elif start_method == "forkserver":
         from multiprocessing import forkserver
 
-        # What every worker needs is imported once, unless the server runs already or the user chose. There is no public
-        # way to ask; without the attribute the standard behaviour stays.
+        # The server imports once what every worker needs, unless it runs already or the user chose what it imports.
+        # There is no public way to ask; without the attribute, the standard behaviour stays.
         server = getattr(forkserver, "_forkserver", None)
         if getattr(server, "_preload_modules", None) == ["__main__"]:
             multiprocessing.set_forkserver_preload([main.__module__])
 
 
 def _uninterrupted(act: Callable[[], object]) -> None:
-    """Do `act` where no signal handler can break it off: in another thread, which the main one waits for.
+    """Call `act` in another thread, where no signal handler can interrupt it; the main thread waits for its end.
 
-    The standard library's helpers do not bear it. A fork server ends when an order breaks off, and fails the next one;
-    its tracker is taken for dead after any OSError, such as a handler's TimeoutError, and then is waited for.
+    The standard library's helper processes do not survive an interruption. A fork server ends when a request breaks
+    off, and fails the next request. The resource tracker is taken for dead after any OSError, such as a handler's
+    TimeoutError, and is then waited for.
     """
     if threading.current_thread() is not threading.main_thread():
         act()
@@ -158,7 +161,7 @@ def _uninterrupted(act: Callable[[], object]) -> None:
     def run() -> None:
         try:
             act()
-        except BaseException as error:  # raised in the caller's thread
+        except BaseException as error:  # it is raised again in the waiting thread
             ended.append(error)
         else:
             ended.append(None)
@@ -168,25 +171,25 @@ def _uninterrupted(act: Callable[[], object]) -> None:
         start_new_thread(run, ())
         over.acquire()
     except BaseException as error:
-        if isinstance(error, RuntimeError) and not from_signal_handler(error):  # no thread to be had
+        if isinstance(error, RuntimeError) and not from_signal_handler(error):  # no thread can be started
             run()
         else:
-            if not ended:  # else the lock may be taken already: the handler ran just after
-                over.acquire()  # what has begun is brought to its end; then who called us sees to what there is
+            if not ended:  # otherwise this thread may have taken the lock already, just before the handler ran
+                over.acquire()  # `act` comes to its end; the calling code then cleans up what it started
             raise
     if ended[0] is not None:
         raise ended[0]
 
 
 def _after_fork_in_child() -> None:
-    """Let go of the parent's workers: they are not this process's children."""
+    """Release the parent's workers, which are not children of this process."""
     global _start_lock
     _start_lock = threading.RLock()
     forget(all_workers())
     for sock in _opening:
         sock.close()
     _opening.clear()
-    # The standard library's fork server is the parent's child, and it fails here for waiting for it.
+    # The standard library's fork server is a child of the parent. Waiting for it here would fail, so it is forgotten.
     server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
     if server is not None and hasattr(server, "_forkserver_pid"):
         server._forkserver_pid = None
