@@ -46,6 +46,7 @@ KNOWN = {
     "backends.processes.lease._unreleased": WORKERS,
     "backends.processes.start._opening": WORKERS,
     "backends.processes.start._start_lock": LOCK,
+    "backends.registry._openers": "what was imported",
     "backends.rows.ROWS": FILLED,
     "backends.stock._calls": NUMBERS,
     "backends.stock._functions": IN_WORKER,

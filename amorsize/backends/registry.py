@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["Job", "check_input", "find", "find_for_plan", "open_backend", "stays"]
 
 
+# What opens a backend, by the name of its module, for modules that have been imported.
+_openers: dict[str | None, Callable[..., Any]] = {}
+
+
 class Job(NamedTuple):
     """The job that a backend is opened for, which is one call.
 
@@ -132,8 +136,12 @@ def open_backend(row: Row, job: Job, target: object | None = None) -> Backend:
         job: what the backend is to run.
         target: the object that the user gave as `backend=`; None if it was a name.
     """
-    module: Any = __import__(row.module or "", fromlist=["open_backend"])  # waits if another thread imports it
-    backend: Backend = module.open_backend(job, target)
+    opener = _openers.get(row.module)
+    if opener is None:
+        # An import waits for a thread that is in the middle of the same one.
+        module: Any = __import__(row.module or "", fromlist=["open_backend"])
+        opener = _openers[row.module] = module.open_backend
+    backend: Backend = opener(job, target)
     return backend
 
 

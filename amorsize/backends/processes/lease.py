@@ -186,9 +186,11 @@ class Lease:
         )
         if not self._kind.tracked and idle.tracker_runs():
             self._retire_untracked()
-        self._queue.append((chunk, [head, *envelope.pieces()], self._payload))
+        pieces = [head, envelope.head, *envelope.parts, *envelope.buffers]
+        self._queue.append((chunk, pieces, self._payload))
         self._assign()
-        return envelope.nbytes()
+        nbytes: int = sum(map(len, pieces))
+        return nbytes
 
     def _retire_untracked(self) -> None:
         """Use other workers from now on, because the caller has made shared memory since these were forked.
