@@ -20,6 +20,7 @@ from time import perf_counter
 from weakref import ref
 
 from ...errors import AmorsizeError, InitializerError, SerializationError, from_signal_handler, let_signals_through
+from ...lean import map
 from ...log import debug
 from ...measure import machine
 from ...transport import wire
