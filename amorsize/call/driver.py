@@ -298,8 +298,9 @@ class Call:
                 return move
         if not policy.is_due(serial):
             return None
-        policy.measure_transfer(serial)
-        return self._taken(policy.to_workers(serial)) if policy.is_due(serial) else None
+        if policy.measure_transfer(serial) and not policy.is_due(serial):
+            return None
+        return self._taken(policy.to_workers(serial))
 
     def _before_thread(self) -> None:
         try:

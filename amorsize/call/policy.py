@@ -101,11 +101,17 @@ class Policy:
                 seconds_per_item=seconds,
             ).profile
 
-    def measure_transfer(self, serial: Serial) -> None:
-        """Measure what sending the newest items and results costs, by pickling them, unless it was measured before."""
+    def measure_transfer(self, serial: Serial) -> bool:
+        """Measure what sending the newest items and results costs, by pickling them, unless it was measured before.
+
+        Returns:
+            Whether it was measured now.
+        """
         if self._transfer is None and serial.recent and not others_import():
             items, results = zip(*serial.recent, strict=True)
             self._transfer = measure_transfer(list(items), list(results), perf_counter)
+            return True
+        return False
 
     def stay(self) -> None:
         """Stay in the caller for this call: workers cannot be had, or cannot be given its function or its items."""
@@ -240,10 +246,15 @@ class Policy:
         return told is not None and told.bytes_in is not None and told.bytes_out is not None
 
     def _measured(self, serial: Serial, *, or_known: bool = False) -> WorkProfile:
-        times, told, known = serial.times, self._transfer, self._known
+        times = serial.times
         cpu_share = serial.cpu_seconds / serial.seconds if serial.seconds else 1.0
         work = WorkProfile(times.n, serial.seconds_per_item, times.std, times.max, cpu_share)
-        if told is None and or_known and known is not None and known.bytes_in is not None:
+        return self._with_transfer(work, or_known=or_known)
+
+    def _with_transfer(self, work: WorkProfile, *, or_known: bool) -> WorkProfile:
+        """Return a profile with what sending costs, as measured in this call or, if that may be, as known before."""
+        told, known = self._transfer, self._known
+        if told is None and or_known and known is not None:
             told = Transfer(known.bytes_in, known.bytes_out, known.transfer_seconds_per_item)
         if told is None:
             return work
@@ -327,17 +338,7 @@ class Policy:
             return
         if seconds_here + (pace.seconds if pace is not None and there else 0.0) < SILENT_SECONDS:
             return
-        work, told, known = WorkProfile(0, 0.0), self._transfer, self._known
-        if told is not None:
-            work = work._replace(
-                bytes_in=told.bytes_in, bytes_out=told.bytes_out, transfer_seconds_per_item=told.seconds_per_item
-            )
-        elif known is not None:
-            work = work._replace(
-                bytes_in=known.bytes_in,
-                bytes_out=known.bytes_out,
-                transfer_seconds_per_item=known.transfer_seconds_per_item,
-            )
+        work = self._with_transfer(WorkProfile(0, 0.0), or_known=True)
         # The next call is looked up by the length of its input, so items that were not read count here as well.
         n_items = self._source.index + (self._source.remaining() or 0)
         system = self._system()
