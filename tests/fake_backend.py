@@ -22,6 +22,7 @@ class FakeBackend:
     """
 
     route = "fake"
+    prompt = True
 
     def __init__(self, *script, room=4, width=2):
         self.script = list(script)

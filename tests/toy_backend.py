@@ -22,6 +22,7 @@ class InTurn:
     """Runs the oldest chunk whenever somebody waits."""
 
     route = "toy"
+    prompt = True
 
     def __init__(self, job):
         self.width = job.width

@@ -40,10 +40,12 @@ class Backend(Protocol):
     Attributes:
         route: the name of the way to the workers, by which costs are learnt.
         width: how many workers the backend has, or may have, now.
+        prompt: whether what is submitted while workers start waits for no more than a few milliseconds.
     """
 
     route: str
     width: int
+    prompt: bool
 
     def room(self, chunk_seconds: float | None) -> int:
         """Return how many chunks may be submitted now.

@@ -84,6 +84,7 @@ class StockPool:
                 pool = multiprocessing.get_context(job.start_method).Pool(job.width, first)
         self._pool = pool
         self.route = f"pool/{job.start_method}"
+        self.prompt = True  # the pool queues what it is given
         self.width: int = job.width if self._own else getattr(pool, "_processes", job.width)
         self._under_way: dict[int, tuple[Chunk, bytes, float]] = {}
         self._numbers = count()

@@ -225,6 +225,7 @@ class Serial:
         self._cpu_noted = thread_time(), 0.0  # this thread's clock, and `seconds`, when it was read last
         self.ended = self.failed = self.counted = False
         self._recent: deque[tuple[Any, Any]] = deque(maxlen=_KEPT)  # items and results, as `_in_sight` returns them
+        self._at_hand: tuple[Any, Any] | None = None  # the newest pair, while `leave` is asked
         self._items_per_second = 0.0
         self._looks_long = False
         self._short_in_a_row = _SHORT_IN_A_ROW
@@ -245,6 +246,8 @@ class Serial:
     def recent(self) -> list[tuple[Any, Any]]:
         """The newest few items that were timed alone, with their results, if both still exist."""
         pairs = [(_seen(item), _seen(value)) for item, value in self._recent]
+        if self._at_hand is not None:
+            pairs[-1] = self._at_hand
         return [pair for pair in pairs if pair[0] is not _GONE and pair[1] is not _GONE]
 
     def _keep(self, item: Any, value: Any) -> None:
@@ -369,11 +372,13 @@ class Serial:
                 seconds = perf_counter() - began
                 self._add(1, seconds)
                 self._keep(item, value)
-                del item
                 if self.seconds >= look_at:
-                    # This comes before the result is handed out, because then it may be changed, or gone.
+                    # This comes while item and result are at hand, because later they may be changed, or gone.
+                    self._at_hand = item, value
                     self._left = self._leave(self)
+                    self._at_hand = None
                     look_at = self.seconds * 1.25
+                del item
                 yield value
                 del value
                 if self._left:

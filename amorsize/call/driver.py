@@ -297,6 +297,8 @@ class Call:
             if move is not None:
                 return move
         if not policy.is_due(serial):
+            if policy.wants_transfer(serial):
+                policy.measure_transfer(serial)
             return None
         if policy.measure_transfer(serial) and not policy.is_due(serial):
             return None

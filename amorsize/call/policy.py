@@ -39,6 +39,9 @@ __all__ = ["Move", "Policy", "holding"]
 
 # Less work than this is not worth a look at the cache or the machine, which costs about as much on a first call.
 SILENT_SECONDS = 200e-6
+# In a call that spent so long in the caller, what sending costs is measured even though the call stays: several such
+# calls may repay a start of workers together, and their items may be gone when that is asked (rows of an array).
+_MEASURED_SECONDS = 0.004
 _FOR_EVER_SECONDS = 1e6
 _THREAD_END_SECONDS = 0.002
 _LEAST_ITEMS_HERE = 4
@@ -93,9 +96,11 @@ class Policy:
         self.looked_up = True
         if self._options.use_cache:
             seconds = serial.seconds_per_item if serial is not None else None
+            remaining = self._source.remaining()
             self._known = lookup.find(
                 self._function,
-                self._source.remaining(),
+                # As in `remember`, the whole length counts, some of which may have run.
+                None if remaining is None else self._source.index + remaining,
                 self._system(),
                 route=machine.route_of(self.start_method()),
                 seconds_per_item=seconds,
@@ -239,6 +244,10 @@ class Policy:
         from ..plan.model import start_seconds
 
         return missed_seconds >= start_seconds(self._machine(), 1)
+
+    def wants_transfer(self, serial: Serial) -> bool:
+        """Say whether what sending costs should be measured for later calls, while the newest items are at hand."""
+        return serial.seconds >= _MEASURED_SECONDS and self._options.use_cache and not self.knows_transfer()
 
     def knows_transfer(self) -> bool:
         """Say whether items can be sent, and it is known what that costs."""

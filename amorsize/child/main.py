@@ -248,10 +248,12 @@ class _Worker:
             return
         if chunk.timed:
             slots[STARTED] = -monotonic_ns()
+        report = _Report(chunk)
+        report.begin()
         try:
             function = self._function(chunk.function, chunk.call)
         except Unfit:
-            self._send(_Report(chunk), [], last=True)  # no item started, so another worker can run them
+            self._send(report, [], last=True)  # no item started, so another worker can run them
             raise
         except Outdated as outdated:
             wire.send(self._sock, wire.REFUSED, [pack_error(outdated)])
@@ -260,6 +262,9 @@ class _Worker:
             refusal = SerializationError(f"the function could not be rebuilt in a worker: {error!r}")
             refusal.__cause__ = error
             wire.send(self._sock, wire.REFUSED, [pack_error(refusal)])
+            return
+        if not chunk.count:
+            self._send(report, [], last=True)  # the chunk was sent only to have the function loaded
             return
         self.streams = None
         payload = body[wire.CHUNK_HEAD.size :]
@@ -312,7 +317,7 @@ class _Worker:
         self._send(report, results, last=True)
 
     def _send(self, report: _Report, results: list[Any], *, last: bool) -> None:
-        seconds, cpu_seconds = report.elapsed() if results else (0.0, 0.0)
+        seconds, cpu_seconds = report.elapsed() if results or not report.chunk.count else (0.0, 0.0)
         envelope, unsent = dump_around_culprits(results, report.errors, report.chunk.first, report.sent)
         report.unsent |= unsent
         errors = pickle.dumps(report.errors) if report.errors else b""

@@ -285,7 +285,7 @@ class _Walk:
                     self.reach(_content(cell), frozenset())
             return
         if place is not None:
-            self._enter(place, function)
+            self._enter_stored(place)
         else:
             self._decorated(function)
         code, space = function.__code__, function.__globals__
@@ -361,6 +361,14 @@ class _Walk:
             self.reach(attribute, mentioned)
         for base in cls.__bases__:
             self.reach(base, mentioned)
+
+    def _enter_stored(self, place: tuple[str, str]) -> None:
+        """Enter a function's own place with what is stored there, which may be a static method around it."""
+        try:
+            stored = find_place(*place)[2]
+        except ImportError:  # it is found there only by a metaclass or `__getattr__`, and so it is in a worker
+            return
+        self._enter(place, stored)
 
     def _enter(self, place: tuple[str, str], value: Any) -> None:
         if place in self.entries or len(self.entries) >= _MAX_ENTRIES:

@@ -109,7 +109,7 @@ class Feed:
 
     def hand_back(self, chunk: Chunk | None) -> None:
         """Take items that were not started, to submit them again."""
-        if chunk is not None and (self.failed_at is None or chunk.first < self.failed_at):
+        if chunk is not None and chunk.items and (self.failed_at is None or chunk.first < self.failed_at):
             self._backlog.append(chunk)
 
     def put_first(self, chunk: Chunk) -> None:

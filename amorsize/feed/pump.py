@@ -126,7 +126,8 @@ class Pump:
         self._here = None if function is None else Here(function, self._feed)
         self._fix = _fixer(outgoing, try_first=function is not None)
         self._cost = ChunkCost()
-        self._judge = _Judge(perf_counter() + start_seconds)
+        self._opened = perf_counter()
+        self._judge = _Judge(self._opened + start_seconds)
         self._observer = observer
         self._over = self._held = False
         self._to_end = False  # whether the source may be asked for more although it may be at its end
@@ -174,7 +175,7 @@ class Pump:
         """
         order, judge = self._feed.order, self._judge
         began = perf_counter()
-        if not self._has_results(away_seconds):
+        if not self._has_results(away_seconds) and not self._prefers_here():
             self._fill()
         self._say()
         if not order.ready():
@@ -183,7 +184,8 @@ class Pump:
                     began = self._wait(began)
                 elif not self._may_go_on():
                     return False
-            self._fill()
+            if not self._prefers_here():
+                self._fill()
             judge.working_seconds += perf_counter() - began
             self._withdraw_if_slower()
         return True
@@ -355,9 +357,7 @@ class Pump:
                 return False
             chunk: Chunk | None = self._chunk(1)
         else:
-            # While workers start, the caller runs items that will be over before the workers are ready.
-            seconds_per_item = self._pace.seconds_per_item
-            left = self._judge.ready_at - perf_counter()
+            seconds_per_item, left = self._pace.seconds_per_item, self._start_left()
             if seconds_per_item is None or seconds_per_item > left / 2 or not self._backend.starting():
                 return False
             length = max(1, int(min(_OVERLAP_SECONDS, left / 4) / max(seconds_per_item, 1e-7)))
@@ -370,6 +370,27 @@ class Pump:
         self._is_interrupted()
         here.seconds += thread_time() - began
         return True
+
+    def _start_left(self) -> float:
+        """Return for how many more seconds workers are expected to start.
+
+        Once they take longer than was expected, they are expected to take as long again; this is right within a factor
+        of two whatever they take.
+        """
+        now = perf_counter()
+        return max(self._judge.ready_at - now, now - self._opened)
+
+    def _prefers_here(self) -> bool:
+        """Say whether the caller runs the next items because they will be over before a worker can take them.
+
+        What is submitted to workers that have yet to load the function would wait for them.
+        """
+        if self._here is None or self._held or self._backend.prompt or self.withdrawal is not None:
+            return False
+        seconds_per_item = self._pace.seconds_per_item
+        if seconds_per_item is None or seconds_per_item > self._start_left() / 2:
+            return False
+        return self._backend.starting()
 
     def _keep_here(self, chunk: Chunk, refusal: Unsendable) -> None:
         """Keep an item that cannot be sent, and have the rest of its chunk submitted again: nothing of it was sent."""

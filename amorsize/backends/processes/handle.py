@@ -45,11 +45,13 @@ class Flight:
         number: the number of the chunk among those of its worker.
         sent: when the worker was given the chunk, in `time.perf_counter()` seconds.
         received: number of results that have come back.
-        taken_back: whether the caller has taken it back before it was begun; the worker's message on it still comes.
+        taken_back: whether the caller has taken it back before it was begun, or wants nothing of it; the worker's
+            message on it still comes.
+        loads: whether it has no items, and only has the worker load the function.
         digest: the digest of the function that is to run it.
     """
 
-    __slots__ = ("chunk", "digest", "number", "received", "sent", "taken_back")
+    __slots__ = ("chunk", "digest", "loads", "number", "received", "sent", "taken_back")
 
     def __init__(self, chunk: Chunk, number: int, digest: bytes) -> None:
         self.chunk = chunk
@@ -57,7 +59,8 @@ class Flight:
         self.digest = digest
         self.sent = perf_counter()
         self.received = 0
-        self.taken_back = False
+        # Nobody waits for a chunk without items, so it is as good as taken back.
+        self.loads = self.taken_back = not chunk.items
 
 
 class Worker:
@@ -66,8 +69,8 @@ class Worker:
     Attributes:
         ready: whether the worker has said that it is ready.
         number: the number of its process, once it is ready; None before.
-        takes_chunks: whether it may be given chunks, as it is ready or will be without delay. Otherwise chunks wait for
-            the worker that is ready first.
+        takes_chunks: whether it may be given chunks, as it is ready and has loaded a function, or will be without delay.
+            Otherwise chunks wait for the worker that is ready first.
         used: whether it has served another call before.
         retires: whether it gets no more chunks, and leaves when it has no chunk left.
     """

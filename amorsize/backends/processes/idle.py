@@ -263,9 +263,10 @@ def _alive(worker: Worker) -> bool:
         while worker.inbox.read():
             for kind, _ in worker.inbox.messages():
                 if kind == wire.READY:
-                    worker.ready = worker.takes_chunks = True
-                elif kind == wire.RESULTS:
-                    worker.flights.popleft()  # this is its answer on a chunk that was taken back
+                    worker.ready = True
+                else:  # this is its answer on a chunk that was taken back, or on the order to load a function
+                    worker.flights.popleft()
+                    worker.takes_chunks = True
     except EOFError:
         return False
     return True

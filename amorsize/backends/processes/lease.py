@@ -107,6 +107,7 @@ class Lease:
         self._workers: list[Worker] = []
         self.width = job.width
         self.route = machine.route_of(kind.start_method)
+        self.prompt = kind.start_method == "fork"
         self._payload = payload
         self._job = job
         self._kinds: set[type] = set()  # the types of the items so far
@@ -121,6 +122,7 @@ class Lease:
         self._waiting: dict[Worker, tuple[int, float, bool]] = {}
         self._alive_until = perf_counter() + _LIVENESS_SECONDS
         self._deaths_in_initializer = 0
+        self.load_seconds: float | None = None
         self._entered = 0.0
         self._in_hand: Worker | None = None
         self._closed = False
@@ -134,6 +136,9 @@ class Lease:
             idle.take(self._kind, self.width, self._workers)
             for worker in self._workers:
                 self._selector.register(worker.sock, selectors.EVENT_READ, worker)
+            for worker in [*self._workers]:
+                if worker.ready and not (worker.takes_chunks or worker.flights):
+                    self._load_in(worker)  # it was still starting when the call before was over
         except BaseException:
             self._release([])
             raise
@@ -143,9 +148,12 @@ class Lease:
         self.width = width
 
     def starting(self) -> bool:
-        if not any(worker.ready for worker in self._workers):
+        if not self._has_begun():
             self._pump(0.0)
-        return not any(worker.ready for worker in self._workers)
+        return not self._has_begun()
+
+    def _has_begun(self) -> bool:
+        return any(worker.ready and worker.takes_chunks for worker in self._workers)
 
     def busy(self) -> bool:
         return bool(self._events or self._queue) or self._under_way()
@@ -176,7 +184,17 @@ class Lease:
             raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
         if envelope.head != WHOLE and (kinds := users_classes(chunk.items, self._kinds)):
             self._payload = self._payload.with_items_of(kinds)
-        head = wire.CHUNK_HEAD.pack(
+        head = self._head(chunk, slice_seconds)
+        if not self._kind.tracked and idle.tracker_runs():
+            self._retire_untracked()
+        pieces = [head, envelope.head, *envelope.parts, *envelope.buffers]
+        self._queue.append((chunk, pieces, self._payload))
+        self._assign()
+        nbytes: int = sum(map(len, pieces))
+        return nbytes
+
+    def _head(self, chunk: Chunk, slice_seconds: float) -> bytes:
+        return wire.CHUNK_HEAD.pack(
             self._call,
             chunk.first,
             len(chunk.items),
@@ -185,13 +203,6 @@ class Lease:
             self._job.timeout is not None,
             self._payload.digest,
         )
-        if not self._kind.tracked and idle.tracker_runs():
-            self._retire_untracked()
-        pieces = [head, envelope.head, *envelope.parts, *envelope.buffers]
-        self._queue.append((chunk, pieces, self._payload))
-        self._assign()
-        nbytes: int = sum(map(len, pieces))
-        return nbytes
 
     def _retire_untracked(self) -> None:
         """Use other workers from now on, because the caller has made shared memory since these were forked.
@@ -364,19 +375,36 @@ class Lease:
             if kind == wire.RESULTS:
                 self._results(worker, body)
             elif kind == wire.READY:
-                worker.ready, worker.takes_chunks = True, not worker.retires
+                worker.ready = True
                 worker.number = worker.process.pid
                 machine.learn_start(self.route, wire.READY_BODY.unpack(body)[0])
+                if self.prompt:  # it has what the caller has loaded
+                    worker.takes_chunks = not worker.retires
+                elif not worker.retires:
+                    self._load_in(worker)
             else:
                 self._refused(worker, unpack_error(body))
                 if worker not in self._workers:
                     return  # the worker's program was outdated, so it was ended
 
+    def _load_in(self, worker: Worker) -> None:
+        """Have a fresh worker load the function before it is given items, which others can run meanwhile."""
+        head = self._head(Chunk(0, []), 0.0)
+        worker.put_chunk(Chunk(0, []), [head, *dump_items([]).pieces()], self._payload)
+        self._unsent.add(worker)
+        self.flush()
+
     def _refused(self, worker: Worker, error: BaseException) -> None:
         if worker.ready:
             flight = worker.flights.popleft()
-            if isinstance(error, Outdated) and self._bring_up_to_date(worker, error):
+            if flight.loads and flight.digest != self._payload.digest:
+                self._load_in(worker)  # it was to load the function of an earlier call
+            elif isinstance(error, Outdated) and self._bring_up_to_date(worker, error):
                 self._hand_back(flight.chunk)
+                if flight.loads and worker in self._workers:
+                    self._load_in(worker)
+            elif flight.loads:
+                worker.takes_chunks = not worker.retires  # the first chunk will be refused for the same reason
             else:
                 self._events.append(Refused(flight.chunk, error))
             return
@@ -423,6 +451,10 @@ class Lease:
         flight.received += n_results
         if memory:
             worker.note_memory(memory)
+        if flight.loads:
+            worker.takes_chunks = not worker.retires
+            if flight.digest == self._payload.digest:
+                self.load_seconds = seconds
         if self._closed or flight.taken_back:
             return
         if len(body) >= machine.LEAST_BYTES_OBSERVED and worker.inbox.body_began >= self._entered:
@@ -486,7 +518,8 @@ class Lease:
         return 0.0 if self._events else soonest
 
     def _hand_back(self, chunk: Chunk) -> None:
-        self._events.append(Returned(chunk))
+        if chunk.items:
+            self._events.append(Returned(chunk))
 
     def _bury(self, worker: Worker, *, timed_out: bool = False) -> None:
         """End a worker that has died or is late; report which of its items ran, and hand back the others."""
