@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amorsize.backends.base import Unsendable
+from amorsize.backends.base import Start, Unsendable
 from amorsize.backends.events import Chunk, Failure, Lost, Refused, Results, Returned
 from amorsize.errors import SerializationError
 
@@ -23,6 +23,7 @@ class FakeBackend:
 
     route = "fake"
     prompt = True
+    start = Start(warm=True)
 
     def __init__(self, *script, room=4, width=2):
         self.script = list(script)

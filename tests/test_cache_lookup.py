@@ -84,7 +84,7 @@ def test_what_was_stored_is_found():
     store(work, 500, FAST, Planned(), SYSTEM)
     found = find(work, 999, SYSTEM)
     assert (found.profile, found.reason, found.plan_stale) == (FAST, "hit", False)
-    assert found.key.endswith("_size:medium_time:fast_route:caller_v:2")
+    assert found.key.endswith("_size:medium_time:fast_route:caller_v:3")
     assert find(work, 1_000, SYSTEM).reason == "new"
     assert find(other, 500, SYSTEM).reason == "new"
 
@@ -179,19 +179,19 @@ def test_each_place_is_priced_by_its_own_measurement(fresh_process):
     assert find(work, 500, SYSTEM).profile == FAST
 
 
-def test_files_of_the_first_format_are_misses_and_pruned():
+def test_files_of_older_formats_are_misses_and_pruned():
     """Nobody reads them any more; files of a later format may have their readers."""
     store(work, 500, FAST, None, SYSTEM)
     reset_all()
     file = the_file()
     name = os.path.basename(file)
-    for other_name in (name.replace("-caller-v2", "-v1"), name.replace("-v2", "-v3")):
+    for other_name in (name.replace("-caller-v3", "-v1"), name.replace("-v3", "-v2"), name.replace("-v3", "-v4")):
         shutil.copy(file, os.path.join(disk.folder(), other_name))
     os.unlink(file)
 
     assert find(work, 500, SYSTEM) == Found(None, "new")
-    assert prune_expired_cache() == 1
-    assert os.path.basename(the_file()) == name.replace("-v2", "-v3")
+    assert prune_expired_cache() == 2
+    assert os.path.basename(the_file()) == name.replace("-v3", "-v4")
 
 
 def test_the_right_bucket_must_be_valid_too(clock):
@@ -396,7 +396,7 @@ def test_the_folder_is_told_as_a_path(amorsize_cache):
     assert lookup.get_cache_dir() == amorsize_cache / "optimization_cache"
 
 
-@pytest.mark.parametrize("data", [b"", b"garbage", b"[" * 9_000, b"x" * 100_000, b'{"version": 2}'])
+@pytest.mark.parametrize("data", [b"", b"garbage", b"[" * 9_000, b"x" * 100_000, b'{"version": 3}'])
 def test_a_damaged_file_is_a_miss_and_one_debug_line(data, caplog):
     """Whatever stands in a file, the look-up answers, says why at debug level, and the next store mends it."""
     store(work, 500, FAST, None, SYSTEM)

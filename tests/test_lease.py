@@ -51,8 +51,8 @@ def results(lease):
 
 
 def ready(lease):
-    """Return the lease when all its workers have started."""
-    while not all(worker.ready for worker in lease._workers):
+    """Return the lease when all its workers can run items."""
+    while not all(worker.ready and worker.takes_chunks for worker in lease._workers):
         assert lease.wait(0.01) == []
     return lease
 

@@ -62,6 +62,7 @@ KNOWN = {
     "child.rebuild._displaced": IN_WORKER,
     "child.rebuild._entered": IN_WORKER,
     "code.draws._known": LEARNT,
+    "code.fingerprint._described": LEARNT,
     "code.fingerprint._remembered": LEARNT,
     "code.functions.unfit": LEARNT,
     "code.reach._known": LEARNT,

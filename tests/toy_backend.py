@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from amorsize import context
+from amorsize.backends.base import Start
 from amorsize.backends.events import Chunk, Failure, Results, Returned
 from amorsize.backends.rows import Can, Row
 from amorsize.child.run_chunk import run_items
@@ -23,6 +24,7 @@ class InTurn:
 
     route = "toy"
     prompt = True
+    start = Start(warm=True)
 
     def __init__(self, job):
         self.width = job.width

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import SerializationError, add_index
-from ..lean import Protocol
+from ..lean import NamedTuple, Protocol
 from ..transport.blame import said_of
 from ..transport.remote import UnsentResult, unpack_error
 from ..transport.serialize import Unpicklable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .events import Chunk, Event
 
-__all__ = ["Backend", "Unsendable", "failures_of"]
+__all__ = ["Backend", "Start", "Unsendable", "failures_of"]
 
 
 class Unsendable(SerializationError):
@@ -31,6 +31,18 @@ class Unsendable(SerializationError):
         self.index = index
 
 
+class Start(NamedTuple):
+    """How the workers of a backend were started.
+
+    Attributes:
+        warm: whether all of them could run items when it was opened.
+        load_seconds: how long a fresh worker took to load the function; None as long as none has said so.
+    """
+
+    warm: bool = False
+    load_seconds: float | None = None
+
+
 class Backend(Protocol):
     """Runs chunks for one call, and for one thread at a time.
 
@@ -40,11 +52,13 @@ class Backend(Protocol):
     Attributes:
         route: the name of the way to the workers, by which costs are learnt.
         width: how many workers the backend has, or may have, now.
+        start: how its workers were started.
         prompt: whether what is submitted while workers start waits for no more than a few milliseconds.
     """
 
     route: str
     width: int
+    start: Start
     prompt: bool
 
     def room(self, chunk_seconds: float | None) -> int:

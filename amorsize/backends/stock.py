@@ -22,7 +22,7 @@ from ..log import debug
 from ..transport.ambient import set_ambient, snapshot
 from ..transport.payload import Outdated, Uncarriable, payload_of, users_classes
 from ..transport.serialize import Undumpable, dump_items, load_values
-from .base import Unsendable, failures_of
+from .base import Start, Unsendable, failures_of
 from .events import Chunk, Lost, Refused, Results, Returned
 from .processes.start import main_hidden
 
@@ -85,6 +85,7 @@ class StockPool:
         self._pool = pool
         self.route = f"pool/{job.start_method}"
         self.prompt = True  # the pool queues what it is given
+        self.start = Start(warm=not self._own)
         self.width: int = job.width if self._own else getattr(pool, "_processes", job.width)
         self._under_way: dict[int, tuple[Chunk, bytes, float]] = {}
         self._numbers = count()

@@ -40,7 +40,7 @@ __all__ = [
     "stored_plan",
 ]
 
-FORMAT = 2
+FORMAT = 3
 TTL_SECONDS = 7 * 24 * 3600.0
 # A plan is not reused when free memory has changed by more than this share since. A smaller value means that ordinary
 # fluctuation discards plans; a larger one means that a plan may no longer fit into memory.
@@ -263,11 +263,14 @@ def checked(entry: Entry) -> Entry:
         seconds_std=_number("seconds_std", profile.seconds_std, _MAX_SECONDS),
         seconds_max=_number("seconds_max", profile.seconds_max, _MAX_SECONDS),
         cpu_share=_number("cpu_share", profile.cpu_share, _MAX_COUNT),
-        bytes_in=None if profile.bytes_in is None else _number("bytes_in", profile.bytes_in, _MAX_BYTES),
-        bytes_out=None if profile.bytes_out is None else _number("bytes_out", profile.bytes_out, _MAX_BYTES),
+        bytes_in=_number_or_none("bytes_in", profile.bytes_in, _MAX_BYTES),
+        bytes_out=_number_or_none("bytes_out", profile.bytes_out, _MAX_BYTES),
         transfer_seconds_per_item=_number("transfer_seconds_per_item", profile.transfer_seconds_per_item, _MAX_SECONDS),
         memory_bytes=_number("memory_bytes", profile.memory_bytes, _MAX_BYTES),
         route=_text("route", profile.route),
+        slowdown=_number_or_none("slowdown", profile.slowdown, _MAX_COUNT),
+        call_seconds=_number_or_none("call_seconds", profile.call_seconds, _MAX_SECONDS),
+        load_seconds=_number_or_none("load_seconds", profile.load_seconds, _MAX_SECONDS),
     )
     if time_bucket(profile.seconds_per_item) != entry.key.time:
         raise ValueError("seconds_per_item lies in another bucket than the key says")
@@ -358,6 +361,10 @@ def _number(name: str, value: Any, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= high:
         raise ValueError(f"{name} is not a number from 0 to {high:g}")
     return float(value)
+
+
+def _number_or_none(name: str, value: Any, high: float) -> float | None:
+    return None if value is None else _number(name, value, high)
 
 
 def _text(name: str, value: Any) -> str:

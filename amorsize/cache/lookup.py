@@ -65,6 +65,10 @@ __all__ = [
 # an older measurement.
 _CHANGED_SHARE = 0.2
 _REWRITE_SECONDS = 24 * 3600.0
+# Items are not taken to be quicker or slower on workers than by these factors, whatever was measured.
+_LEAST_SLOWDOWN, _MOST_SLOWDOWN = 0.5, 100.0
+# A mean is certain if its standard error is at most this share of it.
+_CERTAIN_SHARE = 0.1
 
 
 class Found(NamedTuple):
@@ -115,8 +119,8 @@ def find(
 ) -> Found:
     """Look up the work profile that was measured in the caller, and the one measured on the workers of one route.
 
-    Where both are known, the caller's profile is returned with the workers' own seconds beside it. Where only one is
-    known, it serves for both. Profiles measured on any other route are not looked at.
+    Where both are known, they are brought together by `_together`. Where only one is known, it serves for both.
+    Profiles measured on any other route are not looked at.
 
     Args:
         func: the function, undecorated.
@@ -144,12 +148,56 @@ def find(
     if found is None:
         return _miss(reason)
     memory.count_hit()
-    profile = found.entry.profile
-    if there is not None:
-        profile = profile._replace(worker_seconds_per_item=there.entry.profile.seconds_per_item)
+    profile = _together(here.entry if here else None, there.entry) if there else found.entry.profile
     if memory_changed(found.entry.system.available_memory, system.available_memory):
         return Found(profile, "available_memory", plan_stale=True, key=found.text)
     return Found(profile, "hit", key=found.text)
+
+
+def _together(here: Entry | None, there: Entry) -> WorkProfile:
+    """Return one profile from what was measured in the caller and on workers.
+
+    The newer of the two says what items take now; the older one, measured when they may have been shorter or longer,
+    says nothing against it. What workers take compared with the caller is the slowdown, which was measured when one
+    followed the other.
+    """
+    work = there.profile
+    profile = here.profile if here is not None else work
+    if work.slowdown is None:
+        profile = profile._replace(worker_seconds_per_item=work.seconds_per_item)
+    elif here is None or there.timestamp > here.timestamp:
+        seconds = work.seconds_per_item / work.slowdown
+        scale = seconds / profile.seconds_per_item if profile.seconds_per_item else 1.0
+        profile = profile._replace(
+            seconds_per_item=seconds,
+            seconds_std=scale * profile.seconds_std,
+            seconds_max=scale * profile.seconds_max,
+            worker_seconds_per_item=work.seconds_per_item,
+        )
+    else:
+        profile = profile._replace(worker_seconds_per_item=work.slowdown * profile.seconds_per_item)
+    return profile._replace(slowdown=work.slowdown, call_seconds=work.call_seconds, load_seconds=work.load_seconds)
+
+
+def _slowdown(digits: str, size: str, profile: WorkProfile) -> float | None:
+    """Return how many times as long items take on a route as in the caller, by what was measured there just now.
+
+    Only the first measurement on workers after one in the caller is compared with it. Of a spread that leaves the
+    means uncertain, half of the difference is believed, on the scale of ratios.
+    """
+    there, _ = _known(digits, (size,), profile.route)
+    here, _ = _known(digits, (size,), CALLER)
+    known = there[0].entry if there else None
+    slowdown = known.profile.slowdown if known is not None else None
+    if not here or (known is not None and known.timestamp > here[0].entry.timestamp):
+        return slowdown
+    caller = here[0].entry.profile
+    if not (caller.seconds_per_item > 0 and profile.seconds_per_item > 0):
+        return slowdown
+    seen = profile.seconds_per_item / caller.seconds_per_item
+    seen = max(_LEAST_SLOWDOWN, min(seen, _MOST_SLOWDOWN))
+    uncertain = caller.seconds_std > _CERTAIN_SHARE * caller.seconds_per_item * min(caller.items, profile.items) ** 0.5
+    return ((slowdown or 1.0) * seen) ** 0.5 if uncertain else seen
 
 
 def _choose(
@@ -195,9 +243,10 @@ def store(
         clock: returns seconds since the epoch.
     """
     try:
-        key = Key(
-            fingerprints.fingerprint(func), size_bucket(n_items), time_bucket(profile.seconds_per_item), profile.route
-        )
+        digits, size = fingerprints.fingerprint(func), size_bucket(n_items)
+        if profile.route != CALLER:
+            profile = profile._replace(slowdown=_slowdown(digits, size, profile))
+        key = Key(digits, size, time_bucket(profile.seconds_per_item), profile.route)
         kept_plan = stored_plan(plan) if plan is not None else None
         entry = checked(Entry(key, _label(func), n_items, clock(), system, profile, kept_plan))
     except Exception as error:  # noqa: BLE001 - a user's callable may run any code; what it raises is not the run's error

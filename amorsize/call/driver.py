@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from functools import partial
 from operator import length_hint
-from time import monotonic
+from time import monotonic, perf_counter
 
 from ..backends.registry import Job, open_backend, stays
 from ..backends.rows import AUTO, SERIAL
@@ -20,7 +20,7 @@ from ..measure.sampling import ItemTimes
 from ..rng import numbered
 from .caller import Attempt, Serial, apply_star, attempts, plain
 from .headstart import Headstart
-from .policy import SILENT_SECONDS, Policy, holding
+from .policy import SILENT_SECONDS, Policy, Visit, holding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -404,11 +404,18 @@ class Call:
             backend.close(hurry=True)
             raise
 
-    def _finish(self, pump: Pump) -> Iterator[Iterable[Any]]:
+    def _finish(self, pump: Pump, opened: tuple[Move, float] | None = None) -> Iterator[Iterable[Any]]:
+        """Hand out the pump's results; `opened` tells the move that led there, and how long opening took."""
+        items, item_seconds = self._paced()
         try:
             yield from pump
         finally:
             withdrawal = pump.withdrawal
+            if opened is not None:
+                now, seconds = self._paced()
+                self._policy.visits.append(
+                    Visit(*opened, pump.backend, pump.seconds, now - items, seconds - item_seconds, withdrawal)
+                )
             if withdrawal is not None and withdrawal.unfit:
                 unfit.add(self._request.function)
         if withdrawal is None:
@@ -419,6 +426,9 @@ class Call:
             self._policy.stay()
         else:
             self._policy.come_back()
+
+    def _paced(self) -> tuple[int, float]:
+        return (0, 0.0) if self._pace is None else (self._pace.items, self._pace.seconds)
 
     # Work on workers.
 
@@ -435,8 +445,10 @@ class Call:
         """Run items on workers until the input is over or, under "auto", there are none or they do not help."""
         backend: Backend | None = None
         try:
+            began = perf_counter()
             outgoing = _outgoing()
             backend = self._open(move, self._policy.width(move.plan), outgoing)
+            opened = move, perf_counter() - began
             self.plan = move.plan if backend.width == move.plan.n_jobs else move.plan._replace(n_jobs=backend.width)
             pump = self._pump_on(backend, outgoing)
         except BaseException as error:
@@ -451,7 +463,7 @@ class Call:
 
                 warnings.warn(f"amorsize stays in one process: {error}", RuntimeWarning, stacklevel=2)
             return
-        yield from self._finish(pump)
+        yield from self._finish(pump, opened)
 
     def _open(self, move: Move, width: int, outgoing: Outgoing) -> Backend:
         options, plan = self._request.options, move.plan

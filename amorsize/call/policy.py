@@ -14,20 +14,23 @@ from time import monotonic, perf_counter, sleep
 
 from ..backends.rows import AUTO, PROCESSES
 from ..cache import lookup
-from ..code.functions import FunctionSet, unfit
+from ..code.functions import FunctionSet, FunctionTable, unfit
 from ..context import imported_here, others_import
 from ..lean import NamedTuple, map
 from ..measure import machine
 from ..measure.sampling import Transfer, measure_transfer
 from ..plan.profile import Limits, WorkProfile
+from ..plan.trust import Trust
 from ..transport.values import holds_iterator
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..backends.base import Backend
     from ..backends.rows import Row
     from ..feed.pace import Pace
+    from ..feed.pump import Withdrawal
     from ..feed.source import Source
     from ..measure.sampling import ItemTimes
     from ..plan.planner import Plan
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
     from .caller import Serial
     from .request import Request
 
-__all__ = ["Move", "Policy", "holding"]
+__all__ = ["Move", "Policy", "Visit", "holding", "trusted"]
 
 # Less work than this is not worth a look at the cache or the machine, which costs about as much on a first call.
 SILENT_SECONDS = 200e-6
@@ -43,6 +46,10 @@ SILENT_SECONDS = 200e-6
 # calls may repay a start of workers together, and their items may be gone when that is asked (rows of an array).
 _MEASURED_SECONDS = 0.004
 _FOR_EVER_SECONDS = 1e6
+# Where the number of items is unknown, items shorter than this begin in the caller even if they are known.
+_UNKNOWN_SECONDS = 0.020
+# A call with more work than this says little of what a call costs apart from its items.
+_CALL_LEARNT_SECONDS = 0.050
 _THREAD_END_SECONDS = 0.002
 _LEAST_ITEMS_HERE = 4
 # After workers turned out not to help, at least this much serial work must pass before they are considered again.
@@ -50,6 +57,8 @@ _PATIENCE_SECONDS = 0.1
 
 # Functions whose items held iterators; their next calls begin in the caller, so that their first items are looked at.
 holding = FunctionSet()
+# What calls on workers have taught of each function.
+trusted: FunctionTable[Trust] = FunctionTable()
 
 
 class Move(NamedTuple):
@@ -59,11 +68,35 @@ class Move(NamedTuple):
         row: the backend.
         plan: how the work is run there, and why.
         pays_missed: whether the time that earlier calls have missed justifies the start of workers.
+        n_items: the number of items that the plan is for.
     """
 
     row: Row
     plan: Plan
     pays_missed: bool = False
+    n_items: int = 0
+
+
+class Visit(NamedTuple):
+    """What one visit to workers was like, which is over.
+
+    Attributes:
+        move: the move that led there.
+        open_seconds: the caller's seconds before the first item was read: pickling the function, taking workers.
+        backend: the workers.
+        seconds: the caller's seconds from then on, waiting included, and what the user did between results excluded.
+        items: number of items that workers ran.
+        item_seconds: how long these items took in all.
+        withdrawal: why the workers were given up; None if they were not.
+    """
+
+    move: Move
+    open_seconds: float
+    backend: Backend
+    seconds: float
+    items: int
+    item_seconds: float
+    withdrawal: Withdrawal | None
 
 
 class Policy:
@@ -76,6 +109,7 @@ class Policy:
     Attributes:
         looked_up: whether the cache was asked already.
         patience_seconds: how much serial work must have passed before workers are considered.
+        visits: the visits to workers that are over.
     """
 
     def __init__(self, request: Request, source: Source) -> None:
@@ -87,6 +121,9 @@ class Policy:
         self._source = source
         self._known: WorkProfile | None = None
         self._transfer: Transfer | None = None
+        self.visits: list[Visit] = []
+        self._call_seconds: float | None = None
+        self._load_seconds: float | None = None
         self._start_method: str | None = None
 
     # What the driver tells it.
@@ -142,8 +179,12 @@ class Policy:
         known = self._known
         if known is None or self._function in holding:
             return None
-        remaining = self._source.remaining()
-        n_items = known.items if remaining is None else remaining
+        n_items = self._source.remaining()
+        if n_items is None:
+            # The input may be over after one item, so short ones begin in the caller until there are more.
+            if known.seconds_per_item < _UNKNOWN_SECONDS:
+                return None
+            n_items = max(known.items, 2 * machine.cores())
         # If all items would be over before a decision was made, none is needed.
         if n_items * known.seconds_per_item < SILENT_SECONDS or self.must_wait():
             return None
@@ -159,37 +200,42 @@ class Policy:
         from ..plan.model import start_seconds
         from ..plan.planner import choose
 
-        profile = self._machine()
+        profile = self._machine(work)
+        if not self._is_trusted(n_items * work.seconds_per_item):
+            return None
         plan = choose(work, _as_if_running(profile), n_items, self._limits())
         if plan.backend == "serial" or missed < start_seconds(profile, plan.n_jobs):
             return None
         said = f"{plan.reason}, and calls like it have missed the price of a start"
-        return Move(PROCESSES, plan._replace(reason=said), pays_missed=True)
+        return Move(PROCESSES, plan._replace(reason=said), pays_missed=True, n_items=n_items)
 
     def is_due(self, serial: Serial) -> bool:
         """Say whether enough time was spent in the caller (`plan.escalate`), by what was measured so far."""
         from ..plan.escalate import should_escalate
 
         remaining, work = self._source.remaining(), self._measured(serial)
+        if not self._is_trusted(serial.seconds + (remaining or 0) * work.seconds_per_item):
+            return False
         return should_escalate(
-            serial.seconds, serial.times.n, remaining, work, self._machine(), self._limits()
+            serial.seconds, serial.times.n, remaining, work, self._machine(work), self._limits()
         ) and not self.must_wait()
 
     def to_workers(self, serial: Serial) -> Move:
         """Return the move that is due."""
         from ..plan.planner import choose, widest
 
-        # If the length is unknown, as many items as were done are expected to be left.
+        # If the length is unknown, as many items as were done are expected to be left, and enough for all workers.
         remaining = self._source.remaining()
-        work, left = self._measured(serial), serial.times.n if remaining is None else remaining
+        work = self._measured(serial)
+        left = max(serial.times.n, 2 * machine.cores()) if remaining is None else remaining
         move = self._move(work, left)
         if move is not None:
             return move
         # By the prediction alone the items would stay, but by the bound of `should_escalate` enough was spent here.
-        profile, chunksize = self._machine(), self._limits().chunksize
+        profile, chunksize = self._machine(work), self._limits().chunksize
         plan = choose(work, profile, left, Limits(min(widest(profile, work)[0], left), chunksize, ("processes",)))
         spent = f"{plan.n_jobs} workers: as much was missed in the caller as starting them costs"
-        return Move(PROCESSES, plan._replace(reason=spent))
+        return Move(PROCESSES, plan._replace(reason=spent), n_items=left)
 
     def named(self, width: int) -> Move:
         """Return the move to the backend that the user named, whose cost is not predicted."""
@@ -207,10 +253,14 @@ class Policy:
     def _move(self, work: WorkProfile, n_items: int) -> Move | None:
         from ..plan.planner import choose
 
-        if n_items < 1:
+        if n_items < 1 or not self._is_trusted(n_items * work.seconds_per_item):
             return None
-        plan = choose(work, self._machine(), n_items, self._limits())
-        return None if plan.backend == "serial" else Move(PROCESSES, plan)
+        plan = choose(work, self._machine(work), n_items, self._limits())
+        return None if plan.backend == "serial" else Move(PROCESSES, plan, n_items=n_items)
+
+    def _is_trusted(self, in_caller_seconds: float) -> bool:
+        trust = trusted.get(self._function)
+        return trust is None or trust.allows(in_caller_seconds)
 
     def _unpriced(self, backend: str, n_jobs: int, reason: str) -> Plan:
         from ..plan.planner import Plan
@@ -234,7 +284,7 @@ class Policy:
         from ..plan.planner import best_width
 
         work, n_items, limits = self._measured(serial, or_known=True), self._source.index, self._limits()
-        profile = _as_if_running(self._machine())
+        profile = _as_if_running(self._machine(work))
         n_jobs = best_width(work, profile, n_items, limits)
         there = predict_seconds(work, profile, n_items, "processes", n_jobs, limits.chunksize)
         return max(0.0, predict_seconds(work, profile, n_items, "serial", 1) - there)
@@ -243,7 +293,7 @@ class Policy:
         """Say whether the seconds that all calls have missed are as much as starting a worker costs."""
         from ..plan.model import start_seconds
 
-        return missed_seconds >= start_seconds(self._machine(), 1)
+        return missed_seconds >= start_seconds(self._machine(self._known), 1)
 
     def wants_transfer(self, serial: Serial) -> bool:
         """Say whether what sending costs should be measured for later calls, while the newest items are at hand."""
@@ -263,6 +313,16 @@ class Policy:
     def _with_transfer(self, work: WorkProfile, *, or_known: bool) -> WorkProfile:
         """Return a profile with what sending costs, as measured in this call or, if that may be, as known before."""
         told, known = self._transfer, self._known
+        if known is not None:
+            there = known.worker_seconds_per_item
+            if known.slowdown is not None:
+                there = known.slowdown * work.seconds_per_item
+            work = work._replace(
+                worker_seconds_per_item=there,
+                slowdown=known.slowdown,
+                call_seconds=known.call_seconds,
+                load_seconds=known.load_seconds,
+            )
         if told is None and or_known and known is not None:
             told = Transfer(known.bytes_in, known.bytes_out, known.transfer_seconds_per_item)
         if told is None:
@@ -322,6 +382,49 @@ class Policy:
 
     # What it remembers.
 
+    def _take_in(self, seen: Visit) -> None:
+        """Learn from a visit to workers what such a call costs, beyond starting them and running the items."""
+        backend, work, plan = seen.backend, self._known, seen.move.plan
+        if backend.start.load_seconds is not None:
+            machine.learn_load(backend.route, backend.start.load_seconds)
+            self._load_seconds = backend.start.load_seconds
+        if not backend.start.warm or not seen.items:
+            return
+        from ..plan.model import processes_line
+
+        seconds, each = seen.open_seconds + seen.seconds, seen.item_seconds / seen.items
+        profile, width = self._machine(work)._replace(warm_workers=backend.width), backend.width
+        line = processes_line(WorkProfile(seen.items, each, call_seconds=0.0), profile, width).at(seen.items)
+        if line < _CALL_LEARNT_SECONDS and seen.withdrawal is None:
+            beyond = max(0.0, seen.seconds - line)
+            machine.learn_call(backend.route, beyond + min(seen.open_seconds, _CALL_LEARNT_SECONDS))
+        else:
+            beyond = profile.seconds_per_call
+        found = seen.open_seconds + beyond
+        known = work.call_seconds if work is not None else None
+        self._call_seconds = found if known is None else (found + known) / 2
+        if seen.items == seen.move.n_items and seen.withdrawal is None:
+            machine.learn_prediction(backend.route, plan.predicted_seconds, seconds)
+
+    def _compare(self, seen: Visit) -> None:
+        """Compare a visit to workers with what the caller would have taken, by what is known now."""
+        if not (seen.backend.start.warm or seen.withdrawal):
+            return
+        slowdown = 1.0
+        if self._options.use_cache:
+            known = lookup.find(self._function, seen.move.n_items, self._system(), route=seen.backend.route).profile
+            slowdown = (known.slowdown if known is not None else None) or 1.0
+        in_caller = seen.item_seconds / slowdown
+        trust = trusted.get(self._function) or Trust()
+        trusted.put(self._function, trust.after_workers(seen.open_seconds + seen.seconds, in_caller))
+
+    def _note_stay(self, seconds: float) -> None:
+        """Take in that the whole call has stayed in the caller, where it took so long."""
+        trust = trusted.get(self._function)
+        if trust is not None and trust.losses:
+            # On all cores it would have taken its part at best.
+            trusted.put(self._function, trust.after_caller(seconds * (1.0 - 1.0 / machine.cores())))
+
     def remember(
         self,
         here: ItemTimes,
@@ -342,6 +445,26 @@ class Policy:
             plan: the plan in force.
             on_disk: whether the disk may be written to now.
         """
+        for visit in self.visits:
+            self._take_in(visit)
+        self._store(here, seconds_here, cpu_seconds_here, pace, plan, on_disk=on_disk)
+        if self._row_was_named():
+            return
+        for visit in self.visits:
+            self._compare(visit)
+        if not self.visits:
+            self._note_stay(seconds_here)
+
+    def _store(
+        self,
+        here: ItemTimes,
+        seconds_here: float,
+        cpu_seconds_here: float,
+        pace: Pace | None,
+        plan: Plan | None,
+        *,
+        on_disk: bool,
+    ) -> None:
         there = 0 if pace is None or pace.route is None else pace.items
         if not self._options.use_cache or not here.n + there:
             return
@@ -365,6 +488,8 @@ class Policy:
         if there and pace is not None and pace.route is not None:
             mean = pace.seconds / there
             found = work._replace(
+                call_seconds=work.call_seconds if self._call_seconds is None else self._call_seconds,
+                load_seconds=work.load_seconds if self._load_seconds is None else self._load_seconds,
                 items=there,
                 seconds_per_item=mean,
                 seconds_max=mean,
@@ -376,8 +501,12 @@ class Policy:
     def _limits(self) -> Limits:
         return Limits(machine.workers_asked(self._options.n_jobs), self._options.chunksize)
 
-    def _machine(self) -> MachineProfile:
-        return machine.machine_profile(self.start_method(), warm_workers=_warm_workers())
+    def _machine(self, work: WorkProfile | None = None) -> MachineProfile:
+        """Return the machine profile, with what the function takes to be loaded if that is known."""
+        profile = machine.machine_profile(self.start_method(), warm_workers=_warm_workers())
+        if work is None or work.load_seconds is None:
+            return profile
+        return profile._replace(seconds_load=work.load_seconds)
 
     def _system(self) -> lookup.System:
         return lookup.System(

@@ -16,6 +16,7 @@ from weakref import ref
 
 from ..lean import NamedTuple, map
 from .bytecode import outer_names
+from .functions import held_functions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ __all__ = ["Facts", "Walk"]
 # look-up takes longer (about 1 us a part, `fingerprint_first` in benchmarks/cache.py).
 _MAX_DEPTH = 12
 _MAX_PARTS = 2_000
+# Functions held by an object count if it is the function itself or is held by it, no deeper.
+_HELD_DEPTH = 3
 # A longer sequence or text is described by its length and its two ends, each half this long. A longer set or mapping is
 # described by its length alone, because it has no ends that are the same in every process.
 _MAX_LENGTH = 256
@@ -204,7 +207,16 @@ class Walk:
         wrapped = getattr(value, "__wrapped__", None)
         if type(wrapped) is FunctionType:
             return _tagged(b"wrapper", self._named(type(value)) + self.part(wrapped, depth))
-        return _tagged(b"object", self._named(value) + self._class(type(value), depth))
+        parts = [self._named(value), self._class(type(value), depth)]
+        if depth <= _HELD_DEPTH and (held := held_functions(value)):
+            # An object that holds functions is taken for a wrapper, which costs what these cost.
+            try:
+                self.facts.append(Facts(ref(value), None, None, None, (), _keep(dict(held))))
+            except TypeError:  # there are no weak references to it, so that what it holds may change unnoticed
+                pass
+            for name, function in held:
+                parts += (_text(name), self.part(function, depth))
+        return _tagged(b"object", b"".join(parts))
 
     def _named(self, value: object) -> bytes:
         """Return the bytes that name a thing by its module, qualified name and version."""

@@ -16,6 +16,7 @@ from weakref import ref
 from ..lean import NamedTuple, sha256
 from ..state import register
 from .describe import Walk
+from .functions import FunctionSet
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class _Remembered(NamedTuple):
 
 
 _remembered: dict[int, _Remembered] = {}
+# Functions that were described, whichever object stood for them.
+_described = FunctionSet()
 register(_remembered.clear)
 
 
@@ -71,8 +74,10 @@ def fingerprint(func: Any) -> str:
     kind = type(func)
     walk = Walk(getattr(func, "__module__", None))
     if kind is partial:
+        _described.add(func)
         return _digits(b"partial", fingerprint(func.func).encode(), walk.part(func.args), walk.part(func.keywords))
     if kind is MethodType:
+        _described.add(func)
         return _digits(b"method", fingerprint(func.__func__).encode(), walk.part(func.__self__))
     if hasattr(kind, "_amorsize_function"):  # our decorator does not change what a function costs
         return fingerprint(func._amorsize_function)
@@ -82,11 +87,12 @@ def fingerprint(func: Any) -> str:
 
 
 def remembers(func: Any) -> bool:
-    """Say whether this very function object was fingerprinted before, so that doing it again costs almost nothing."""
-    while type(func) is partial:
-        func = func.func
+    """Say whether this function, or one made anew from the same code, was fingerprinted before.
+
+    Something may be known of it then, and if it is the very same object, looking costs almost nothing.
+    """
     remembered = _remembered.get(id(func))
-    return remembered is not None and remembered.function() is func
+    return (remembered is not None and remembered.function() is func) or func in _described
 
 
 def _digits(*parts: bytes) -> str:
@@ -95,6 +101,7 @@ def _digits(*parts: bytes) -> str:
 
 def _remember(func: Any, digits: str, facts: tuple[Facts, ...]) -> None:
     place = id(func)
+    _described.add(func)
 
     def dead(_: ref[Any]) -> None:
         # Python calls this before the address can be reused, but not if the reference itself was dropped before.

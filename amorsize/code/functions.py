@@ -1,71 +1,158 @@
-"""What is known about a function in this process only, because the next process may find something better."""
+"""What is known about a function in this process only, because the next process may find something better.
+
+Bound methods, partials, closures and wrapper objects are made anew for each call. So a function is found by its
+*marks*, which stay the same: its code, the class of what it is bound to, and the code of functions one level inside, in
+its cells, arguments or attributes. Two wrapper objects of one class that hold different functions have different marks.
+"""
 
 from __future__ import annotations
 
 from functools import partial
-from types import FunctionType, MethodType
+from itertools import islice
+from types import BuiltinFunctionType, FunctionType, MethodType
 from weakref import ref
 
+from ..errors import let_signals_through
+from ..lean import Generic, TypeVar
 from ..state import register
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
-__all__ = ["FunctionSet", "unfit"]
+__all__ = ["FunctionSet", "FunctionTable", "held_functions", "unfit"]
+
+V = TypeVar("V")
+
+# Of an object with more attributes, or a partial with more arguments, only so many are looked at.
+_MOST_HELD = 32
 
 
-class FunctionSet:
-    """A set of functions about which something is known, each kept as long as its code lives.
+class FunctionTable(Generic[V]):
+    """Values by function, each kept as long as the function's marks live.
 
-    A function is found by its code, because a lambda or a partial is made anew for each call, while its code stays the
-    same. This is not a set of weak references, because code objects are compared by their whole content, and a look-up
+    This is not a mapping of weak references, because code objects are compared by their whole content, and a look-up
     would take longer than a short call.
     """
 
     def __init__(self) -> None:
-        self._members: dict[int, ref[Any]] = {}
+        self._entries: dict[Any, tuple[V, tuple[ref[Any], ...]]] = {}
         register(self.clear)
 
-    def add(self, function: Any) -> None:
-        code = _code_of(function)
-        place = id(code)
+    def put(self, function: Any, value: V) -> None:
+        """Keep a value for a function, unless weak references to its marks are impossible."""
+        marks = _marks(function)
+        place = _place(marks)
 
         def gone(_: ref[Any]) -> None:
-            self._members.pop(place, None)
+            self._entries.pop(place, None)
 
         try:
-            self._members[place] = ref(code, gone)
-        except TypeError:  # weak references to it are impossible
+            self._entries[place] = value, tuple([ref(mark, gone) for mark in marks])
+        except TypeError:
             return
 
-    def discard(self, function: Any) -> None:
-        self._members.pop(id(_code_of(function)), None)
+    def get(self, function: Any) -> V | None:
+        """Return the value of a function; None if there is none."""
+        if not self._entries:
+            return None
+        if type(function) is FunctionType and not function.__closure__:  # the usual case, in a third of the time
+            found = self._entries.get(id(function.__code__))
+            return found[0] if found is not None and found[1][0]() is function.__code__ else None
+        marks = _marks(function)
+        found = self._entries.get(_place(marks))
+        if found is None:
+            return None
+        value, references = found
+        for mark, reference in zip(marks, references):  # noqa: B905 - a place has as many marks as references
+            if reference() is not mark:
+                return None
+        return value
 
-    def __contains__(self, function: Any) -> bool:
-        if not self._members:
-            return False
-        code = _code_of(function)
-        found = self._members.get(id(code))
-        return found is not None and found() is code
+    def discard(self, function: Any) -> None:
+        """Forget the value of a function, if there is one."""
+        self._entries.pop(_place(_marks(function)), None)
 
     def clear(self) -> None:
-        self._members.clear()
+        """Forget everything."""
+        self._entries.clear()
 
 
-def _code_of(function: Any) -> Any:
-    """Return what stays the same when a function is made anew: its code, or itself if it has no Python code."""
-    while issubclass(type(function), partial):
-        function = function.func
-    if type(function) is MethodType:
-        function = function.__func__
-    if type(function) is not FunctionType:
-        calls = (vars(base)["__call__"] for base in type(function).__mro__ if "__call__" in vars(base))
-        call = next(calls, None)
-        if type(call) is not FunctionType:
-            return function
-        function = call
-    return function.__code__
+class FunctionSet(FunctionTable[bool]):
+    """A set of functions about which something is known."""
+
+    def add(self, function: Any) -> None:
+        """Add a function."""
+        self.put(function, value=True)
+
+    def __contains__(self, function: Any) -> bool:
+        return self.get(function) is not None
+
+
+def _place(marks: tuple[Any, ...]) -> Any:
+    return id(marks[0]) if len(marks) == 1 else tuple([id(mark) for mark in marks])
+
+
+def _marks(function: Any) -> tuple[Any, ...]:
+    """Return the objects that stay the same when a function is made anew."""
+    kind = type(function)
+    if kind is FunctionType:
+        cells = function.__closure__
+        return (function.__code__, *_inner(_contents(cells))) if cells else (function.__code__,)
+    if kind is MethodType:
+        owner = function.__self__
+        if isinstance(owner, type):
+            return (*_marks(function.__func__), owner)
+        return (*_marks(function.__func__), type(owner), *_inner(_attributes(owner)))
+    if issubclass(kind, partial):
+        values = islice((*function.args, *function.keywords.values()), _MOST_HELD)
+        return (*_marks(function.func), *_inner(values))
+    calls = (vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base))
+    if type(next(calls, None)) is not FunctionType:
+        return (function,)
+    return (kind, *_inner(_attributes(function)))
+
+
+def held_functions(owner: Any) -> list[tuple[str, Any]]:
+    """Return the names and values of an object's attributes that are functions or methods, or made of them."""
+    return [(name, value) for name, value in _attributes(owner, names=True) if _mark(value) is not None]
+
+
+def _contents(cells: Iterable[Any]) -> Iterator[Any]:
+    for cell in cells:
+        try:
+            yield cell.cell_contents
+        except ValueError:  # the variable is not assigned yet
+            continue
+
+
+def _attributes(owner: Any, *, names: bool = False) -> Iterable[Any]:
+    try:
+        space = owner.__dict__
+    except Exception as error:  # noqa: BLE001 - it has none, or it is the user's code that fails
+        let_signals_through(error)
+        return ()
+    if type(space) is not dict:
+        return ()
+    return islice(space.items() if names else space.values(), _MOST_HELD)
+
+
+def _inner(values: Iterable[Any]) -> list[Any]:
+    return [mark for value in values if (mark := _mark(value)) is not None]
+
+
+def _mark(value: Any) -> Any:
+    """Return what marks a function inside another one; None for other values."""
+    kind = type(value)
+    while kind is partial:
+        value = value.func
+        kind = type(value)
+    if kind is FunctionType:
+        return value.__code__
+    if kind is MethodType:
+        return getattr(value.__func__, "__code__", None)
+    return value if kind is BuiltinFunctionType else None
 
 
 # These functions cannot be rebuilt in workers, or their results cannot be sent back, as earlier calls found.

@@ -93,6 +93,8 @@ class Pump:
 
     Attributes:
         withdrawal: why the workers got no more items; None while they do. The input may then have more.
+        backend: where chunks run.
+        seconds: how long the caller has spent here, waiting included, and what the user did between results excluded.
     """
 
     def __init__(
@@ -110,8 +112,9 @@ class Pump:
         observer: Observer | None = None,
     ) -> None:
         self.withdrawal: Withdrawal | None = None
+        self.seconds = 0.0
         self.failures = failures
-        self._backend = backend
+        self.backend = backend
         self._source = source
         self._options = options
         self._width = width or backend.width
@@ -126,8 +129,7 @@ class Pump:
         self._here = None if function is None else Here(function, self._feed)
         self._fix = _fixer(outgoing, try_first=function is not None)
         self._cost = ChunkCost()
-        self._opened = perf_counter()
-        self._judge = _Judge(self._opened + start_seconds)
+        self._judge = _Judge(perf_counter(), start_seconds)
         self._observer = observer
         self._over = self._held = False
         self._to_end = False  # whether the source may be asked for more although it may be at its end
@@ -136,7 +138,7 @@ class Pump:
         self._warned = False
 
     def __iter__(self) -> Iterator[list[Any]]:
-        backend, order, cost = self._backend, self._feed.order, self._cost
+        backend, order, cost = self.backend, self._feed.order, self._cost
         entered, away = thread_time(), 0.0
         ended: BaseException | None = None
         try:
@@ -174,20 +176,22 @@ class Pump:
             away_seconds: how long the user was busy with the last results before asking again.
         """
         order, judge = self._feed.order, self._judge
-        began = perf_counter()
+        entered = began = perf_counter()
         if not self._has_results(away_seconds) and not self._prefers_here():
             self._fill()
         self._say()
         if not order.ready():
             if not self._work_here():
-                if self._backend.busy() or self._feed.next_try_at() is not None:
+                if self.backend.busy() or self._feed.next_try_at() is not None:
                     began = self._wait(began)
                 elif not self._may_go_on():
+                    self.seconds += perf_counter() - entered
                     return False
             if not self._prefers_here():
                 self._fill()
             judge.working_seconds += perf_counter() - began
             self._withdraw_if_slower()
+        self.seconds += perf_counter() - entered
         return True
 
     def _may_go_on(self) -> bool:
@@ -211,8 +215,8 @@ class Pump:
     def _looks_ready(self) -> bool:
         """Say whether results can be handed out, after taking in what the workers have said by now."""
         ready = self._feed.order.ready
-        if not ready() and self._backend.busy():
-            for event in self._backend.wait(0.0):
+        if not ready() and self.backend.busy():
+            for event in self.backend.wait(0.0):
                 self._take(event)
         return ready()
 
@@ -220,12 +224,12 @@ class Pump:
         """Wait for the workers, or for the next try of an item; return since when the workers are judged."""
         due = self._feed.next_try_at()
         pause = None if due is None else max(0.0, due - perf_counter())
-        if not self._backend.busy():
+        if not self.backend.busy():
             if pause:
                 sleep(pause)
             return began
         heard = self._judge.heard
-        for event in self._backend.wait(pause):
+        for event in self.backend.wait(pause):
             self._take(event)
         # Workers are not judged by the time before the first answer, when they were starting.
         return began if heard == self._judge.heard else perf_counter()
@@ -239,14 +243,14 @@ class Pump:
         """Keep the workers fed, and take in what they say within `timeout` seconds; no item runs in the caller."""
         self._held = True
         self._fill()
-        if self._backend.busy():
-            for event in self._backend.wait(timeout):
+        if self.backend.busy():
+            for event in self.backend.wait(timeout):
                 self._take(event)
         self._held = False
 
     def widen(self) -> None:
         """Use all the workers that this pump is meant for; it may have begun with fewer."""
-        self._backend.resize(self._width)
+        self.backend.resize(self._width)
 
     def withdraw(self, reason: str) -> None:
         """Give workers no more items; an earlier withdrawal keeps its reason."""
@@ -254,13 +258,13 @@ class Pump:
 
     def close(self) -> None:
         """Give up the items under way, because nobody will iterate over their results."""
-        self._backend.close(hurry=True)
+        self.backend.close(hurry=True)
 
     # Items to the workers.
 
     def _fill(self) -> None:
         """Submit as many chunks as there is room for."""
-        feed, backend = self._feed, self._backend
+        feed, backend = self._feed, self.backend
         if not (self._to_end or feed.is_pending()) and self._source.is_drained():
             backend.flush()
             return
@@ -302,7 +306,7 @@ class Pump:
             max(1, remaining),
             self._width,
             seconds_per_item,
-            seconds_per_chunk=machine.seconds_per_chunk(self._backend.route),
+            seconds_per_chunk=machine.seconds_per_chunk(self.backend.route),
             most_seconds=most_seconds,
         )
 
@@ -334,7 +338,7 @@ class Pump:
         source = self._source
         if source.unfixed is None and not source.slow:
             return False
-        self._backend.flush()
+        self.backend.flush()
         if source.unfixed is not None:
             (item, error), source.unfixed = source.unfixed, None
             refusal = Unsendable(source.index - 1, error, item)
@@ -358,7 +362,7 @@ class Pump:
             chunk: Chunk | None = self._chunk(1)
         else:
             seconds_per_item, left = self._pace.seconds_per_item, self._start_left()
-            if seconds_per_item is None or seconds_per_item > left / 2 or not self._backend.starting():
+            if seconds_per_item is None or seconds_per_item > left / 2 or not self.backend.starting():
                 return False
             length = max(1, int(min(_OVERLAP_SECONDS, left / 4) / max(seconds_per_item, 1e-7)))
             chunk = self._chunk(length if self._source.exact else 1, at_once=True)
@@ -378,19 +382,19 @@ class Pump:
         of two whatever they take.
         """
         now = perf_counter()
-        return max(self._judge.ready_at - now, now - self._opened)
+        return max(self._judge.ready_at - now, now - self._judge.opened)
 
     def _prefers_here(self) -> bool:
         """Say whether the caller runs the next items because they will be over before a worker can take them.
 
         What is submitted to workers that have yet to load the function would wait for them.
         """
-        if self._here is None or self._held or self._backend.prompt or self.withdrawal is not None:
+        if self._here is None or self._held or self.backend.prompt or self.withdrawal is not None:
             return False
         seconds_per_item = self._pace.seconds_per_item
         if seconds_per_item is None or seconds_per_item > self._start_left() / 2:
             return False
-        return self._backend.starting()
+        return self.backend.starting()
 
     def _keep_here(self, chunk: Chunk, refusal: Unsendable) -> None:
         """Keep an item that cannot be sent, and have the rest of its chunk submitted again: nothing of it was sent."""
@@ -475,7 +479,7 @@ class Pump:
         if type(failure.error) is UnsentResult and not (self.withdrawal and self.withdrawal.unfit):
             self.withdrawal = Withdrawal(str(failure.error), unfit=True, for_good=True)
             self._warning = f"amorsize stays in one process, and runs such items again: {failure.error}"
-            self._backend.ask_back()
+            self.backend.ask_back()
 
     def _give_up_workers(self, lost: Lost) -> None:
         """Leave the rest to the caller, or give up, because workers die before they begin anything."""
@@ -502,11 +506,13 @@ class _Judge:
     """Judges whether workers are slower than the caller would be, which would run their items one after another.
 
     Args:
-        ready_at: when workers that are still starting are expected to be ready.
+        opened: when the backend was opened.
+        start_seconds: after how many seconds workers that are still starting are expected to be ready.
     """
 
-    def __init__(self, ready_at: float) -> None:
-        self.ready_at = ready_at
+    def __init__(self, opened: float, start_seconds: float) -> None:
+        self.opened = opened
+        self.ready_at = opened + start_seconds
         self.heard = False  # whether a worker has answered yet
         self.working_seconds = 0.0
         self._judged_seconds = 0.0

@@ -25,7 +25,10 @@ __all__ = [
     "configured_start_method",
     "cores",
     "learn_bandwidth",
+    "learn_call",
     "learn_chunk",
+    "learn_load",
+    "learn_prediction",
     "learn_start",
     "machine_profile",
     "native_threads",
@@ -174,6 +177,9 @@ def machine_profile(start_method: str, *, warm_workers: int = 0, route: str | No
         seconds_per_chunk=_costs.chunk_seconds(route),
         bytes_per_second=_costs.bytes_per_second(route),
         warm_workers=warm_workers,
+        seconds_per_call=_costs.call_seconds(route),
+        seconds_load=_costs.load_seconds(route),
+        prediction_error=_costs.prediction_error(route),
     )
 
 
@@ -191,6 +197,9 @@ register(_costs.forget)
 learn_start = _costs.learn_start
 learn_chunk = _costs.learn_chunk
 learn_bandwidth = _costs.learn_bandwidth
+learn_call = _costs.learn_call
+learn_load = _costs.learn_load
+learn_prediction = _costs.learn_prediction
 miss = _costs.miss
 missed = _costs.missed
 forget_missed = _costs.forget_missed

@@ -42,6 +42,12 @@ RUNNING_FORKSERVER = StartCost(0.011, 0.006)
 MISSED_FOR_SECONDS = 60.0
 DEFAULT_CHUNK_SECONDS = 20e-6
 DEFAULT_BYTES_PER_SECOND = 1e9
+# A warm call in a bare process (benchmarks/against.py). In a busy one it is several times as much, which is learnt.
+DEFAULT_CALL_SECONDS = 300e-6
+DEFAULT_PREDICTION_ERROR = 0.05
+MOST_PREDICTION_ERROR = 1.0
+# The weight of the newest error. With a larger value one odd call keeps the next ones in the caller.
+NEWEST_SHARE = 0.1
 
 
 class Costs:
@@ -67,6 +73,9 @@ class Costs:
         self._chunk_seconds: dict[str, float] = {}
         self._bytes_per_second: dict[str, float] = {}
         self._starts: dict[str, StartCost] = {}
+        self._call_seconds: dict[str, float] = {}
+        self._load_seconds: dict[str, float] = {}
+        self._prediction_errors: dict[str, float] = {}
         self._missed_seconds = 0.0
         self._missed_at = 0.0
 
@@ -111,6 +120,34 @@ class Costs:
     def learn_chunk(self, route: str, seconds: float) -> None:
         """Take in that one chunk's way to a warm worker and back took `seconds`, its items' running time excluded."""
         self._chunk_seconds[route] = _nearer(self.chunk_seconds(route), seconds)
+
+    def call_seconds(self, route: str) -> float:
+        """Return the fixed cost of a call on warm workers on a route."""
+        return self._call_seconds.get(route, DEFAULT_CALL_SECONDS)
+
+    def learn_call(self, route: str, seconds: float) -> None:
+        """Take in that a call on warm workers took `seconds` more than its items on them."""
+        self._call_seconds[route] = _nearer(self.call_seconds(route), seconds)
+
+    def load_seconds(self, route: str) -> float:
+        """Return how long a fresh worker on a route takes to load a function of which nothing is known."""
+        return self._load_seconds.get(route, 0.0)
+
+    def learn_load(self, route: str, seconds: float) -> None:
+        """Take in that a fresh worker took `seconds` to load a function and the modules it needs."""
+        known = self._load_seconds.get(route)
+        self._load_seconds[route] = seconds if known is None else (known + seconds) / 2
+
+    def prediction_error(self, route: str) -> float:
+        """Return by what share predictions for workers on a route were wrong lately, on average."""
+        return self._prediction_errors.get(route, DEFAULT_PREDICTION_ERROR)
+
+    def learn_prediction(self, route: str, predicted_seconds: float, seconds: float) -> None:
+        """Take in that a call on workers took `seconds`, for which `predicted_seconds` were predicted."""
+        if predicted_seconds > 0.0:
+            error = min(MOST_PREDICTION_ERROR, abs(seconds / predicted_seconds - 1.0))
+            known = self.prediction_error(route)
+            self._prediction_errors[route] = known + NEWEST_SHARE * (error - known)
 
     def bytes_per_second(self, route: str) -> float:
         """Return how many bytes cross in a second on a route."""

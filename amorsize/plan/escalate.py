@@ -29,7 +29,7 @@ would have spent too.
 from __future__ import annotations
 
 from .model import caller_seconds_per_item, predict_seconds, start_seconds
-from .planner import best_width, widest
+from .planner import best_width, gains, widest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,19 +78,21 @@ def should_escalate(
     # The part of each second in the caller that workers would have saved.
     saved_share = 1.0 - max(1.0 / width, work.cpu_share / max(1, machine.cores))
     saved = seconds_spent * saved_share - items_done * caller_seconds_per_item(work, machine)
-    if saved <= 0.0 or saved < TRUST * _switch_seconds(machine, 2):  # no choice below starts workers for this
+    if saved <= 0.0 or saved < TRUST * _switch_seconds(work, machine, 2):  # no choice below starts workers for this
         return False
-    cost = _switch_seconds(machine, width)
+    cost = _switch_seconds(work, machine, width)
     if remaining is None:
         return saved >= cost
     if saved >= cost / TRUST:
         return True
     n_jobs = best_width(work, machine, remaining, limits)
-    if n_jobs < 2 or saved < TRUST * _switch_seconds(machine, n_jobs):
+    if n_jobs < 2 or saved < TRUST * _switch_seconds(work, machine, n_jobs):
         return False
     in_caller = predict_seconds(work, machine, remaining, "serial", 1)
-    return predict_seconds(work, machine, remaining, "processes", n_jobs, limits.chunksize) < in_caller
+    there = predict_seconds(work, machine, remaining, "processes", n_jobs, limits.chunksize)
+    return gains(there, in_caller, machine)
 
 
-def _switch_seconds(machine: MachineProfile, n_jobs: int) -> float:
-    return start_seconds(machine, n_jobs) + n_jobs * max(0.0, machine.seconds_per_chunk)
+def _switch_seconds(work: WorkProfile, machine: MachineProfile, n_jobs: int) -> float:
+    call = machine.seconds_per_call if work.call_seconds is None else work.call_seconds
+    return start_seconds(machine, n_jobs) + max(0.0, call) + n_jobs * max(0.0, machine.seconds_per_chunk)

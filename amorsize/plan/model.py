@@ -11,7 +11,8 @@ For processes the slope is the largest of three figures, since each of them boun
 - a worker's seconds for an item, divided by the number of workers;
 - the CPU seconds of both, divided by the number of cores.
 
-The fixed part is the start of workers that are not warm, the first chunk of each worker, and the imbalance at the end.
+The fixed part is the start of workers that are not warm, what a call costs the caller whatever its items, the first
+chunk of each worker, and the imbalance at the end.
 When one worker runs out of work, every other worker is somewhere within a piece of work. How much of that piece is left
 on average is the mean residual life of renewal theory, (mean + variance / mean) / 2, so that the spread of item times
 counts for as much as it does in reality.
@@ -106,14 +107,15 @@ def processes_line(work: WorkProfile, machine: MachineProfile, n_jobs: int, chun
     deviation = _positive(work.seconds_std)
     residual = (piece + deviation * (deviation / item if item else 0.0)) / 2
     imbalance = residual * (1 - 1 / n_jobs) if n_jobs > 1 else 0.0
+    call = _positive(machine.seconds_per_call if work.call_seconds is None else work.call_seconds)
     return Line(
-        start_seconds(machine, n_jobs) + n_jobs * chunk + imbalance,
+        start_seconds(machine, n_jobs) + call + n_jobs * chunk + imbalance,
         max(caller, worker / n_jobs, cpu),
     )
 
 
 def start_seconds(machine: MachineProfile, n_jobs: int) -> float:
-    """Return the seconds until `n_jobs` workers are ready, where warm workers are ready already.
+    """Return the seconds until `n_jobs` workers can run items, where warm workers can already.
 
     >>> from amorsize.plan.profile import MachineProfile
     >>> start_seconds(MachineProfile(8, 4, None, "fork", 0.010, 0.005), 3)
@@ -124,10 +126,10 @@ def start_seconds(machine: MachineProfile, n_jobs: int) -> float:
     missing = n_jobs - max(0, machine.warm_workers)
     if missing <= 0:
         return 0.0
-    following = _positive(machine.seconds_next_start)
+    following, load = _positive(machine.seconds_next_start), _positive(machine.seconds_load)
     if machine.warm_workers > 0:
-        return missing * following
-    return _positive(machine.seconds_first_start) + (missing - 1) * following
+        return missing * following + load
+    return _positive(machine.seconds_first_start) + (missing - 1) * following + load
 
 
 def caller_seconds_per_item(work: WorkProfile, machine: MachineProfile) -> float:

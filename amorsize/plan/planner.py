@@ -13,7 +13,7 @@ from .model import Line, caller_seconds_per_item, predict_seconds, processes_lin
 from .profile import Limits, MachineProfile, WorkProfile
 from .schedule import OVERHEAD_SHARE, SHARES_PER_WORKER
 
-__all__ = ["Alternative", "Plan", "best_width", "choose", "seconds_in_words", "widest"]
+__all__ = ["Alternative", "Plan", "best_width", "choose", "gains", "seconds_in_words", "widest"]
 
 # The part of free memory that workers may fill; the rest is for the caller and the results. A larger value comes nearer
 # to swapping, or to the container's limit, where workers are killed; a smaller one means fewer workers than would fit.
@@ -107,7 +107,7 @@ def choose(work: WorkProfile, machine: MachineProfile, n_items: int, limits: Lim
             alternatives.append(Alternative("processes", n_jobs, chunksize, seconds))
             if n_jobs == width:
                 workers = alternatives[-1]
-        if chosen is None or (workers is not None and workers.predicted_seconds < chosen.predicted_seconds):
+        if chosen is None or (workers is not None and gains(workers.predicted_seconds, serial_seconds, machine)):
             chosen = workers
     assert chosen is not None  # one of the two backends was allowed
     if chosen.backend == "serial":
@@ -124,6 +124,16 @@ def choose(work: WorkProfile, machine: MachineProfile, n_items: int, limits: Lim
         _warnings(work, machine, n_items, limits, chosen, allowed, decider),
         tuple(alternatives),
     )
+
+
+def gains(on_workers: float, in_caller: float, machine: MachineProfile) -> bool:
+    """Say whether predicted seconds on workers are less than those in the caller, by more than predictions are wrong.
+
+    >>> machine = MachineProfile(2, 2, None, "fork", 0.01, 0.001, prediction_error=0.2)
+    >>> gains(0.9, 1.0, machine), gains(0.8, 1.0, machine)
+    (False, True)
+    """
+    return on_workers * (1.0 + max(0.0, machine.prediction_error)) < in_caller
 
 
 def widest(machine: MachineProfile, work: WorkProfile | None = None) -> tuple[int, str]:
@@ -256,7 +266,8 @@ def _why_serial(
         return f"serial: {took}, sending them to workers and fetching results takes {seconds_in_words(sending)}"
     if start > 0.0 and start >= line.fixed_seconds / 2:
         missing = n_jobs - max(0, machine.warm_workers)
-        return f"serial: {took}, starting {_workers(missing)} takes {seconds_in_words(start)}"
+        loading = _loading_in_words(machine)
+        return f"serial: {took}, starting {_workers(missing)} takes {seconds_in_words(start)}{loading}"
     if work.cpu_share >= machine.cores:
         return f"serial: {took}, each keeping {work.cpu_share:.1f} cores busy by itself"
     return f"serial: {took}, on {_workers(n_jobs)} {seconds_in_words(line.at(n_items))}"
@@ -268,9 +279,14 @@ def _why_workers(
     where = _workers(chosen.n_jobs)
     took = seconds_in_words(chosen.predicted_seconds)
     start = start_seconds(machine, chosen.n_jobs)
-    started = f", {seconds_in_words(start)} of it to start them" if start > 0.0 else ""
+    started = f", {seconds_in_words(start)} of it to start them{_loading_in_words(machine)}" if start > 0.0 else ""
     asked = "" if serial_allowed else "as the backend asks; "
     return f"{where}: {asked}{_items_take(work, n_items)} in the caller, about {took} there{started}"
+
+
+def _loading_in_words(machine: MachineProfile) -> str:
+    load = machine.seconds_load
+    return f" and load what the function needs ({seconds_in_words(load)})" if load > 0.0 else ""
 
 
 def _items_take(work: WorkProfile, n_items: int) -> str:

@@ -27,6 +27,11 @@ class WorkProfile(NamedTuple):
         route: where the function was measured: "caller", or a route of workers, such as "processes/fork".
         worker_seconds_per_item: mean running time of one item on the workers that a plan is for, in seconds; None if
             it was not measured there, and is then taken to equal `seconds_per_item`.
+        slowdown: how many times as long an item takes on these workers as in the caller, measured one after the other;
+            None if that was not measured.
+        call_seconds: the caller's seconds for a call on these workers beyond their start and the items' own time:
+            pickling the function, waking the workers, hearing from them; None if no call was measured.
+        load_seconds: seconds that a fresh worker takes to load the function and the modules it needs; None if unknown.
     """
 
     items: int
@@ -40,6 +45,9 @@ class WorkProfile(NamedTuple):
     memory_bytes: float = 0.0
     route: str = CALLER
     worker_seconds_per_item: float | None = None
+    slowdown: float | None = None
+    call_seconds: float | None = None
+    load_seconds: float | None = None
 
 
 class MachineProfile(NamedTuple):
@@ -55,6 +63,9 @@ class MachineProfile(NamedTuple):
         seconds_next_start: further seconds for each worker after the first.
         seconds_per_chunk: fixed cost, in seconds, of one chunk's way to a warm worker and back.
         bytes_per_second: bandwidth of a pipe in one direction, without pickling.
+        seconds_per_call: fixed cost of a call on warm workers, in seconds, where the work profile knows none.
+        seconds_load: seconds that a fresh worker takes to load what the function needs, once it answers.
+        prediction_error: by what share predictions for workers were wrong lately; a gain must be clear of it.
         worker_bytes: resident memory of one idle worker, in bytes.
         warm_workers: number of workers that are already running and idle.
     """
@@ -69,6 +80,9 @@ class MachineProfile(NamedTuple):
     bytes_per_second: float = 1e9
     worker_bytes: int = 20_000_000
     warm_workers: int = 0
+    seconds_per_call: float = 0.0
+    seconds_load: float = 0.0
+    prediction_error: float = 0.0
 
 
 class Limits(NamedTuple):

@@ -69,9 +69,10 @@ class Worker:
     Attributes:
         ready: whether the worker has said that it is ready.
         number: the number of its process, once it is ready; None before.
-        takes_chunks: whether it may be given chunks, as it is ready and has loaded a function, or will be without delay.
+        takes_chunks: whether it may be given chunks: it is ready and has loaded a function, or will be without delay.
             Otherwise chunks wait for the worker that is ready first.
         used: whether it has served another call before.
+        fresh: whether no call before this one has seen it ready to run items.
         retires: whether it gets no more chunks, and leaves when it has no chunk left.
     """
 
@@ -88,6 +89,7 @@ class Worker:
         self.number: int | None = None
         self.takes_chunks = takes_chunks
         self.used = self.retires = False
+        self.fresh = True
         self.memory_growth = 0
         self._first_memory = 0
         self._slots = slots
@@ -133,7 +135,19 @@ class Worker:
             self._first_memory = self._first_memory or resident_bytes
             self.memory_growth = resident_bytes - self._first_memory
 
-    def progress(self, flight: Flight) -> tuple[int, bool]:
+    def what_is_left(self, flight: Flight) -> tuple[Chunk | None, Chunk | None, Chunk | None]:
+        """Return (running, finished but lost, not started) of a chunk, once the worker has died."""
+        chunk, received = flight.chunk, flight.received
+        begun, is_running = self._progress(flight)
+        begun = max(begun, received)
+        ended = begun - 1 if is_running and begun > received else begun
+
+        def part(start: int, stop: int) -> Chunk | None:
+            return chunk._replace(first=chunk.first + start, items=chunk.items[start:stop]) if start < stop else None
+
+        return part(ended, begun), part(received, ended), part(begun, len(chunk.items))
+
+    def _progress(self, flight: Flight) -> tuple[int, bool]:
         """Return (items of the chunk begun, whether the last of them is running) of a worker that has died."""
         if self._slots[CHUNK_NUMBER] != flight.number:
             # The chunk was not begun, or it has ended and a later one was begun; then its last message has been read.

@@ -227,6 +227,8 @@ def give_back(kind: Kind, workers: list[Worker]) -> None:
     until = monotonic() + _TAKEN_SHARE * IDLE_SECONDS
     for worker in workers:
         worker.used = True
+        if worker.takes_chunks:
+            worker.fresh = False
     with _lock:
         _idle.extend((kind, worker, until) for worker in workers)
         surplus = [worker for _, worker, _ in _idle[: -_IDLE_PER_CORE * machine.cores()]]

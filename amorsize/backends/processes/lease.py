@@ -3,10 +3,9 @@
 A call leases workers for itself alone, so their sockets are read by one thread at a time, and trouble in one call does
 not reach another call. `idle` keeps the workers between calls.
 
-A worker is sent several short chunks ahead, so that neither side waits for the other. If a chunk turns out long, the
-chunks that wait behind it are taken back when another worker has nothing to do. To take a chunk back, the caller
-forbids it through a shared slot, waits long enough for the worker to see that, and then looks whether the worker had
-begun the chunk before.
+A worker is sent several short chunks ahead, so that neither side waits for the other (`patrol` takes them back where
+that was wrong). A fresh worker that was not forked from the caller loads the function before it is given any items,
+because that may import much, and the caller can run items meanwhile.
 """
 
 from __future__ import annotations
@@ -28,11 +27,12 @@ from ...transport.envelope import WHOLE
 from ...transport.payload import Outdated, Uncarriable, payload_of, users_classes
 from ...transport.remote import unpack_error
 from ...transport.serialize import Undumpable, dump_items, is_scalars, load_values
-from ..base import Unsendable, failures_of
+from ..base import Start, Unsendable, failures_of
 from ..events import Broken, Chunk, Lost, Refused, Results, Returned
 from . import idle
 from .handle import LOADING_SECONDS
 from .idle import shutdown, warm_count
+from .patrol import TAKE_BACK_SECONDS, Patrol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ...transport.payload import Payload
     from ..events import Event
     from ..registry import Job
-    from .handle import Flight, Worker
+    from .handle import Worker
     from .idle import Kind
 
 __all__ = ["MEMORY_GROWTH_BYTES", "Lease", "open_backend", "shutdown", "warm_count"]
@@ -56,13 +56,6 @@ _AHEAD_CHUNKS = 64
 _CANCEL_SECONDS = 0.05
 # The same if the caller has an error or an interrupt to show. Workers in short items can stop in this time.
 _HURRY_SECONDS = 0.015
-# How often the processes are asked whether they live. The socket tells of a worker's death, unless a grandchild holds
-# it open.
-_LIVENESS_SECONDS = 1.0
-# How long a worker has nothing to do, while chunks wait at another one, before these are forbidden; after as long again
-# they are taken back. With a smaller value, chunks that were about to begin are sent to and fro, and with a very small
-# one a write to shared memory might not be seen in time. A larger one means that cores stand idle beside a long item.
-_TAKE_BACK_SECONDS = 0.005
 # A worker that has grown by more than this since its first chunk is replaced between chunks.
 MEMORY_GROWTH_BYTES = 1 << 30
 # After this many workers of one call died in their initializer, others are taken to die as well.
@@ -107,7 +100,6 @@ class Lease:
         self._workers: list[Worker] = []
         self.width = job.width
         self.route = machine.route_of(kind.start_method)
-        self.prompt = kind.start_method == "fork"
         self._payload = payload
         self._job = job
         self._kinds: set[type] = set()  # the types of the items so far
@@ -117,12 +109,9 @@ class Lease:
         # Chunks in the form in which they will be sent; they go to the next worker that is ready.
         self._queue: deque[tuple[Chunk, list[bytes | memoryview], Payload]] = deque()
         self._unsent: set[Worker] = set()
-        # For each worker whose last chunk waits while another worker is idle: the number of that chunk, when to act,
-        # and whether the chunk is forbidden yet.
-        self._waiting: dict[Worker, tuple[int, float, bool]] = {}
-        self._alive_until = perf_counter() + _LIVENESS_SECONDS
+        self._patrol = Patrol(self._workers, job.timeout, perf_counter())
         self._deaths_in_initializer = 0
-        self.load_seconds: float | None = None
+        self.start = Start()
         self._entered = 0.0
         self._in_hand: Worker | None = None
         self._closed = False
@@ -136,6 +125,7 @@ class Lease:
             idle.take(self._kind, self.width, self._workers)
             for worker in self._workers:
                 self._selector.register(worker.sock, selectors.EVENT_READ, worker)
+            self.start = Start(warm=not any(worker.fresh for worker in self._workers))
             for worker in [*self._workers]:
                 if worker.ready and not (worker.takes_chunks or worker.flights):
                     self._load_in(worker)  # it was still starting when the call before was over
@@ -146,6 +136,10 @@ class Lease:
     def resize(self, width: int) -> None:
         """Allow `width` workers from now on; further ones start when there is a chunk for them."""
         self.width = width
+
+    @property
+    def prompt(self) -> bool:
+        return self._kind.start_method == "fork"
 
     def starting(self) -> bool:
         if not self._has_begun():
@@ -262,9 +256,14 @@ class Lease:
             self._assign()
             self.flush()
             now = perf_counter()
-            left = _LIVENESS_SECONDS if deadline is None else deadline - now
-            self._pump(max(0.0, min(left, self._take_back(now), self._stop_late(), self._alive_until - now)))
-            if left <= 0:
+            due = self._patrol.look(now)
+            left = due.seconds if deadline is None else deadline - now
+            for chunk in due.taken_back:
+                self._hand_back(chunk)
+            for worker in due.late:
+                self._bury(worker, timed_out=True)
+            self._pump(0.0 if self._events else max(0.0, min(left, due.seconds)))
+            if left <= 0 and deadline is not None:
                 break
         events, self._events = self._events, []
         return events
@@ -291,8 +290,8 @@ class Lease:
             self.flush()
             began = perf_counter()
             while self._under_way() and (left := began + grace_seconds - perf_counter()) > 0:
-                self._pump(min(left, _TAKE_BACK_SECONDS))
-                if perf_counter() - began >= _TAKE_BACK_SECONDS:
+                self._pump(min(left, TAKE_BACK_SECONDS))
+                if perf_counter() - began >= TAKE_BACK_SECONDS:
                     for worker in self._workers:
                         worker.take_back()
         finally:
@@ -334,10 +333,8 @@ class Lease:
         """Wait once, for `timeout` seconds at most, and take in the messages that came."""
         for key, mask in self._selector.select(timeout):
             self._serve(key.data, mask)
-        if (now := perf_counter()) >= self._alive_until:
-            self._alive_until = now + _LIVENESS_SECONDS
-            for worker in [worker for worker in self._workers if not worker.process.is_alive()]:
-                self._bury(worker)
+        for worker in self._patrol.dead(perf_counter()):
+            self._bury(worker)
 
     def _flush(self, worker: Worker) -> bool:
         """Write as much as fits now, and have the selector tell when more fits; say whether the worker is there."""
@@ -454,7 +451,7 @@ class Lease:
         if flight.loads:
             worker.takes_chunks = not worker.retires
             if flight.digest == self._payload.digest:
-                self.load_seconds = seconds
+                self.start = self.start._replace(load_seconds=seconds)
         if self._closed or flight.taken_back:
             return
         if len(body) >= machine.LEAST_BYTES_OBSERVED and worker.inbox.body_began >= self._entered:
@@ -480,43 +477,6 @@ class Lease:
             begun = len(chunk.items) - unstarted
             self._hand_back(Chunk(chunk.first + begun, chunk.items[begun:]))
 
-    def _take_back(self, now: float) -> float:
-        """Take back chunks behind long ones if a worker has nothing to do; return the seconds until the next look."""
-        if all(worker.flights or not worker.takes_chunks for worker in self._workers):
-            self._waiting.clear()
-            return _LIVENESS_SECONDS
-        soonest = _LIVENESS_SECONDS
-        for worker in self._workers:
-            if not worker.flights or worker.flights[-1].taken_back or worker.has_begun(worker.flights[-1]):
-                continue
-            last = worker.flights[-1].number
-            seen, due, forbidden = self._waiting.get(worker, (0, 0.0, False))
-            if seen != last:
-                due, forbidden = now + _TAKE_BACK_SECONDS, False
-            elif now >= due and not forbidden:
-                worker.ask_back()
-                due, forbidden = now + _TAKE_BACK_SECONDS, True
-            elif now >= due:
-                for chunk in worker.take_back():
-                    self._hand_back(chunk)
-                due = now + _LIVENESS_SECONDS
-            self._waiting[worker] = last, due, forbidden
-            soonest = min(soonest, due - now)
-        return 0.0 if self._events else soonest
-
-    def _stop_late(self) -> float:
-        """End workers whose item has run for longer than it may; return the seconds until the next look."""
-        if self._job.timeout is None:
-            return _LIVENESS_SECONDS
-        soonest = self._job.timeout
-        for worker in list(self._workers):
-            left = worker.seconds_left(self._job.timeout)
-            if left > 0:
-                soonest = min(soonest, left)
-            elif worker.suspend_if_late(self._job.timeout):
-                self._bury(worker, timed_out=True)
-        return 0.0 if self._events else soonest
-
     def _hand_back(self, chunk: Chunk) -> None:
         if chunk.items:
             self._events.append(Returned(chunk))
@@ -533,7 +493,7 @@ class Lease:
         except EOFError:
             pass
         flights = [flight for flight in worker.flights if not flight.taken_back]
-        front = _what_is_left(worker, flights[0]) if flights else None
+        front = worker.what_is_left(flights[0]) if flights else None
         if not (worker.takes_chunks or worker.retires) and self._queue:
             # This chunk was for the dead worker. It is reported as lost, because others may die of the same cause.
             front = None, None, self._queue.popleft()[0]
@@ -558,7 +518,7 @@ class Lease:
         self._workers.remove(worker)
         self._selector.unregister(worker.sock)
         self._unsent.discard(worker)
-        self._waiting.pop(worker, None)
+        self._patrol.forget(worker)
 
     def _start_another(self) -> None:
         """Start one more worker; if none can be had, the call goes on with those that are there."""
@@ -600,16 +560,3 @@ def _end_left(lease: ref[Lease]) -> None:
     if os.getpid() == pid and not idle.leaving():
         for worker in workers:
             worker.end(kill=True)
-
-
-def _what_is_left(worker: Worker, flight: Flight) -> tuple[Chunk | None, Chunk | None, Chunk | None]:
-    """Return (running, finished but lost, not started) of a dead worker's chunk."""
-    chunk, received = flight.chunk, flight.received
-    begun, is_running = worker.progress(flight)
-    begun = max(begun, received)
-    ended = begun - 1 if is_running and begun > received else begun
-
-    def part(start: int, stop: int) -> Chunk | None:
-        return Chunk(chunk.first + start, chunk.items[start:stop]) if start < stop else None
-
-    return part(ended, begun), part(received, ended), part(begun, len(chunk.items))

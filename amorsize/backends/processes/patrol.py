@@ -1,0 +1,111 @@
+"""Looks after the workers of a lease while the caller waits: who is late, who has died, whose chunks wait in vain.
+
+A worker is sent several short chunks ahead. If a chunk turns out long, the chunks that wait behind it are taken back
+when another worker has nothing to do. To take a chunk back, the caller forbids it through a shared slot, waits long
+enough for the worker to see that, and then looks whether the worker had begun the chunk before.
+"""
+
+from __future__ import annotations
+
+from ...lean import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..events import Chunk
+    from .handle import Worker
+
+__all__ = ["TAKE_BACK_SECONDS", "Due", "Patrol"]
+
+# How often the processes are asked whether they live. The socket tells of a worker's death, unless a grandchild holds
+# it open.
+_LIVENESS_SECONDS = 1.0
+# How long a worker has nothing to do, while chunks wait at another one, before these are forbidden; after as long again
+# they are taken back. With a smaller value, chunks that were about to begin are sent to and fro, and with a very small
+# one a write to shared memory might not be seen in time. A larger one means that cores stand idle beside a long item.
+TAKE_BACK_SECONDS = 0.005
+
+
+class Due(NamedTuple):
+    """What one look found.
+
+    Attributes:
+        seconds: until the next look.
+        taken_back: chunks that a worker had not begun, and will not begin.
+        late: workers whose item has run for longer than it may. They are suspended.
+    """
+
+    seconds: float
+    taken_back: list[Chunk]
+    late: list[Worker]
+
+
+class Patrol:
+    """Looks after some workers.
+
+    Args:
+        workers: the list in which the lease keeps its workers.
+        timeout: how many seconds an item may run; None for ever.
+        now: the time, in `time.perf_counter()` seconds.
+    """
+
+    def __init__(self, workers: list[Worker], timeout: float | None, now: float) -> None:
+        self._workers = workers
+        self._timeout = timeout
+        self._asked_at = now
+        # For each worker whose last chunk waits while another worker is idle: the number of that chunk, when to act,
+        # and whether the chunk is forbidden yet.
+        self._waiting: dict[Worker, tuple[int, float, bool]] = {}
+
+    def dead(self, now: float) -> list[Worker]:
+        """Return the workers whose processes have ended, if it is time to ask."""
+        if now - self._asked_at < _LIVENESS_SECONDS:
+            return []
+        self._asked_at = now
+        return [worker for worker in self._workers if not worker.process.is_alive()]
+
+    def forget(self, worker: Worker) -> None:
+        """Look after a worker no more."""
+        self._waiting.pop(worker, None)
+
+    def look(self, now: float) -> Due:
+        """Look for what is due now."""
+        taken_back: list[Chunk] = []
+        late: list[Worker] = []
+        seconds = min(self._take_back(now, taken_back), self._find_late(late))
+        return Due(max(0.0, min(seconds, self._asked_at + _LIVENESS_SECONDS - now)), taken_back, late)
+
+    def _take_back(self, now: float, taken_back: list[Chunk]) -> float:
+        """Take back chunks behind long ones if a worker has nothing to do; return the seconds until the next look."""
+        if all(worker.flights or not worker.takes_chunks for worker in self._workers):
+            self._waiting.clear()
+            return _LIVENESS_SECONDS
+        soonest = _LIVENESS_SECONDS
+        for worker in self._workers:
+            if not worker.flights or worker.flights[-1].taken_back or worker.has_begun(worker.flights[-1]):
+                continue
+            last = worker.flights[-1].number
+            seen, due, forbidden = self._waiting.get(worker, (0, 0.0, False))
+            if seen != last:
+                due, forbidden = now + TAKE_BACK_SECONDS, False
+            elif now >= due and not forbidden:
+                worker.ask_back()
+                due, forbidden = now + TAKE_BACK_SECONDS, True
+            elif now >= due:
+                taken_back += worker.take_back()
+                due = now + _LIVENESS_SECONDS
+            self._waiting[worker] = last, due, forbidden
+            soonest = min(soonest, due - now)
+        return soonest
+
+    def _find_late(self, late: list[Worker]) -> float:
+        """Suspend workers whose item has run for longer than it may; return the seconds until the next look."""
+        if self._timeout is None:
+            return _LIVENESS_SECONDS
+        soonest = self._timeout
+        for worker in self._workers:
+            left = worker.seconds_left(self._timeout)
+            if left > 0:
+                soonest = min(soonest, left)
+            elif worker.suspend_if_late(self._timeout):
+                late.append(worker)
+        return soonest

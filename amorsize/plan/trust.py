@@ -1,0 +1,70 @@
+"""May a function go to workers again, after a call there lost against the caller?
+
+Every call on workers is compared with what the caller would have taken by its own measurements. A call that lost is not
+repeated the same way: the function stays in the caller. As the world may change without a sign (a busy machine becomes
+quiet), it is tried again now and then, each time after eight times as many calls, which must also claim to have missed
+eight times as much as was lost. So in a world where workers always lose, three calls are lost within the first 583, and
+their number grows with the logarithm of the calls after that. One call that gains restores trust. Calls of more
+than twice the length are another matter, and may go to workers at once.
+
+This is the schedule of a two-armed bandit whose losing arm is tried at geometrically growing intervals (Auer,
+Cesa-Bianchi & Fischer, Machine Learning 2002, have the logarithmic regret of such schedules).
+"""
+
+from __future__ import annotations
+
+from ..lean import NamedTuple
+
+__all__ = ["Trust"]
+
+# With a smaller value a losing way is tried more often; with a larger one it takes longer to notice that it would gain.
+PATIENCE = 8
+# A call whose work is longer than the lost one's by more than this factor is another matter.
+_ANOTHER_MATTER = 2.0
+# More losses than this in a row would ask for a number of calls that no program makes.
+_MOST_LOSSES = 12
+
+
+class Trust(NamedTuple):
+    """What is remembered of a function since its last call on workers that gained.
+
+    Attributes:
+        losses: number of calls on workers that lost, one after another.
+        lost_seconds: how much the last of them lost.
+        in_caller_seconds: how long the caller would have taken for it.
+        stays: number of calls since then that stayed in the caller.
+        claimed_seconds: how much these could have gained on workers.
+    """
+
+    losses: int = 0
+    lost_seconds: float = 0.0
+    in_caller_seconds: float = 0.0
+    stays: int = 0
+    claimed_seconds: float = 0.0
+
+    def after_workers(self, seconds: float, in_caller_seconds: float) -> Trust:
+        """Take in a call on workers, and how long it would have taken in the caller by what was measured there.
+
+        >>> Trust().after_workers(0.003, 0.001).losses, Trust(losses=2).after_workers(0.001, 0.003).losses
+        (1, 0)
+        """
+        if seconds <= in_caller_seconds:
+            return Trust()
+        return Trust(min(_MOST_LOSSES, self.losses + 1), seconds - in_caller_seconds, in_caller_seconds)
+
+    def after_caller(self, claimed_seconds: float) -> Trust:
+        """Take in a call that stayed in the caller and could have gained `claimed_seconds` on workers."""
+        claimed = self.claimed_seconds + max(0.0, claimed_seconds)
+        return self._replace(stays=self.stays + 1, claimed_seconds=claimed)
+
+    def allows(self, in_caller_seconds: float) -> bool:
+        """Say whether a call that would take so long in the caller may go to workers.
+
+        >>> lost = Trust().after_workers(0.003, 0.001)
+        >>> lost.allows(0.001), lost.allows(0.1)
+        (False, True)
+        """
+        if not self.losses or in_caller_seconds > _ANOTHER_MATTER * self.in_caller_seconds:
+            return True
+        wait: int = PATIENCE**self.losses
+        return self.stays >= wait and self.claimed_seconds >= wait * self.lost_seconds
