@@ -193,7 +193,7 @@ class Policy:
     def _paid_for(self, work: WorkProfile, n_items: int) -> Move | None:
         """Return a move if workers would help once they run, and earlier calls have missed the price of a start."""
         missed = machine.missed(monotonic())
-        if not missed or n_items < 1 or _warm_workers() or self._function in unfit:
+        if not missed or n_items < 1 or self._warm_workers() or self._function in unfit:
             return None
         if work.bytes_in is None or work.bytes_out is None:
             return None
@@ -276,7 +276,7 @@ class Policy:
 
     def has_missed(self, serial: Serial) -> float:
         """Return the seconds that workers would have saved this call, had they been running; 0 if none."""
-        if serial.seconds < SILENT_SECONDS or not self._options.use_cache or _warm_workers():
+        if serial.seconds < SILENT_SECONDS or not self._options.use_cache or self._warm_workers():
             return 0.0
         if self.patience_seconds == float("inf") or self._function in unfit:
             return 0.0
@@ -498,12 +498,21 @@ class Policy:
             )
             lookup.store(self._function, n_items, found, plan, system, on_disk=on_disk)
 
+    def _warm_workers(self) -> int:
+        """Return how many idle workers this call would get."""
+        pool: Any = sys.modules.get(PROCESSES.module or "")
+        # The module has no such function while a thread is still importing it; then there are no workers.
+        if not hasattr(pool, "warm_count"):
+            return 0
+        count: int = pool.warm_count(self.start_method(), self._options.initializer, self._options.initargs)
+        return count
+
     def _limits(self) -> Limits:
         return Limits(machine.workers_asked(self._options.n_jobs), self._options.chunksize)
 
     def _machine(self, work: WorkProfile | None = None) -> MachineProfile:
         """Return the machine profile, with what the function takes to be loaded if that is known."""
-        profile = machine.machine_profile(self.start_method(), warm_workers=_warm_workers())
+        profile = machine.machine_profile(self.start_method(), warm_workers=self._warm_workers())
         if work is None or work.load_seconds is None:
             return profile
         return profile._replace(seconds_load=work.load_seconds)
@@ -520,9 +529,3 @@ class Policy:
 
 def _as_if_running(profile: MachineProfile) -> MachineProfile:
     return profile._replace(seconds_first_start=0.0, seconds_next_start=0.0)
-
-
-def _warm_workers() -> int:
-    pool: Any = sys.modules.get(PROCESSES.module or "")
-    # The module has no such function while a thread is still importing it; then there are no workers.
-    return pool.warm_count() if hasattr(pool, "warm_count") else 0

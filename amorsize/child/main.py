@@ -91,7 +91,8 @@ def main(sock: socket.socket, setup: Setup, slots: memoryview | None = None) -> 
     context.worker_process = True
     try:
         slots = slots or open_slots(sock)
-        _prepare_environment(setup)
+        limit = ThreadLimit()
+        _prepare_environment(setup, limit)
         _reseed()
         before = None
         if setup.initializer is not None:
@@ -102,7 +103,7 @@ def main(sock: socket.socket, setup: Setup, slots: memoryview | None = None) -> 
                 wire.send(sock, wire.REFUSED, [pack_error(error)])
                 return
         wire.send(sock, wire.READY, [wire.READY_BODY.pack(monotonic() - setup.started_at)])
-        _Worker(sock, slots, ProcessState(before)).serve(setup.idle_seconds)
+        _Worker(sock, slots, ProcessState(before), limit).serve(setup.idle_seconds)
     except (EOFError, ConnectionError):
         return  # the caller closed its end, so nobody is left to tell
     except Unfit:
@@ -140,28 +141,37 @@ def _leave_with_caller(sock: socket.socket) -> None:
     os._exit(1)
 
 
-def _prepare_environment(setup: Setup) -> None:
+def _prepare_environment(setup: Setup, limit: ThreadLimit) -> None:
     if setup.environ is not None and dict(os.environ) != setup.environ:
         os.environ.clear()
         os.environ.update(setup.environ)
-    limit_threads(setup.threads)
+    limit.set(setup.threads)
 
 
-def limit_threads(threads: int) -> None:
-    """Let numerical libraries use at most `threads` threads in this process.
+class ThreadLimit:
+    """How many threads numerical libraries may use in this process.
 
     Libraries that are not loaded yet will read the environment; loaded ones are told through threadpoolctl if it is
     installed. A limit that the user set in the environment stays as it is.
     """
-    chosen = any(variable in os.environ for variable in _THREAD_VARIABLES)
-    for variable in _THREAD_VARIABLES:
-        os.environ.setdefault(variable, str(threads))
-    if "numpy" in sys.modules and not chosen:
-        try:
-            from threadpoolctl import threadpool_limits
-        except ImportError:
-            return
-        threadpool_limits(threads)
+
+    def __init__(self) -> None:
+        self.threads = 0
+        self._ours: list[str] = []  # the variables that the user did not set
+
+    def set(self, threads: int) -> None:
+        """Let libraries use at most `threads` threads from now on."""
+        if not self.threads:
+            self._ours = [variable for variable in _THREAD_VARIABLES if variable not in os.environ]
+        self.threads = threads
+        for variable in self._ours:
+            os.environ[variable] = str(threads)
+        if "numpy" in sys.modules and len(self._ours) == len(_THREAD_VARIABLES):
+            try:
+                from threadpoolctl import threadpool_limits
+            except ImportError:
+                return
+            threadpool_limits(threads)
 
 
 def _reseed() -> None:
@@ -182,12 +192,13 @@ class Unfit(Exception):
 
 
 class _Worker:
-    def __init__(self, sock: socket.socket, slots: memoryview, state: ProcessState) -> None:
+    def __init__(self, sock: socket.socket, slots: memoryview, state: ProcessState, limit: ThreadLimit) -> None:
         self._sock = sock
         self._slots = slots
         self._functions: dict[bytes, bytes | Rebuilt] = {}
         self._call = 0
         self._state = state
+        self._limit = limit
         self._look_due = False
         self._reseed_due = False  # a seeded call has left this process's own random states set
         self.streams: Streams | None = None
@@ -217,12 +228,15 @@ class _Worker:
             del self._functions[dropped]
         self._functions[digest] = function
 
-    def _function(self, digest: bytes, call: int) -> Callable[[Any], Any] | Seeded:
+    def _function(self, digest: bytes, call: int, threads: int) -> Callable[[Any], Any] | Seeded:
         rebuilt = self._functions[digest]
         begins = call != self._call
         # This comes first, because rebuilding may import modules, which may read the environment and the folder.
         if begins and not self._state.put_back():
             raise Unfit
+        if begins and threads != self._limit.threads:
+            self._limit.set(threads)
+            self._state.take_environment()
         if isinstance(rebuilt, bytes):
             rebuilt = self._functions[digest] = rebuild(rebuilt, digest)
         else:
@@ -251,7 +265,7 @@ class _Worker:
         report = _Report(chunk)
         report.begin()
         try:
-            function = self._function(chunk.function, chunk.call)
+            function = self._function(chunk.function, chunk.call, chunk.threads)
         except Unfit:
             self._send(report, [], last=True)  # no item started, so another worker can run them
             raise

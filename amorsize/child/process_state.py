@@ -77,6 +77,10 @@ class ProcessState:
             return True
         return all(resource.getrlimit(kind) == limits for kind, limits in self._limits.items())
 
+    def take_environment(self) -> None:
+        """Take the present environment for the one that is restored from now on."""
+        self._environ = dict(raw_environ())
+
     def put_back(self) -> bool:
         """Restore what items have changed in the process, and say whether that could be done."""
         if self.known or self._is_as_it_was():

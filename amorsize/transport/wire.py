@@ -43,6 +43,7 @@ class ChunkHead(NamedTuple):
         slice_seconds: the worker hands back the items that it has not started after this time; 0 means never.
         stop_at_error: whether an error ends the chunk.
         timed: whether the caller watches each item's running time; then each result leaves before the next item begins.
+        threads: how many threads numerical libraries may use.
         function: digest of the function's payload, 16 bytes.
     """
 
@@ -52,6 +53,7 @@ class ChunkHead(NamedTuple):
     slice_seconds: float
     stop_at_error: bool
     timed: bool
+    threads: int
     function: bytes
 
 
@@ -81,7 +83,7 @@ class ResultsHead(NamedTuple):
     errors: int
 
 
-CHUNK_HEAD = Struct("<qqQd??16s")
+CHUNK_HEAD = Struct("<qqQd??H16s")
 RESULTS_HEAD = Struct("<qQQ?dddQQ")
 # This body holds the seconds from the order to start a worker until the worker was ready.
 READY_BODY = Struct("<d")

@@ -1,7 +1,7 @@
 """Keeps the idle workers for the next call, and decides when a worker must not be used again.
 
-What a worker inherited or was told at its start (start method, environment, folder, `sys.path`, initializer, thread
-limit, the versions of the modules) is its `Kind`; a call takes only idle workers of its own kind. Idle workers leave by
+What a worker inherited or was told at its start (start method, environment, folder, `sys.path`, initializer, the
+versions of the modules) is its `Kind`; a call takes only idle workers of its own kind. Idle workers leave by
 themselves after `IDLE_SECONDS`. No thread of the caller waits for that, so what the caller still holds of them (a
 socket, and the system's record of an ended child) is released by the next call, by `shutdown`, or at exit.
 """
@@ -39,16 +39,20 @@ __all__ += ["idle_workers", "warm_count"]
 IDLE_SECONDS = 60.0
 # After this share of `IDLE_SECONDS` a worker is not taken any more, because it could leave at that moment.
 _TAKEN_SHARE = 0.9
-# At most this many idle workers per core are kept; there may be several per core, because width and start method may
-# vary from call to call.
+# As many idle workers are kept as there are cores, and more only for a call that was that wide itself, up to this many
+# per core. More would hold memory for calls that are rare.
 _IDLE_PER_CORE = 4
 
 
 class Kind(NamedTuple):
-    """The properties that a worker was started with, which cannot be changed in it."""
+    """The properties that a worker was started with, which cannot be changed in it, after one that can be.
 
-    start_method: str
+    Attributes:
+        threads: how many threads numerical libraries may use; a worker is told with each chunk.
+    """
+
     threads: int
+    start_method: str
     environ: dict[Any, Any]
     folder: str
     path: tuple[str, ...]
@@ -108,18 +112,28 @@ def kind_for(
     shares_memory: bool = False,
 ) -> Kind:
     """Return the kind of worker that a call needs now; `shares_memory`: its function imports shared memory itself."""
+    if start_method == "fork" and (shares_memory or "multiprocessing.shared_memory" in sys.modules):
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()
+    return _present_kind(function, n_jobs, start_method, initializer, initargs)
+
+
+def _present_kind(
+    function: Any,
+    n_jobs: int,
+    start_method: str,
+    initializer: Callable[..., object] | None,
+    initargs: tuple[Any, ...],
+) -> Kind:
     try:
         folder = os.getcwd()
     except OSError as error:  # the folder was removed
         let_signals_through(error)
         folder = ""
-    if start_method == "fork" and (shares_memory or "multiprocessing.shared_memory" in sys.modules):
-        from multiprocessing import resource_tracker
-
-        resource_tracker.ensure_running()
     return Kind(
-        start_method,
         max(1, machine.cores() // n_jobs),
+        start_method,
         dict(raw_environ()),
         folder,
         tuple(sys.path),
@@ -144,10 +158,21 @@ def tracker_runs() -> bool:
         return False
 
 
-def warm_count() -> int:
-    """Return how many idle workers of any kind may be taken."""
+def warm_count(
+    start_method: str | None = None, initializer: Callable[..., object] | None = None, initargs: tuple[Any, ...] = ()
+) -> int:
+    """Return how many idle workers may be taken now, by any call or by one with this start method and initializer."""
     now = monotonic()
-    return sum(now <= until for _, _, until in tuple(_idle))
+    idle = [kind for kind, _, until in tuple(_idle) if now <= until]
+    if start_method is None or not idle:
+        return len(idle)
+    wanted = _present_kind(None, 1, start_method, initializer, initargs)
+    return sum(_fits(kind, wanted) for kind in idle)
+
+
+def _fits(idle: Kind, wanted: Kind) -> bool:
+    """Say whether an idle worker is of the kind that a call wants; how many threads it may use can be changed."""
+    return idle[1:] == wanted[1:]
 
 
 def idle_workers() -> list[Worker]:
@@ -194,7 +219,7 @@ def take(kind: Kind, n_jobs: int, taken: list[Worker]) -> None:
                     gone.append(worker)
                 elif now > until:
                     stale.append(worker)
-                elif len(taken) < n_jobs and other == kind:
+                elif len(taken) < n_jobs and _fits(other, kind):
                     taken.append(worker)
                 elif _is_stale(other, kind):
                     stale.append(worker)
@@ -231,7 +256,8 @@ def give_back(kind: Kind, workers: list[Worker]) -> None:
             worker.fresh = False
     with _lock:
         _idle.extend((kind, worker, until) for worker in workers)
-        surplus = [worker for _, worker, _ in _idle[: -_IDLE_PER_CORE * machine.cores()]]
+        most = max(machine.cores(), min(len(workers), _IDLE_PER_CORE * machine.cores()))
+        surplus = [worker for _, worker, _ in _idle[:-most]]
         del _idle[: len(surplus)]
     dismiss(surplus)
 

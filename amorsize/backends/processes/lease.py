@@ -195,6 +195,7 @@ class Lease:
             slice_seconds,
             self._job.stop_at_error,
             self._job.timeout is not None,
+            self._kind.threads,
             self._payload.digest,
         )
 
