@@ -322,7 +322,8 @@ def _goes_by_name(function: FunctionType) -> bool:
 
 
 def _class_goes_by_value(cls: type) -> bool:
-    return _module_of(cls) == "__main__" or "<locals>" in _qualname_of(cls)
+    module = _module_of(cls)
+    return (type(module) is str and module == "__main__") or "<locals>" in _qualname_of(cls)
 
 
 def _globals_of(function: FunctionType) -> list[Any]:
