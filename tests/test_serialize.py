@@ -1,17 +1,31 @@
 from __future__ import annotations
 
+import operator
 import pickle
 import sys
 import threading
+from functools import partial
+from hashlib import sha256
 from types import ModuleType
 
 import pytest
 import workers
 
+import amorsize
 from amorsize.child import initialize
 from amorsize.child.initialize import ByValue
+from amorsize.lean import hash_of
 from amorsize.transport.by_value import Space, enter, load_function
-from amorsize.transport.serialize import Undumpable, Unpicklable, dump, dump_function, dump_values, load_values
+from amorsize.transport.payload import payload_of
+from amorsize.transport.serialize import (
+    Undumpable,
+    Unpicklable,
+    dump,
+    dump_function,
+    dump_values,
+    function_pieces,
+    load_values,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +130,86 @@ class TestFunctions:
             data = dump_function(module.shift)
 
         assert load_function(data, Space())(2) == 7
+
+
+class Counting:
+    """Counts how often it is pickled."""
+
+    pickled = 0
+
+    def __reduce__(self):
+        Counting.pickled += 1
+        return Counting, ()
+
+
+class TestPieces:
+    """A function with large data."""
+
+    def test_large_data_are_not_copied(self):
+        """Bytes stay where they are; what may change is copied."""
+        data, changing = bytes(1_000_000), bytearray(1_000_000)
+        pieces = function_pieces(partial(max, data, changing))
+        changing[:] = b"x" * len(changing)
+
+        assert any(piece is data for piece in pieces)
+        assert set(map(type, pieces)) == {bytes}
+        assert pickle.loads(b"".join(pieces)).args == (data, bytes(1_000_000))
+
+    @pytest.mark.parametrize("size", [10, 70_000, 200_000])
+    @pytest.mark.parametrize("kind", [bytes, bytearray, str])
+    def test_they_are_the_pickle(self, size, kind):
+        """Whatever the pickler writes."""
+        data = "a" * size if kind is str else kind(size)
+        function = partial(max, data, [[number] for number in range(size)], b"__main__" * size)
+
+        assert b"".join(function_pieces(function)) == dump_function(function)
+        assert pickle.loads(dump_function(function)).args == function.args
+
+    @pytest.mark.parametrize("before", [0, 1_000_000])
+    def test_what_names_the_main_module_goes_by_value(self, before, monkeypatch):
+        """Wherever in the pickle the name is, and nothing behind it is pickled by name in vain."""
+        module = ModuleType("__main__")
+        exec("class Item: pass\ndef shift(held, number): return len(held)", module.__dict__)  # noqa: S102 - as above
+        monkeypatch.setitem(sys.modules, "__main__", module)
+        monkeypatch.setattr(Counting, "pickled", 0)
+        held = [bytes(before), module.Item(), [[number] for number in range(50_000)], Counting()]
+
+        again = load_function(dump_function(partial(module.shift, held)), Space())
+
+        assert again(0) == 4
+        assert Counting.pickled == 1
+
+    @pytest.mark.parametrize("sizes", [(), (0,), (5, 7), (300_000,), (100, 300_000, 5), (200_000, 200_000)])
+    def test_their_hash_is_that_of_the_whole(self, sizes):
+        """However they are cut, and by whichever library it is computed."""
+        pieces = [bytes([number + 1]) * size for number, size in enumerate(sizes)]
+        whole = b"".join(pieces)
+
+        assert hash_of(pieces).digest() == hash_of([whole]).digest() == sha256(whole).digest()
+
+    def test_the_digest_of_a_payload_tells_its_content(self):
+        """Equal content, equal digest; data changed in place, another."""
+        data = bytearray(1_000_000)
+        first, same = payload_of(partial(max, data)), payload_of(partial(max, bytearray(data)))
+        data[500_000] = 1
+
+        assert first.digest == same.digest == first.with_items_of(frozenset()).digest
+        assert first.digest != payload_of(partial(max, data)).digest
+        assert len(first) == len(dump_function(partial(max, data)))
+        assert first.with_items_of(frozenset({Half})).parts()[2:] == first.parts()[2:]
+
+
+@pytest.mark.parametrize("size", [100, 60_000, 3_000_000])
+def test_data_changed_in_place_arrive_changed(size, one_method):
+    """At workers that have the function already."""
+    data = bytearray(size)
+    function = partial(operator.getitem, data)
+    seen = []
+    for value in (1, 2, 2, 1):
+        data[-1] = value
+        seen.append(set(amorsize.map(function, [size - 1] * 20, **one_method)))
+
+    assert seen == [{1}, {2}, {2}, {1}]
 
 
 class TestByValue:

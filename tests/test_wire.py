@@ -61,6 +61,20 @@ class TestMessages:
         assert inbox.read()
         assert [bytes(body) for _, body in inbox.messages()] == [b"something"] * 50
 
+    def test_a_body_can_be_made_to_last(self, ends):
+        """Whatever its size, it is the same after all later messages have been read."""
+        outbox, inbox = wire.Outbox(ends[0]), wire.Inbox(ends[1])
+        bodies = [bytes([position]) * size for position, size in enumerate(SIZES + SIZES[::-1], 1)]
+        for body in bodies:
+            outbox.put(wire.FUNCTION, [body])
+        lasting = []
+        while len(lasting) < len(bodies):
+            outbox.flush()
+            inbox.read()
+            lasting += [wire.lasting(body) for _, body in inbox.messages()]
+
+        assert [bytes(body) for body in lasting] == bodies
+
     def test_nothing_there_is_said(self, ends):
         """Reading when nothing has come says so, and gives no message."""
         inbox = wire.Inbox(ends[1])

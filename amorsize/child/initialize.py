@@ -68,7 +68,7 @@ def new_space() -> by_value.Space:
     return by_value.Space(_first)
 
 
-def load_function(data: bytes, space: by_value.Space) -> Any:
+def load_function(data: bytes | memoryview, space: by_value.Space) -> Any:
     """Rebuild a function that was sent to this process, with what the initializer left for it, and enter its space."""
     function = by_value.load_function(data, space)
     if space.main:

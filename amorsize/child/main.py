@@ -195,7 +195,7 @@ class _Worker:
     def __init__(self, sock: socket.socket, slots: memoryview, state: ProcessState, limit: ThreadLimit) -> None:
         self._sock = sock
         self._slots = slots
-        self._functions: dict[bytes, bytes | Rebuilt] = {}
+        self._functions: dict[bytes, memoryview | Rebuilt] = {}
         self._call = 0
         self._state = state
         self._limit = limit
@@ -215,7 +215,7 @@ class _Worker:
                 if kind == wire.CHUNK:
                     self._run(body)
                 elif kind == wire.FUNCTION:
-                    self._keep(bytes(body[:16]), bytes(body[16:]))
+                    self._keep(bytes(body[:16]), wire.lasting(body)[16:])
                 else:
                     return
             if self._look_due and not more_came():
@@ -223,7 +223,7 @@ class _Worker:
                 self._look_due = False
                 self._state.look()
 
-    def _keep(self, digest: bytes, function: bytes) -> None:
+    def _keep(self, digest: bytes, function: memoryview) -> None:
         for dropped in self._kept.add(digest, len(function)):
             del self._functions[dropped]
         self._functions[digest] = function
@@ -237,7 +237,7 @@ class _Worker:
         if begins and threads != self._limit.threads:
             self._limit.set(threads)
             self._state.take_environment()
-        if isinstance(rebuilt, bytes):
+        if not isinstance(rebuilt, Rebuilt):
             rebuilt = self._functions[digest] = rebuild(rebuilt, digest)
         else:
             rebuilt.enter()

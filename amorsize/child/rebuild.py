@@ -78,13 +78,14 @@ _entered: Rebuilt | None = None
 _displaced: list[Callable[[], object]] = []
 
 
-def rebuild(data: bytes, digest: bytes) -> Rebuilt:
-    """Rebuild a function that was sent to this process, and enter it.
+def rebuild(data: bytes | memoryview, digest: bytes) -> Rebuilt:
+    """Rebuild a function that was sent to this process, and enter it; nothing of `data` is kept.
 
     Raises:
         Outdated: something around it differs from what the caller has.
         Exception: whatever importing the user's modules raises.
     """
+    data = memoryview(data)  # its slices are not copied
     (length,) = LENGTH.unpack_from(data)
     at = LENGTH.size
     entries, carried, ambient = pickle.loads(data[at : at + length])

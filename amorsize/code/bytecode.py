@@ -10,7 +10,7 @@ import sys
 from opcode import opmap
 from types import CodeType
 
-from ..lean import NamedTuple
+from ..lean import NamedTuple, map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,12 +24,14 @@ class OuterNames(NamedTuple):
 
     Attributes:
         read: globals that are read and never rebound.
+        rebound: globals that are assigned or deleted.
         mentioned: every global and attribute name.
         rebound_cells: variables of enclosing functions that are assigned or deleted.
         imported: names of modules that the code itself imports.
     """
 
     read: frozenset[str]
+    rebound: frozenset[str]
     mentioned: frozenset[str]
     rebound_cells: frozenset[str]
     imported: frozenset[str]
@@ -60,7 +62,7 @@ def outer_names(code: CodeType) -> OuterNames:
                 imported.add(names[argument])
             elif places[argument] in current.co_freevars:
                 rebound_cells.add(places[argument])
-    return OuterNames(frozenset(read - rebound), frozenset(mentioned), frozenset(rebound_cells), frozenset(imported))
+    return OuterNames(*map(frozenset, (read - rebound, rebound, mentioned, rebound_cells, imported)))
 
 
 def _instructions(raw: bytes) -> Iterator[tuple[int, int]]:

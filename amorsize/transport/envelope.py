@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..lean import NamedTuple, map, sha256
+from ..lean import NamedTuple, hash_of, map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,4 +43,5 @@ class Envelope(NamedTuple):
 
     def digest(self) -> bytes:
         """Return 16 bytes that stand for the content, whatever way it crosses."""
-        return sha256(b"".join(self.pieces())).digest()[:16]
+        digest: bytes = hash_of(self.pieces()).digest()
+        return digest[:16]

@@ -25,16 +25,16 @@ from ..code.reach import find_place, surroundings
 from ..code.seeds import mentions_seeding, program_seeds
 from ..code.strict import ABSENT, is_foreign
 from ..errors import AmorsizeError, SerializationError, let_signals_through
-from ..lean import map, sha256
+from ..lean import hash_of, map
 from ..seeding import Seeded
 from . import by_value
 from .ambient import packed_snapshot
 from .blame import said_of
-from .serialize import dump_function
+from .serialize import function_pieces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from types import FrameType
     from typing import Any
 
@@ -83,13 +83,14 @@ class Payload:
     """A function on its way to workers, with its surroundings.
 
     Args:
-        function: the pickled function.
+        function: the pickled function, in pieces.
         look: a function that returns what the function, and the methods of its items' classes, reach by name.
         kinds: the user's classes that its items are of.
         initialized: whether an initializer runs in the workers; it may then set data, so data are not compared.
         carried: for each place where workers had something else, what the caller has there, pickled.
         waived: places that are not compared any more.
         ambient: the caller's settings (`transport.ambient`), pickled.
+        read: a hash object that has read the pickled function, for another payload of the same; None if there is none.
 
     Attributes:
         surroundings: what the function and its items' classes reach by name.
@@ -97,7 +98,7 @@ class Payload:
 
     def __init__(
         self,
-        function: bytes,
+        function: Sequence[bytes],
         look: Callable[[Iterable[type]], Surroundings],
         kinds: frozenset[type] = frozenset(),
         *,
@@ -105,6 +106,7 @@ class Payload:
         carried: tuple[tuple[Place, bytes], ...] = (),
         waived: frozenset[Place] = frozenset(),
         ambient: bytes,
+        read: Any = None,
     ) -> None:
         self._function = function
         self._look = look
@@ -114,14 +116,17 @@ class Payload:
         self._carried = carried
         self._waived = waived
         self._ambient = ambient
-        told = [function, surroundings.digest, ambient]
+        self._read = read or hash_of(function)
+        told = [surroundings.digest, ambient]
         if initialized or carried or waived:
             told += [b"i" if initialized else b"", *(data for _, data in carried), repr(sorted(waived)).encode()]
-        self.digest = sha256(b"".join(told)).digest()[:16]
+        whole = self._read.copy()
+        whole.update(b"".join(told))
+        self.digest: bytes = whole.digest()[:16]
         self._around = b""
 
     def __len__(self) -> int:
-        return len(self._function)
+        return sum(map(len, self._function))
 
     @property
     def shares_memory(self) -> bool:
@@ -137,7 +142,7 @@ class Payload:
                 if (entry.code or not self._initialized) and (entry.module, entry.path) not in self._waived
             ]
             self._around = pickle.dumps((entries, self._carried, self._ambient), by_value.PROTOCOL)
-        return [LENGTH.pack(len(self._around)), self._around, self._function]
+        return [LENGTH.pack(len(self._around)), self._around, *self._function]
 
     def with_items_of(self, kinds: frozenset[type]) -> Payload:
         """Return the payload for items that are of these classes as well."""
@@ -149,6 +154,7 @@ class Payload:
             carried=self._carried,
             waived=self._waived,
             ambient=self._ambient,
+            read=self._read,
         )
 
     def brought_up_to_date(self, places: Iterable[Place], *, waive_data: bool) -> Payload:
@@ -187,6 +193,7 @@ class Payload:
             carried=tuple(known.items()),
             waived=frozenset(waived),
             ambient=self._ambient,
+            read=self._read,
         )
 
 
@@ -210,7 +217,7 @@ def payload_of(
         KeptHere: if its random numbers would differ in a worker and the user named no backend.
     """
     try:
-        pickled = dump_function(function)
+        pickled = function_pieces(function)
     except BaseException as error:  # user code may raise anything, even SystemExit
         let_signals_through(error)
         raise SerializationError(f"{function!r} cannot be sent to a worker: {said_of(error, function)}") from error

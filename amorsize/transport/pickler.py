@@ -32,11 +32,11 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it ships no 
     """A cloudpickle pickler that refuses values which would arrive as something else.
 
     Args:
-        file: the buffer that it writes to.
+        file: what it writes to; only its `write` is used.
         way: the direction, which decides how classes are pickled; an `Outgoing` or one of its relatives.
     """
 
-    def __init__(self, file: io.BytesIO, way: Any) -> None:
+    def __init__(self, file: Any, way: Any) -> None:
         super().__init__(file, PROTOCOL)
         self._way = way
 

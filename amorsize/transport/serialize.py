@@ -14,6 +14,7 @@ from __future__ import annotations
 import pickle
 from itertools import chain, repeat
 from struct import Struct
+from types import FunctionType, SimpleNamespace
 
 from ..errors import let_signals_through
 from ..lean import NamedTuple, map
@@ -28,10 +29,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["PROTOCOL", "Outgoing", "Undumpable", "Unpicklable", "dump", "dump_function", "dump_item", "dump_items"]
-__all__ += ["dump_values", "is_scalars", "load", "load_values", "rebuilt"]
+__all__ += ["dump_values", "function_pieces", "is_scalars", "load", "load_values", "rebuilt"]
 
 _LENGTH = Struct("<Q")
 _WHOLE_CODE = WHOLE[0]
+# A pickler writes names of modules and classes in frames, and hands on data of at least so many bytes as they are.
+_RAW_BYTES = 1 << 16
+# Each frame begins with one of these operations, PROTO or FRAME; data that do, too, are searched in vain.
+_FRAME_CODES = b"\x80\x95"
 
 
 class Undumpable(Exception):
@@ -81,12 +86,32 @@ def dump(value: object, outgoing: Outgoing | None = None) -> bytes:
 
 def dump_function(function: object) -> bytes:
     """Pickle a function for workers; raises as `dump` does."""
-    try:
-        data = pickle.dumps(function, PROTOCOL)
-    except Exception as error:  # any class may raise anything here, as in `dump`
-        let_signals_through(error)
-        data = b"__main__"
-    return by_value.Outgoing().function(function) if b"__main__" in data else data
+    return b"".join(function_pieces(function))
+
+
+def function_pieces(function: object) -> list[bytes]:
+    """Return the pieces of what `dump_function` returns, because copying large bound data into one takes time."""
+    pieces: list[bytes] = []
+
+    def write(piece: bytes | bytearray) -> None:
+        if pieces and _names_main(pieces[-1]):
+            raise pickle.PicklingError("it goes by value, so the rest need not be pickled by name")
+        pieces.append(bytes(piece))  # this copies a bytearray, which may change, and leaves bytes as they are
+
+    if type(function) is not FunctionType or function.__module__ != "__main__":
+        try:
+            pickle.Pickler(SimpleNamespace(write=write), PROTOCOL).dump(function)
+        except Exception as error:  # any class may raise anything here, as in `dump`
+            let_signals_through(error)
+        else:
+            if not _names_main(pieces[-1]):
+                return pieces
+    return by_value.Outgoing().function_pieces(function)
+
+
+def _names_main(piece: bytes) -> bool:
+    """Say whether a piece of a pickle may refer to the main module; raw data cannot, and are not searched."""
+    return (len(piece) < _RAW_BYTES or piece[0] in _FRAME_CODES) and b"__main__" in piece
 
 
 def load(data: bytes | memoryview) -> Any:

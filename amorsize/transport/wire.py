@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CHUNK", "EXIT", "FUNCTION", "READY", "REFUSED", "RESULTS"]
 __all__ += ["CHUNK_HEAD", "READY_BODY", "RESULTS_HEAD"]
-__all__ += ["ChunkHead", "Inbox", "KeptFunctions", "Outbox", "ResultsHead", "send"]
+__all__ += ["ChunkHead", "Inbox", "KeptFunctions", "Outbox", "ResultsHead", "lasting", "send"]
 
 FUNCTION, CHUNK, EXIT, READY, RESULTS, REFUSED = range(6)
 
@@ -219,6 +219,11 @@ class Inbox:
                 self._body[: self._at] = ahead[begin : self._stop]
                 self._start = self._stop = 0
             return
+
+
+def lasting(body: memoryview) -> memoryview:
+    """Return a body that stays valid after the next message is asked for; one that has a buffer of its own does."""
+    return body if _HEAD.size + len(body) > _READ_BYTES else memoryview(bytes(body))
 
 
 class KeptFunctions:
