@@ -98,8 +98,44 @@ def test_it_is_known_after_one_call(make):
 def test_only_calls_without_options(known, options):
     """Who asks for something gets the machinery that does it."""
     assert not is_short(amorsize.map(known(quick), range(5), **options))
-    assert not is_short(amorsize.starmap(known(quick), [(1,)]))
-    assert not is_short(amorsize.map(quick, range(5), range(5)))
+    assert not is_short(amorsize.map(quick, range(5), range(5), strict=True))
+
+
+def test_arguments_of_every_kind():
+    """Tuples of arguments and several inputs are short calls, too, with the builtin's results."""
+    list(amorsize.starmap(pow, [(2, 3)]))
+    starred = amorsize.starmap(pow, iter([(2, 3), (3, 2)]))
+    several = amorsize.map(pow, [2, 3, 4], (n for n in (3, 2)))
+
+    assert is_short(starred)
+    assert is_short(several)
+    assert list(starred) == [8, 9]
+    assert list(several) == [8, 9]
+
+
+def test_arguments_go_on_in_the_usual_way(known):
+    """When such a call turns out long, no item is lost or run twice."""
+
+    def slow(one, other):
+        end = time.perf_counter() + Turning.seconds
+        while time.perf_counter() < end:
+            pass
+        seen.append((one, other))
+        return one + other
+
+    seen = []
+    Turning.seconds = 0.0
+    list(amorsize.map(slow, [0], [0]))
+    seen.clear()
+    try:
+        Turning.seconds = 0.0006
+        stream = amorsize.map(slow, range(20), iter(range(20)))
+        assert is_short(stream)
+        assert list(stream) == list(range(0, 40, 2))
+    finally:
+        Turning.seconds = 0.0
+
+    assert seen == [(n, n) for n in range(20)]
 
 
 @pytest.mark.parametrize(

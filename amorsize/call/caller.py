@@ -13,6 +13,7 @@ run one after another; it ends by itself when they do not.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from functools import partial
 from itertools import islice
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from ..feed.source import Source
     from ..rng import Streams
 
-__all__ = ["Attempt", "Serial", "apply_star", "attempts", "plain"]
+__all__ = ["ONE_TIME_FACTOR", "Attempt", "Serial", "apply_star", "attempts", "plain"]
 
 # Items longer than this are timed one by one. Timing an item costs about 0.8 us, so that is at most 4% of the item.
 _LONG_ITEM_SECONDS = 20e-6
@@ -61,6 +62,8 @@ _PAUSE_SECONDS = 0.016
 _LATE_SECONDS = 4 * STRETCH_SECONDS
 # Less time than this is not worth a look at the CPU clock, which needs a system call.
 _CPU_LOOK_SECONDS = 0.001
+# A first item this many times as long as the second one paid for something once, such as an import or a cache.
+ONE_TIME_FACTOR = 10.0
 # How many of the newest items and results are kept to learn what pickling them costs.
 _KEPT = 2
 
@@ -189,6 +192,20 @@ def attempts(
             at_end(ended)
 
 
+class First(NamedTuple):
+    """The first item of some serial work.
+
+    Attributes:
+        seconds: how long it ran.
+        imported: whether modules were imported meanwhile.
+        once: whether the second item was so short that the first must have paid for something once.
+    """
+
+    seconds: float
+    imported: bool
+    once: bool = False
+
+
 class Serial:
     """Watched serial work. `phases()` yields iterables of results; it ends with the input, or when `leave` says so.
 
@@ -208,6 +225,7 @@ class Serial:
         ended: whether nothing is left to do, because the input is over or the function raised.
         failed: whether the function raised.
         counted: whether the call has taken in what this object measured.
+        first: the first item timed here.
     """
 
     def __init__(
@@ -226,6 +244,7 @@ class Serial:
         self.ended = self.failed = self.counted = False
         self._recent: deque[tuple[Any, Any]] = deque(maxlen=_KEPT)  # items and results, as `_in_sight` returns them
         self._at_hand: tuple[Any, Any] | None = None  # the newest pair, while `leave` is asked
+        self.first: First | None = None
         self._items_per_second = 0.0
         self._looks_long = False
         self._short_in_a_row = _SHORT_IN_A_ROW
@@ -274,6 +293,7 @@ class Serial:
         for item in islice(source.iterator, 1):
             source.index += 1
             try:
+                modules = len(sys.modules)
                 with beside:
                     began = perf_counter()
                     value = self._function(item) if attempt is None else attempt(item, source.index - 1)
@@ -284,6 +304,7 @@ class Serial:
                 self._failed(error)
                 raise
             self._add(1, seconds)
+            self.first = First(seconds, len(sys.modules) > modules)
             self._keep(item, value)
             self.ended = False
             yield value
@@ -334,10 +355,13 @@ class Serial:
         self.seconds += seconds
         if items == 1:
             self.times.add(seconds)
+            if self.times.n == 2 and self.first is not None and self.first.seconds > ONE_TIME_FACTOR * seconds:
+                self._items_per_second = 0.0
+                self.first = self.first._replace(once=True)
         else:
             self.times.add_block(items, seconds)
         if seconds > 0:
-            weight = min(1.0, 2 * seconds / self.seconds)
+            weight = min(1.0, 2 * seconds / self.seconds) if self._items_per_second else 1.0
             self._items_per_second += weight * (items / seconds - self._items_per_second)
 
     def _add_stretch(self, items: int, seconds: float) -> None:
@@ -356,7 +380,7 @@ class Serial:
     def _long_items(self) -> Iterator[Any]:
         """Run items one by one under the clock, until they turn out short or `leave` says so."""
         function, source, attempt = self._function, self._source, self._attempt
-        look_at, short = 0.0, 0
+        look_at, short, modules = 0.0, 0, len(sys.modules)
         ended = True
         try:
             for item in source.iterator:
@@ -371,6 +395,8 @@ class Serial:
                     raise
                 seconds = perf_counter() - began
                 self._add(1, seconds)
+                if self.first is None:
+                    self.first = First(seconds, len(sys.modules) > modules)
                 self._keep(item, value)
                 if self.seconds >= look_at:
                     # This comes while item and result are at hand, because later they may be changed, or gone.

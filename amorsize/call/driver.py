@@ -18,9 +18,9 @@ from ..log import debug
 from ..measure import machine
 from ..measure.sampling import ItemTimes
 from ..rng import numbered
-from .caller import Attempt, Serial, apply_star, attempts, plain
+from .caller import ONE_TIME_FACTOR, Attempt, Serial, apply_star, attempts, plain
 from .headstart import Headstart
-from .policy import SILENT_SECONDS, Policy, Visit, holding
+from .policy import SHORT_SECONDS, SILENT_SECONDS, Policy, Visit, holding
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ __all__ = ["Call", "short_calls"]
 _RANGE_ITERATOR = type(iter(range(0)))
 # Fewer items than this, of a call that was left before its end, say nothing about the next call.
 _LEAST_ITEMS = 2
+# So many further items tell whether the first one paid for something once.
+_LEAST_REST = 4
 
 
 class Call:
@@ -291,6 +293,8 @@ class Call:
         serial.note_cpu()
         if self._items_stay(serial):
             return None
+        if serial.times.n == 1 and serial.first is not None and serial.first.imported:
+            return None  # the first item imported something, so it says nothing of the next ones
         if not policy.looked_up:
             policy.look_up(serial)
             move = self._taken(policy.before_first())
@@ -300,7 +304,8 @@ class Call:
             if policy.wants_transfer(serial):
                 policy.measure_transfer(serial)
             return None
-        if policy.measure_transfer(serial) and not policy.is_due(serial):
+        measured = policy.measure_transfer(serial), policy.measure_carrying()
+        if any(measured) and not policy.is_due(serial):
             return None
         return self._taken(policy.to_workers(serial))
 
@@ -320,11 +325,12 @@ class Call:
         self._learnt = True
         try:
             here, serial = self._here, self._serial
-            if self._pump is None and (serial is None or here.seconds + serial.seconds < SILENT_SECONDS):
-                # The work was too short to be worth keeping, and the next call need not look for it.
-                if self._over and serial is not None and serial.times.n:
+            if self._pump is None:
+                spent = here.seconds + serial.seconds if serial is not None else 0.0
+                if self._over and spent < SHORT_SECONDS and serial is not None and serial.times.n:
                     short_calls.add(self._request.function)
-                return
+                if serial is None or not self._policy.is_news(serial.times.n, spent):
+                    return
             if serial is not None:
                 here.add(serial)
                 if self._pump is None:
@@ -350,6 +356,7 @@ class Call:
         if policy.would_start(machine.missed(now) + missed):
             if not policy.knows_transfer():
                 policy.measure_transfer(serial)
+            policy.measure_carrying()
             if not policy.knows_transfer() or policy.has_missed(serial) <= 0:
                 return
         machine.miss(missed, now)
@@ -518,9 +525,14 @@ class _Here:
             serial.counted = True
             if serial.seconds >= SILENT_SECONDS:
                 serial.note_cpu()
-            self.times.merge(serial.times)
-            self.seconds += serial.seconds
-            self.cpu_seconds += serial.cpu_seconds
+            times, seconds = serial.times, serial.seconds
+            if serial.first is not None and times.n > _LEAST_REST:
+                rest = times.without(serial.first.seconds)
+                if serial.first.seconds > ONE_TIME_FACTOR * rest.mean:
+                    times, seconds = rest, seconds - serial.first.seconds
+            self.times.merge(times)
+            self.seconds += seconds
+            self.cpu_seconds += min(seconds, serial.cpu_seconds)
 
 
 def _outgoing() -> Outgoing:

@@ -38,16 +38,22 @@ if TYPE_CHECKING:
     from .caller import Serial
     from .request import Request
 
-__all__ = ["Move", "Policy", "Visit", "holding", "trusted"]
+__all__ = ["SHORT_SECONDS", "SILENT_SECONDS", "Move", "Policy", "Visit", "holding", "trusted"]
 
 # Less work than this is not worth a look at the cache or the machine, which costs about as much on a first call.
 SILENT_SECONDS = 200e-6
+# A call that is over in this time begins as the builtin would the next time. On two cores workers could save half of
+# it, which is about what a call on warm workers costs; a look at cache and machine would cost a tenth.
+SHORT_SECONDS = 0.001
 # In a call that spent so long in the caller, what sending costs is measured even though the call stays: several such
 # calls may repay a start of workers together, and their items may be gone when that is asked (rows of an array).
 _MEASURED_SECONDS = 0.004
 _FOR_EVER_SECONDS = 1e6
 # Where the number of items is unknown, items shorter than this begin in the caller even if they are known.
 _UNKNOWN_SECONDS = 0.020
+# What it costs that a function reaches a worker, as a multiple of what pickling it costs: sending it and rebuilding it
+# in each worker take about three times as long (a dict of six million numbers).
+_WAY_OF_FUNCTION = 4.0
 # A call with more work than this says little of what a call costs apart from its items.
 _CALL_LEARNT_SECONDS = 0.050
 _THREAD_END_SECONDS = 0.002
@@ -121,6 +127,7 @@ class Policy:
         self._source = source
         self._known: WorkProfile | None = None
         self._transfer: Transfer | None = None
+        self._carrying_seconds: float | None = None
         self.visits: list[Visit] = []
         self._call_seconds: float | None = None
         self._load_seconds: float | None = None
@@ -154,6 +161,18 @@ class Policy:
             self._transfer = measure_transfer(list(items), list(results), perf_counter)
             return True
         return False
+
+    def measure_carrying(self) -> bool:
+        """Estimate what sending the function costs, by what it carries, unless that is known; say whether it was done.
+
+        Nothing is pickled for it, because a function may be bound to a large part of the memory.
+        """
+        if self._carrying_seconds is not None or (self._known is not None and self._known.call_seconds is not None):
+            return False
+        from ..transport.carried import carried, carrying_seconds
+
+        self._carrying_seconds = _WAY_OF_FUNCTION * carrying_seconds(carried(self._function))
+        return True
 
     def stay(self) -> None:
         """Stay in the caller for this call: workers cannot be had, or cannot be given its function or its items."""
@@ -204,6 +223,9 @@ class Policy:
         if not self._is_trusted(n_items * work.seconds_per_item):
             return None
         plan = choose(work, _as_if_running(profile), n_items, self._limits())
+        if plan.backend != "serial" and self.measure_carrying():
+            profile = self._machine(work)
+            plan = choose(work, _as_if_running(profile), n_items, self._limits())
         if plan.backend == "serial" or missed < start_seconds(profile, plan.n_jobs):
             return None
         said = f"{plan.reason}, and calls like it have missed the price of a start"
@@ -216,9 +238,11 @@ class Policy:
         remaining, work = self._source.remaining(), self._measured(serial)
         if not self._is_trusted(serial.seconds + (remaining or 0) * work.seconds_per_item):
             return False
-        return should_escalate(
-            serial.seconds, serial.times.n, remaining, work, self._machine(work), self._limits()
-        ) and not self.must_wait()
+        spent, done = serial.seconds, serial.times.n
+        if serial.first is not None and serial.first.once:
+            spent, done = spent - serial.first.seconds, done - 1
+        due = should_escalate(spent, done, remaining, work, self._machine(work), self._limits())
+        return due and not self.must_wait()
 
     def to_workers(self, serial: Serial) -> Move:
         """Return the move that is due."""
@@ -256,6 +280,8 @@ class Policy:
         if n_items < 1 or not self._is_trusted(n_items * work.seconds_per_item):
             return None
         plan = choose(work, self._machine(work), n_items, self._limits())
+        if plan.backend != "serial" and self.measure_carrying():
+            plan = choose(work, self._machine(work), n_items, self._limits())
         return None if plan.backend == "serial" else Move(PROCESSES, plan, n_items=n_items)
 
     def _is_trusted(self, in_caller_seconds: float) -> bool:
@@ -273,6 +299,12 @@ class Policy:
             return True
         # A worker that is not forked would import the module anew, and run this same call in it.
         return imported_here(getattr(self._function, "__module__", None)) and self.start_method() != "fork"
+
+    def is_news(self, items: int, seconds: float) -> bool:
+        """Say whether a call is worth keeping, as it was long or was taken for long before it began."""
+        if seconds >= SILENT_SECONDS:
+            return True
+        return self._known is not None and items * self._known.seconds_per_item >= SILENT_SECONDS
 
     def has_missed(self, serial: Serial) -> float:
         """Return the seconds that workers would have saved this call, had they been running; 0 if none."""
@@ -468,7 +500,7 @@ class Policy:
         there = 0 if pace is None or pace.route is None else pace.items
         if not self._options.use_cache or not here.n + there:
             return
-        if seconds_here + (pace.seconds if pace is not None and there else 0.0) < SILENT_SECONDS:
+        if not self.is_news(here.n + there, seconds_here + (pace.seconds if pace is not None and there else 0.0)):
             return
         work = self._with_transfer(WorkProfile(0, 0.0), or_known=True)
         # The next call is looked up by the length of its input, so items that were not read count here as well.
@@ -513,9 +545,12 @@ class Policy:
     def _machine(self, work: WorkProfile | None = None) -> MachineProfile:
         """Return the machine profile, with what the function takes to be loaded if that is known."""
         profile = machine.machine_profile(self.start_method(), warm_workers=self._warm_workers())
-        if work is None or work.load_seconds is None:
+        load, carrying = profile.seconds_load, self._carrying_seconds or 0.0
+        if work is not None and work.load_seconds is not None:
+            load = work.load_seconds
+        if load == profile.seconds_load and not carrying:
             return profile
-        return profile._replace(seconds_load=work.load_seconds)
+        return profile._replace(seconds_load=load, seconds_per_call=profile.seconds_per_call + carrying)
 
     def _system(self) -> lookup.System:
         return lookup.System(

@@ -17,9 +17,10 @@ from time import perf_counter
 from ..backends.registry import find
 from ..errors import add_index, let_signals_through
 from ..feed.source import Source
+from ..lean import map
 from ..rng import runs_items
 from .driver import Call, short_calls
-from .policy import SILENT_SECONDS
+from .policy import SHORT_SECONDS
 from .request import Request
 
 TYPE_CHECKING = False
@@ -43,21 +44,30 @@ class ShortCall:
 
     Args:
         function: the user's function, undecorated.
-        iterable: the items.
+        iterables: the items, or the arguments of the items.
         options: the resolved options, which are the defaults.
+        star: whether each item is a tuple of arguments.
     """
 
     __slots__ = (
-        "_call", "_function", "_generator", "_iterable", "_iterator", "_options", "_results", "_taken", "begun",
-        "unused_name",
+        "_call", "_function", "_generator", "_iterables", "_iterators", "_options", "_results", "_star", "_taken",
+        "begun", "unused_name",
     )  # fmt: skip
 
-    def __init__(self, function: Callable[..., Any], iterable: Iterable[Any], options: Options) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        iterables: tuple[Iterable[Any], ...],
+        options: Options,
+        *,
+        star: bool = False,
+    ) -> None:
         self.begun = False
         self.unused_name: str | None = None
         self._function = function
-        self._iterable = iterable
-        self._iterator = iter(iterable)
+        self._iterables = iterables
+        self._iterators = (iter(iterables[0]),) if len(iterables) == 1 else tuple(map(iter, iterables))
+        self._star = star or len(iterables) > 1
         self._options = options
         self._call: Call | None = None
         self._generator: Any = None
@@ -81,7 +91,7 @@ class ShortCall:
         if self._call is not None:
             return self._call.length_hint()
         try:
-            left = length_hint(self._iterator, -1)
+            left = min([length_hint(iterator, -1) for iterator in self._iterators])
         except Exception as error:  # the user's; it is only a hint
             let_signals_through(error)
             left = -1
@@ -95,7 +105,7 @@ class ShortCall:
         self._generator.close()
         if self._call is not None:
             self._call.close(dropped=dropped)
-        self._iterable = self._iterator = iter(())
+        self._iterables = self._iterators = (iter(()),)
 
     def phases(self) -> Generator[Iterable[Any], None, None]:
         """Return the generator of iterables of results."""
@@ -109,20 +119,20 @@ class ShortCall:
         if self._taken is None:
             return  # it was short
         short_calls.discard(self._function)
-        source = Source((self._iterable,), iterators=(self._iterator,))
+        source = Source(self._iterables, iterators=self._iterators)
         source.index = self._taken
-        request = Request(self._function, self._options, find(self._function, self._options))
+        request = Request(self._function, self._options, find(self._function, self._options), self._star)
         self._call = Call(request, source)
         yield from self._call.phases()
 
     @runs_items()
     def _short_part(self) -> Generator[Any, None, None]:
-        function = self._function
+        function, star, iterators = self._function, self._star, self._iterators
         look_at = 1
         began = perf_counter()
-        for count, item in enumerate(self._iterator, 1):
+        for count, item in enumerate(iterators[0] if len(iterators) == 1 else zip(*iterators), 1):  # noqa: B905
             try:
-                value = function(item)
+                value = function(*item) if star else function(item)
             except StopIteration:
                 return  # raised by the function; the builtin's iteration ends there too
             except Exception as error:
@@ -130,7 +140,7 @@ class ShortCall:
                 raise
             yield value
             if count == look_at:
-                if perf_counter() - began > SILENT_SECONDS:
+                if perf_counter() - began > SHORT_SECONDS:
                     self._taken = count
                     return
                 look_at = (count // _ITEMS_A_LOOK + 1) * _ITEMS_A_LOOK

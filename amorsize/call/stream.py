@@ -57,8 +57,8 @@ def start(
         UnsupportedError: an option asks for what does not exist (yet), or cannot be done here.
         TypeError: an iterable is not iterable.
     """
-    if options is DEFAULTS and not star and len(iterables) == 1 and function in short_calls:
-        return _streaming(ShortCall(function, iterables[0], options))
+    if options is DEFAULTS and not strict and function in short_calls:
+        return _streaming(ShortCall(function, iterables, options, star=star))
     row = find(function, options)
     source = Source(iterables, strict=strict)
     if row is not AUTO and row is not SERIAL:
