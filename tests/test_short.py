@@ -11,7 +11,7 @@ import weakref
 import pytest
 
 import amorsize
-from amorsize.call.driver import Call, short_calls
+from amorsize.call.driver import Call, staying
 from amorsize.call.short import ShortCall
 
 
@@ -58,7 +58,7 @@ def known():
 
     def make(function):
         list(amorsize.map(function, range(3)))
-        assert function in short_calls
+        assert staying.get(function) is not None
         return function
 
     return make
@@ -216,7 +216,7 @@ def test_what_turns_long_goes_on_in_the_usual_way(known, make):
     assert len(here) == len(set(here))
     assert type(stream._call) is ShortCall
     assert type(stream._call._call) is Call
-    assert turning not in short_calls
+    assert staying.get(turning) is None
 
 
 def test_a_list_that_grows_is_read_to_its_end(known):

@@ -21,7 +21,7 @@ from amorsize.measure import machine
 PACKAGE = Path(amorsize.__file__).parent
 # What makes something that lasts and changes, at a module's top.
 MAKERS = {
-    "Counter", "FunctionSet", "Costs", "Memory", "OrderedDict", "RLock", "Remembered", "WeakKeyDictionary", "WeakSet",
+    "Counter", "FunctionSet", "FunctionTable", "Costs", "Memory", "OrderedDict", "RLock", "Remembered", "WeakKeyDictionary", "WeakSet",
     "WeakValueDictionary",
     "_QuickTurns", "allocate_lock", "count", "deque", "defaultdict", "dict", "list", "set", "ContextVar",
 }  # fmt: skip
@@ -54,9 +54,10 @@ KNOWN = {
     "cache.disk._platform_base": LEARNT,
     "cache.memory.memory": LEARNT,
     "call.driver._short": LEARNT,
-    "call.driver.short_calls": LEARNT,
+    "call.driver.staying": LEARNT,
     "call.headstart._quick_turns": "how many threads ask for quick turns now",
     "call.policy.holding": LEARNT,
+    "call.policy.trusted": LEARNT,
     "child.initialize._first": IN_WORKER,
     "child.initialize._left": IN_WORKER,
     "child.rebuild._displaced": IN_WORKER,

@@ -10,7 +10,7 @@ from time import monotonic, perf_counter
 from ..backends.registry import Job, open_backend, stays
 from ..backends.rows import AUTO, SERIAL
 from ..code import fingerprint
-from ..code.functions import FunctionSet, unfit
+from ..code.functions import FunctionSet, FunctionTable, unfit
 from ..context import in_import
 from ..errors import SerializationError, let_signals_through, signal_handlers
 from ..feed.outcome import Outcome
@@ -21,6 +21,7 @@ from ..rng import numbered
 from .caller import ONE_TIME_FACTOR, Attempt, Serial, apply_star, attempts, plain
 from .headstart import Headstart
 from .policy import SHORT_SECONDS, SILENT_SECONDS, Policy, Visit, holding
+from .stay import MOST_SHORT_SECONDS, STAY_CALLS, STAY_SECONDS, Stay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,11 +40,13 @@ if TYPE_CHECKING:
     from .policy import Move
     from .request import Request
 
-__all__ = ["Call", "short_calls"]
+__all__ = ["Call", "staying"]
 
 _RANGE_ITERATOR = type(iter(range(0)))
 # Fewer items than this, of a call that was left before its end, say nothing about the next call.
 _LEAST_ITEMS = 2
+# The next calls may take so many times as long as the last one before it is asked again where they should run.
+_LONGER = 1.5
 # So many further items tell whether the first one paid for something once.
 _LEAST_REST = 4
 
@@ -236,7 +239,10 @@ class Call:
             if not fingerprint.remembers(self._request.function):
                 return None
             self._policy.look_up()
-            return self._taken(self._policy.before_first())
+            move = self._taken(self._policy.before_first())
+            if move is None:
+                self._policy.wait_as_predicted()
+            return move
         except Exception as error:  # as said above
             self._stay(error)
             return None
@@ -327,8 +333,8 @@ class Call:
             here, serial = self._here, self._serial
             if self._pump is None:
                 spent = here.seconds + serial.seconds if serial is not None else 0.0
-                if self._over and spent < SHORT_SECONDS and serial is not None and serial.times.n:
-                    short_calls.add(self._request.function)
+                if self._over and serial is not None and serial.times.n:
+                    self._let_stay(serial, spent)
                 if serial is None or not self._policy.is_news(serial.times.n, spent):
                     return
             if serial is not None:
@@ -344,6 +350,15 @@ class Call:
         except Exception as error:  # as said above
             let_signals_through(error)
             debug("nothing is learnt of this call: %r", error)
+
+    def _let_stay(self, serial: Serial, seconds: float) -> None:
+        """Have the next calls begin as the builtin would if this one was short, and so will they be."""
+        if seconds < SHORT_SECONDS:
+            staying.put(self._request.function, Stay(SHORT_SECONDS))
+        elif seconds < MOST_SHORT_SECONDS and not self._policy.is_distrusted():
+            missed = self._policy.has_missed(serial)
+            until = monotonic() + STAY_SECONDS
+            staying.put(self._request.function, Stay(_LONGER * seconds, missed, STAY_CALLS, until))
 
     def _note_missed(self, serial: Serial) -> None:
         """Count what running workers would have saved a call that ran in the caller."""
@@ -541,7 +556,7 @@ def _outgoing() -> Outgoing:
     return Outgoing()
 
 
-# Functions whose last call was over in no time (`short`).
-short_calls = FunctionSet()
+# Functions whose last call stayed in the caller and was short (`short`).
+staying: FunctionTable[Stay] = FunctionTable()
 # Functions whose first item was short once: a thread beside their next first item would cost more than it saves.
 _short = FunctionSet()

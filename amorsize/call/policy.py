@@ -54,6 +54,7 @@ _UNKNOWN_SECONDS = 0.020
 # What it costs that a function reaches a worker, as a multiple of what pickling it costs: sending it and rebuilding it
 # in each worker take about three times as long (a dict of six million numbers).
 _WAY_OF_FUNCTION = 4.0
+_LONGER = 1.25
 # A call with more work than this says little of what a call costs apart from its items.
 _CALL_LEARNT_SECONDS = 0.050
 _THREAD_END_SECONDS = 0.002
@@ -178,6 +179,15 @@ class Policy:
         """Stay in the caller for this call: workers cannot be had, or cannot be given its function or its items."""
         self.patience_seconds = float("inf")
 
+    def wait_as_predicted(self) -> None:
+        """Take in that the call begins in the caller: where the rest runs is asked once it takes longer than known."""
+        known, n_items = self._known, self._source.remaining()
+        if known is None or n_items is None:
+            return
+        seconds = _LONGER * n_items * known.seconds_per_item
+        if seconds < _MEASURED_SECONDS or self.knows_transfer():
+            self.patience_seconds = max(self.patience_seconds, seconds)
+
     def come_back(self) -> None:
         """Take in that workers turned out not to help: they are considered again after more serial work."""
         self.patience_seconds = max(_PATIENCE_SECONDS, 4 * self.patience_seconds)
@@ -283,6 +293,11 @@ class Policy:
         if plan.backend != "serial" and self.measure_carrying():
             plan = choose(work, self._machine(work), n_items, self._limits())
         return None if plan.backend == "serial" else Move(PROCESSES, plan, n_items=n_items)
+
+    def is_distrusted(self) -> bool:
+        """Say whether the function has lost on workers, so that the calls that stay are counted."""
+        trust = trusted.get(self._function)
+        return trust is not None and trust.losses > 0
 
     def _is_trusted(self, in_caller_seconds: float) -> bool:
         trust = trusted.get(self._function)

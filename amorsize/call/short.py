@@ -1,26 +1,28 @@
-"""Calls that are known to be short run as the builtin would: without a plan, a look-up or a thread.
+"""Calls that are known to be short and to stay run as the builtin would: without a plan, a look-up or a thread.
 
-A call begins here if the last call of its function was over in no time. The clock is read after the first item and then
-after every eighth. Once the call has taken longer than a look at cache and machine would cost, the rest of it goes on
-in the usual way (`driver`), and so does the next call of the function. So a function that turns long is noticed after
-eight items at most, and one that turns short is known to be so after one more call.
+A call begins here if the last call of its function stayed in the caller and was short (`stay`). The clock is read after
+the first item and then after every eighth, or after each item if items are long. Once the call has taken longer than
+such calls do, the rest of it goes on in the usual way (`driver`), and so does the next call of the function. So a
+function that turns long is noticed after eight items at most, and one that turns short is known to be so after one more
+call. Where running workers would have helped, that is added up as for any other call, and asked again now and then.
 
-Functions are told apart by their code (`code.functions`), because bound methods and lambdas are made anew for each
-call. Objects of one class that wrap different functions count as one function; if they differ, the clock tells.
+Functions are told apart by their marks (`code.functions`), because bound methods and lambdas are made anew for each
+call.
 """
 
 from __future__ import annotations
 
 from operator import length_hint
-from time import perf_counter
+from time import monotonic, perf_counter
 
 from ..backends.registry import find
 from ..errors import add_index, let_signals_through
 from ..feed.source import Source
 from ..lean import map
+from ..measure import machine
+from ..options import DEFAULTS
 from ..rng import runs_items
-from .driver import Call, short_calls
-from .policy import SHORT_SECONDS
+from .driver import Call, staying
 from .request import Request
 
 TYPE_CHECKING = False
@@ -28,15 +30,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
     from typing import Any
 
-    from ..options import Options
     from ..plan.planner import Plan
     from ..plan.retry import Failed
+    from .stay import Stay
 
 __all__ = ["ShortCall"]
 
 # A smaller number means that the clock is read more often, 40 ns each time; a larger one means that a function which
 # turns long is noticed later.
 _ITEMS_A_LOOK = 8
+_LONG_ITEM_SECONDS = 10e-6
 
 
 class ShortCall:
@@ -45,12 +48,12 @@ class ShortCall:
     Args:
         function: the user's function, undecorated.
         iterables: the items, or the arguments of the items.
-        options: the resolved options, which are the defaults.
+        stay: what is known of the function.
         star: whether each item is a tuple of arguments.
     """
 
     __slots__ = (
-        "_call", "_function", "_generator", "_iterables", "_iterators", "_options", "_results", "_star", "_taken",
+        "_call", "_function", "_generator", "_iterables", "_iterators", "_results", "_star", "_stay", "_taken",
         "begun", "unused_name",
     )  # fmt: skip
 
@@ -58,7 +61,7 @@ class ShortCall:
         self,
         function: Callable[..., Any],
         iterables: tuple[Iterable[Any], ...],
-        options: Options,
+        stay: Stay,
         *,
         star: bool = False,
     ) -> None:
@@ -68,7 +71,7 @@ class ShortCall:
         self._iterables = iterables
         self._iterators = (iter(iterables[0]),) if len(iterables) == 1 else tuple(map(iter, iterables))
         self._star = star or len(iterables) > 1
-        self._options = options
+        self._stay = stay
         self._call: Call | None = None
         self._generator: Any = None
         self._results: Any = None
@@ -117,17 +120,29 @@ class ShortCall:
         self._results = self._short_part()
         yield self._results
         if self._taken is None:
+            if self._stay.calls:
+                self._count()
             return  # it was short
-        short_calls.discard(self._function)
+        staying.discard(self._function)
         source = Source(self._iterables, iterators=self._iterators)
         source.index = self._taken
-        request = Request(self._function, self._options, find(self._function, self._options), self._star)
+        request = Request(self._function, DEFAULTS, find(self._function, DEFAULTS), self._star)
         self._call = Call(request, source)
         yield from self._call.phases()
 
+    def _count(self) -> None:
+        """Take in that one more call has stayed, and have it asked again after the last of them."""
+        stay, now = self._stay, monotonic()
+        if stay.missed_seconds > 0.0:
+            machine.miss(stay.missed_seconds, now)
+        if stay.calls > 1 and now < stay.until:
+            staying.put(self._function, stay._replace(calls=stay.calls - 1))
+        else:
+            staying.discard(self._function)
+
     @runs_items()
     def _short_part(self) -> Generator[Any, None, None]:
-        function, star, iterators = self._function, self._star, self._iterators
+        function, star, iterators, seconds = self._function, self._star, self._iterators, self._stay.seconds
         look_at = 1
         began = perf_counter()
         for count, item in enumerate(iterators[0] if len(iterators) == 1 else zip(*iterators), 1):  # noqa: B905
@@ -140,7 +155,8 @@ class ShortCall:
                 raise
             yield value
             if count == look_at:
-                if perf_counter() - began > SHORT_SECONDS:
+                spent = perf_counter() - began
+                if spent > seconds:
                     self._taken = count
                     return
-                look_at = (count // _ITEMS_A_LOOK + 1) * _ITEMS_A_LOOK
+                look_at = count + (1 if spent > count * _LONG_ITEM_SECONDS else _ITEMS_A_LOOK)

@@ -17,7 +17,7 @@ from ..backends.rows import AUTO, SERIAL
 from ..feed.source import Source
 from ..lean import TypeVar
 from ..options import DEFAULTS
-from .driver import Call, short_calls
+from .driver import Call, staying
 from .request import Request
 from .short import ShortCall
 
@@ -57,8 +57,8 @@ def start(
         UnsupportedError: an option asks for what does not exist (yet), or cannot be done here.
         TypeError: an iterable is not iterable.
     """
-    if options is DEFAULTS and not strict and function in short_calls:
-        return _streaming(ShortCall(function, iterables, options, star=star))
+    if options is DEFAULTS and not strict and (stay := staying.get(function)) is not None:
+        return _streaming(ShortCall(function, iterables, stay, star=star))
     row = find(function, options)
     source = Source(iterables, strict=strict)
     if row is not AUTO and row is not SERIAL:
