@@ -156,9 +156,9 @@ def main() -> None:
     if given.cell:
         cell(*given.cell, given.calls)
         return
+    limit = f"at most {MOST_RATIO:.2f} of the builtin and {MOST_TURNS} turns"
     lines = [
-        f"CPython {sys.version.split()[0]}, {os.cpu_count()} cores; medians of {given.calls} calls; "
-        f"at most {MOST_RATIO:.2f} of the builtin and {MOST_TURNS} turns",
+        f"CPython {sys.version.split()[0]}, {os.cpu_count()} cores; medians of {given.calls} calls; {limit}",
         f"{'':<22}{'':<10}{'':<18} {'builtin, us':>11} {'ours':>9} {'ratio':>6} {'turns over':>10} {'on workers':>10}",
     ]
     print(*lines, sep="\n", flush=True)

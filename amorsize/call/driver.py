@@ -242,10 +242,10 @@ class Call:
             move = self._taken(self._policy.before_first())
             if move is None:
                 self._policy.wait_as_predicted()
-            return move
         except Exception as error:  # as said above
             self._stay(error)
             return None
+        return move
 
     def _taken(self, move: Move | None) -> Move | None:
         """Make a move's plan the one in force, unless the items must stay."""

@@ -12,6 +12,7 @@ call.
 
 from __future__ import annotations
 
+from functools import partial
 from operator import length_hint
 from time import monotonic, perf_counter
 
@@ -22,6 +23,7 @@ from ..lean import map
 from ..measure import machine
 from ..options import DEFAULTS
 from ..rng import runs_items
+from .caller import apply_star
 from .driver import Call, staying
 from .request import Request
 
@@ -36,9 +38,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ShortCall"]
 
-# A smaller number means that the clock is read more often, 40 ns each time; a larger one means that a function which
-# turns long is noticed later.
-_ITEMS_A_LOOK = 8
+# The clock is read after an item whose position has none of these bits: after every eighth item, or after each where
+# items are longer than this on average. With more bits, a function that turns long is noticed later; with fewer, the
+# clock is read more often, 40 ns each time.
+_EIGHTH, _EACH = 7, 0
 _LONG_ITEM_SECONDS = 10e-6
 
 
@@ -93,8 +96,11 @@ class ShortCall:
             return 0
         if self._call is not None:
             return self._call.length_hint()
+        iterators = self._iterators
         try:
-            left = min([length_hint(iterator, -1) for iterator in self._iterators])
+            left = length_hint(iterators[0], -1)
+            if len(iterators) > 1:
+                left = min([length_hint(iterator, -1) for iterator in iterators])
         except Exception as error:  # the user's; it is only a hint
             let_signals_through(error)
             left = -1
@@ -103,6 +109,8 @@ class ShortCall:
     def close(self, *, dropped: bool = False) -> None:
         """Have no more results."""
         self.unused_name = None
+        if self._generator.gi_frame is None and self._call is None:
+            return  # it is over, and all that it held is gone
         if self._results is not None:
             self._results.close()
         self._generator.close()
@@ -142,21 +150,21 @@ class ShortCall:
 
     @runs_items()
     def _short_part(self) -> Generator[Any, None, None]:
-        function, star, iterators, seconds = self._function, self._star, self._iterators, self._stay.seconds
-        look_at = 1
+        function: Callable[..., Any] = partial(apply_star, self._function) if self._star else self._function
+        iterators, seconds = self._iterators, self._stay.seconds
+        mask = _EIGHTH
         began = perf_counter()
-        for count, item in enumerate(iterators[0] if len(iterators) == 1 else zip(*iterators), 1):  # noqa: B905
+        for index, item in enumerate(iterators[0] if len(iterators) == 1 else zip(*iterators)):  # noqa: B905
             try:
-                value = function(*item) if star else function(item)
+                yield function(item)
             except StopIteration:
                 return  # raised by the function; the builtin's iteration ends there too
             except Exception as error:
-                add_index(error, count - 1)
+                add_index(error, index)
                 raise
-            yield value
-            if count == look_at:
+            if not index & mask:
                 spent = perf_counter() - began
                 if spent > seconds:
-                    self._taken = count
+                    self._taken = index + 1
                     return
-                look_at = count + (1 if spent > count * _LONG_ITEM_SECONDS else _ITEMS_A_LOOK)
+                mask = _EACH if spent > (index + 1) * _LONG_ITEM_SECONDS else _EIGHTH

@@ -79,6 +79,8 @@ class _Phases:
     something left, every thread that asks gets that one; the threads then share it, each taking its own items.
     """
 
+    __slots__ = ("_lock", "_newest", "_phases")
+
     def __init__(self, phases: Generator[Iterable[Any], None, None]) -> None:
         self._phases = phases
         self._newest: Iterator[Any] | None = None
@@ -89,14 +91,16 @@ class _Phases:
 
     def __next__(self) -> Iterator[Any]:
         with self._lock:
+            newest = self._newest
+            if newest is not None and not _is_spent(newest):
+                return newest
             try:
-                if self._newest is None or _is_spent(self._newest):
-                    self._newest = iter(next(self._phases))
+                self._newest = newest = iter(next(self._phases))
             except BaseException:
                 # The chain does not ask again after an error, which may come from a signal handler that ran here.
                 self._phases.close()
                 raise
-            return self._newest
+            return newest
 
 
 def _is_spent(iterator: Any) -> bool:
