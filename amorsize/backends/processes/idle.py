@@ -17,12 +17,14 @@ from types import MethodType
 
 from ...child.initialize import ByValue
 from ...child.main import Setup
+from ...code.modules import wanted_modules
 from ...errors import let_signals_through
 from ...lean import NamedTuple, map
 from ...measure import machine
 from ...state import register
 from ...transport import wire
 from ...transport.ambient import raw_environ
+from . import server
 from .handle import LEAVE_SECONDS, Worker, all_workers
 from .start import start_workers
 
@@ -166,6 +168,8 @@ def shutdown() -> None:
         workers = [worker for _, worker, _ in _idle]
         _idle.clear()
     dismiss(workers)
+    if not all_workers():
+        server.stop()
 
 
 def dismiss(workers: list[Worker]) -> None:
@@ -177,10 +181,11 @@ def dismiss(workers: list[Worker]) -> None:
         worker.end(kill=False, until=until)
 
 
-def take(kind: Kind, n_jobs: int, taken: list[Worker]) -> None:
+def take(kind: Kind, n_jobs: int, taken: list[Worker], function: Any) -> None:
     """Put `n_jobs` workers into `taken`, warm ones first, and start the missing ones. After an error it is empty.
 
-    `taken` is a list that the calling code made, so that this code has the workers whatever interrupts it.
+    `taken` is a list that the calling code made, so that this code has the workers whatever interrupts it. What
+    `function` needs is loaded in a fork server, if there is one.
     """
     gone: list[Worker] = []
     stale: list[Worker] = []
@@ -205,7 +210,7 @@ def take(kind: Kind, n_jobs: int, taken: list[Worker]) -> None:
             worker.end(kill=True)
         dismiss(stale)
         if len(taken) < n_jobs:
-            taken += _start(kind, n_jobs - len(taken))
+            taken += _start(kind, n_jobs - len(taken), function)
     except BaseException:
         ended = {*taken, *gone, *stale}
         with _lock:
@@ -234,7 +239,7 @@ def give_back(kind: Kind, workers: list[Worker]) -> None:
     dismiss(surplus)
 
 
-def _start(kind: Kind, n: int) -> list[Worker]:
+def _start(kind: Kind, n: int, function: Any) -> list[Worker]:
     global _exit_hook_set, _modules_looked_at
     if not _exit_hook_set:
         # `atexit` is not used: a child that multiprocessing started runs only these finalizers, and then waits for its
@@ -254,7 +259,17 @@ def _start(kind: Kind, n: int) -> list[Worker]:
         initializer=None if kind.initializer is None else ByValue(kind.initializer),
         started_at=monotonic(),
     )
-    return start_workers(kind.start_method, setup, n)
+    return start_workers(kind.start_method, setup, n, _wanted(kind, function))
+
+
+def _wanted(kind: Kind, function: Any) -> server.Wanted:
+    modules: frozenset[str] = frozenset()
+    if kind.start_method == "forkserver":
+        modules = wanted_modules(function) | server.users_preload()
+        if kind.initializer is not None:
+            modules |= wanted_modules(partial(kind.initializer.function, *kind.initializer.arguments))
+    # The generation is today's: workers that start now must not have modules of yesterday.
+    return server.Wanted(modules, kind.path, kind.folder, (kind.environ, _generation))
 
 
 def _alive(worker: Worker) -> bool:
@@ -310,6 +325,7 @@ def _kill_all() -> None:
             worker.process.kill()
     for worker in workers:
         worker.end(kill=True)
+    server.end()
 
 
 def _after_fork_in_child() -> None:
