@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from types import CodeType, FunctionType, MethodType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 
 from .bytecode import outer_names
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from types import CodeType
     from typing import Any
 
 __all__ = ["wanted_modules"]
 
 # So many values are looked at. More would take longer than the imports that are missed without them.
 _MOST_VALUES = 1_000
+# So many members of a list are looked at, as they are mostly of one kind.
+_MOST_MEMBERS = 10
 
 
 def wanted_modules(function: Any) -> frozenset[str]:
@@ -40,36 +43,52 @@ def wanted_modules(function: Any) -> frozenset[str]:
             inner = (f"{value.__name__}.{name}" for name in mentioned)
             pending += [(sys.modules[name], mentioned) for name in inner if type(sys.modules.get(name)) is ModuleType]
             continue
-        home = getattr(value, "__module__", None)
+        home = value.__module__ if issubclass(type(value), type) else _plain(value, "__module__")
         if isinstance(home, str):
             found.add(home)
         found.add(type(value).__module__)
         pending += [(part, mentioned) for part in _parts(value)]
-        code = getattr(value, "__code__", None)
-        if type(value) is FunctionType and type(code) is CodeType:
-            pending += _reached(value, code)
+        if type(value) is FunctionType:
+            pending += _reached(value, value.__code__)
     return frozenset(filter(_can_be_imported, found))
 
 
 def _parts(value: Any) -> Iterable[Any]:
     """Return the values that a value consists of, as far as they come to a worker with it."""
-    if isinstance(value, partial):
+    kind = type(value)
+    if issubclass(kind, partial):
         return (value.func, *value.args, *value.keywords.values())
-    if type(value) is MethodType:
+    if kind is MethodType:
         return value.__func__, value.__self__
-    wrapped = [vars(value)[name] for name in ("__wrapped__", "_amorsize_function") if name in _own_names(value)]
-    if isinstance(value, type):
-        return (*wrapped, *value.__bases__, *(vars(value).values() if value.__module__ == "__main__" else ()))
-    if isinstance(value, (staticmethod, classmethod)):
+    if issubclass(kind, tuple):
+        return tuple.__getitem__(value, slice(_MOST_MEMBERS))
+    if kind is list:
+        return tuple(value[:_MOST_MEMBERS])
+    if kind is dict:
+        return tuple(value.values())[:_MOST_MEMBERS]
+    own_names = _own_names(value)
+    wrapped = [own_names[name] for name in ("__wrapped__", "_amorsize_function") if name in own_names]
+    if issubclass(kind, type):
+        own = vars(value) if value.__module__ == "__main__" else {}
+        return (*wrapped, *value.__bases__, *own.values())
+    if kind in (staticmethod, classmethod):
         return (value.__func__,)
-    if type(value).__module__ == "__main__":
-        return (*wrapped, type(value), *_own_names(value).values())
+    if kind.__module__ == "__main__":
+        return (*wrapped, kind, *own_names.values())
     return wrapped
 
 
 def _own_names(value: Any) -> dict[str, Any]:
-    names = getattr(value, "__dict__", None)
+    names = _plain(value, "__dict__")
     return names if type(names) is dict else {}
+
+
+def _plain(value: Any, name: str) -> Any:
+    """Return an attribute, without the class having a say; None if there is no such one."""
+    try:
+        return object.__getattribute__(value, name)
+    except AttributeError:
+        return None
 
 
 def _reached(function: FunctionType, code: CodeType) -> Iterable[tuple[Any, frozenset[str]]]:
