@@ -156,6 +156,20 @@ class TestLoading:
 
         assert (old, call(served.told, 2)) == (["old"] * 2, ["quite new"] * 2)
 
+    def test_a_helper_that_was_loaded_again(self, module):
+        """A new server has it too, though the function's own module is the old one."""
+        helper = module("class Told: text = 'old'", name="amorsize_test_helper")
+        served = module("import amorsize_test_helper\ndef told(number): return amorsize_test_helper.Told().text")
+        old = call(served.told, 2)
+        first = server._current.pid
+        path = Path(helper.__file__)
+        path.write_text(path.read_text().replace("'old'", "'quite new'"))
+        importlib.reload(helper)
+        release_workers()
+
+        assert (old, call(served.told, 2)) == (["old"] * 2, ["quite new"] * 2)
+        assert server._current.pid != first
+
     def test_what_a_module_prints_comes_once(self, tmp_path, python):
         """From the caller and from the server; no worker repeats it."""
         (tmp_path / "amorsize_test_loud.py").write_text("print('imported')\ndef work(number): return number\n")

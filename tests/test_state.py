@@ -50,6 +50,8 @@ KNOWN = {
     "backends.processes.server._left": WORKERS,
     "backends.processes.server._loading": WORKERS,
     "backends.processes.server._lock": LOCK,
+    "backends.processes.server._reloads": WORKERS,
+    "backends.processes.server._specs": WORKERS,
     "backends.processes.server._unfit": LEARNT,
     "backends.processes.start._opening": WORKERS,
     "backends.processes.start._start_lock": LOCK,

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ORDER_BYTES", "Inherited", "run", "serve"]
 
+assert sys.platform != "win32"  # which cannot fork
+
 # How long the server waits for an order while it has no worker. A smaller value means that modules are loaded anew
 # after a pause at the prompt; a larger one means that memory is held for nobody.
 IDLE_SECONDS = 60.0

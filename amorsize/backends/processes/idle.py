@@ -24,14 +24,15 @@ from ...measure import machine
 from ...state import register
 from ...transport import wire
 from ...transport.ambient import raw_environ
-from . import server
 from .handle import LEAVE_SECONDS, Worker, all_workers
-from .start import start_workers
+from .start import serves_here, start_workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
+
+    from .server import Wanted
 
 __all__ = ["IDLE_SECONDS", "Initializer", "Kind", "dismiss", "give_back", "kind_for", "leaving", "shutdown", "take"]
 __all__ += ["idle_workers", "warm_count"]
@@ -168,7 +169,8 @@ def shutdown() -> None:
         workers = [worker for _, worker, _ in _idle]
         _idle.clear()
     dismiss(workers)
-    if not all_workers():
+    server = _server()
+    if server is not None and not all_workers():
         server.stop()
 
 
@@ -262,14 +264,22 @@ def _start(kind: Kind, n: int, function: Any) -> list[Worker]:
     return start_workers(kind.start_method, setup, n, _wanted(kind, function))
 
 
-def _wanted(kind: Kind, function: Any) -> server.Wanted:
-    modules: frozenset[str] = frozenset()
-    if kind.start_method == "forkserver":
-        modules = wanted_modules(function) | server.users_preload()
-        if kind.initializer is not None:
-            modules |= wanted_modules(partial(kind.initializer.function, *kind.initializer.arguments))
+def _wanted(kind: Kind, function: Any) -> Wanted | None:
+    """Return what the fork server must have for these workers; None if they do without."""
+    if sys.platform == "win32" or kind.start_method != "forkserver" or not serves_here():
+        return None
+    from . import server
+
+    modules = wanted_modules(function) | server.users_preload()
+    if kind.initializer is not None:
+        modules |= wanted_modules(partial(kind.initializer.function, *kind.initializer.arguments))
     # The generation is today's: workers that start now must not have modules of yesterday.
-    return server.Wanted(modules, kind.path, kind.folder, (kind.environ, _generation))
+    return server.Wanted(modules, kind.path, kind.folder, (kind.environ, _generation, server.reloads()))
+
+
+def _server() -> Any:
+    """Return the module that keeps the fork server, if there ever was one."""
+    return sys.modules.get(f"{__package__}.server")
 
 
 def _alive(worker: Worker) -> bool:
@@ -325,7 +335,9 @@ def _kill_all() -> None:
             worker.process.kill()
     for worker in workers:
         worker.end(kill=True)
-    server.end()
+    server = _server()
+    if server is not None:
+        server.end()
 
 
 def _after_fork_in_child() -> None:

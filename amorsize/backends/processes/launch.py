@@ -12,13 +12,13 @@ import io
 import os
 import signal
 import socket
+import sys
 import threading
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from multiprocessing import forkserver, popen_fork, popen_forkserver, reduction, resource_tracker, spawn, util
-from multiprocessing.context import ForkServerProcess, set_spawning_popen
+from multiprocessing import context, forkserver, popen_fork, popen_forkserver, reduction, resource_tracker, spawn, util
 
-from ...child.server import ORDER_BYTES, Inherited
+from ...child import server as child
 from ...errors import let_signals_through
 from ...state import register
 from . import server
@@ -28,15 +28,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any, ClassVar
 
-    from .server import Server, Wanted
+    from .server import Wanted
 
 __all__ = ["Process", "launch"]
+
+assert sys.platform != "win32"  # which cannot fork
 
 # Held by the thread that orders processes, so that two threads do not load the same modules at once.
 _turn = threading.Lock()
 
 
-class Process(ForkServerProcess):
+class Process(context.ForkServerProcess):
     """A process of the standard library's kind that `launch` starts."""
 
     @staticmethod
@@ -75,7 +77,7 @@ class Process(ForkServerProcess):
 class _Order(popen_forkserver.Popen):
     """What is known of a process: before its start, what it is to do; afterwards, its number and then its exit code."""
 
-    DupFd: ClassVar[Any] = Inherited
+    DupFd: ClassVar[Any] = child.Inherited
 
     def __init__(self, process: Process) -> None:
         self.descriptors: list[int] = []
@@ -97,7 +99,7 @@ class _Order(popen_forkserver.Popen):
         for name in ("init_main_from_name", "init_main_from_path"):  # the main module is not run in workers
             program.pop(name, None)
         written = io.BytesIO()
-        set_spawning_popen(self)
+        context.set_spawning_popen(self)
         try:
             reduction.dump(program, written)
             reduction.dump(process, written)
@@ -105,18 +107,17 @@ class _Order(popen_forkserver.Popen):
             self.close_descriptors()
             raise
         finally:
-            set_spawning_popen(None)
+            context.set_spawning_popen(None)
         self.data = written.getvalue()
 
-    def run(self, wanted: Wanted) -> None:
-        """Start the process, unless it was given up."""
+    def run(self, wanted: Wanted) -> Iterator[None]:
+        """Start the process, unless it was given up, in two steps: the second one waits until it is there."""
         with self._lock:
             if self.given_up:
                 return
             self._begun = True
         try:
-            with _interrupts_blocked():
-                self._order(wanted)
+            yield from self._order(wanted)
         except BaseException as error:  # the caller is told when it asks for the process
             self.error = error
             self.returncode = 255
@@ -126,7 +127,7 @@ class _Order(popen_forkserver.Popen):
         if self.given_up and self._own_child and self.pid is not None:
             popen_fork.Popen.poll(self, 0)  # nobody else would wait for it, and it is on its way out
 
-    def _order(self, wanted: Wanted) -> None:
+    def _order(self, wanted: Wanted) -> Iterator[None]:
         for _ in range(2):  # a server may leave just as it is asked; then there is another
             found = server.serving(wanted, lambda: not self.given_up)
             if self.given_up:
@@ -134,15 +135,15 @@ class _Order(popen_forkserver.Popen):
             if found is None:
                 break
             try:
-                self._deliver(partial(_ask, found, self.descriptors))
+                yield from self._deliver(partial(_ask, found, self.descriptors))
             except (EOFError, ConnectionError):
                 server.discard(found)
             else:
                 return
         self._own_child = True
-        self._deliver(partial(server.execute, wanted, self.descriptors))
+        yield from self._deliver(partial(server.execute, wanted, self.descriptors))
 
-    def _deliver(self, start: Callable[[int, int], int | None]) -> None:
+    def _deliver(self, start: Callable[[int, int], int | None]) -> Iterator[None]:
         """Have the process started with the data that it reads, and learn its number."""
         with ExitStack() as ours, ExitStack() as theirs:
             data_r, data_w = os.pipe()
@@ -157,6 +158,7 @@ class _Order(popen_forkserver.Popen):
             os.set_blocking(data_w, True)
             pid = start(data_r, report_w)
             theirs.close()
+            yield
             while written < len(self.data):
                 written += os.write(data_w, self.data[written:])
             if pid is None:
@@ -210,14 +212,13 @@ def _close(*descriptors: int) -> None:
         os.close(descriptor)
 
 
-def _bare_process() -> ForkServerProcess:
-    return ForkServerProcess.__new__(ForkServerProcess)
+def _bare_process() -> context.ForkServerProcess:
+    return context.ForkServerProcess.__new__(context.ForkServerProcess)
 
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
     """Let processes begin with Ctrl-C blocked: a worker settles itself what it means, and the server is deaf to it."""
-    resource_tracker.ensure_running()  # starting it would unblock interrupts
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -225,7 +226,7 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _ask(found: Server, inherited: list[int], data: int, report: int) -> None:
+def _ask(found: server.Server, inherited: list[int], data: int, report: int) -> None:
     """Order a process from the server, with the caller's present standard streams."""
     standard: list[int] = []
     try:
@@ -237,7 +238,7 @@ def _ask(found: Server, inherited: list[int], data: int, report: int) -> None:
                 standard.append(os.open(os.devnull, os.O_WRONLY))  # the program has closed its own
         tracker: Any = resource_tracker.getfd()
         order = [data, report, tracker, *standard, *inherited]
-        socket.send_fds(found.sock, [b"w" * ORDER_BYTES], order)
+        socket.send_fds(found.sock, [bytes(child.ORDER_BYTES)], order)
     finally:
         for descriptor in standard:
             os.close(descriptor)
@@ -254,9 +255,13 @@ def launch(processes: list[Any], wanted: Wanted) -> None:
 
 
 def _run(orders: list[_Order], wanted: Wanted) -> None:
-    with _turn:
-        for order in orders:
-            order.run(wanted)
+    with _turn, _interrupts_blocked():
+        steps = [order.run(wanted) for order in orders]
+        for step in steps:  # all are ordered first, so that no worker is far behind another
+            next(step, None)
+        for step in steps:
+            for _ in step:
+                pass
 
 
 def _after_fork_in_child() -> None:

@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["Server", "Wanted", "discard", "end", "execute", "serving", "stop", "users_preload"]
+__all__ = ["Server", "Wanted", "discard", "end", "execute", "reloads", "serving", "stop", "users_preload"]
 
 # How long a server without workers may take to leave. It does so within a millisecond, unless the system is stuck.
 _LEAVE_SECONDS = 1.0
 # How often a loading server is asked whether it has ended, in case a process that a module started holds its socket.
 _ASK_SECONDS = 0.5
+# So many cases in which a server was not fit are remembered.
+_MOST_UNFIT = 100
 
 
 class Wanted(NamedTuple):
@@ -51,6 +53,9 @@ class Wanted(NamedTuple):
     path: tuple[Any, ...]
     folder: str
     program: tuple[Any, ...]
+
+
+assert sys.platform != "win32"  # which cannot fork
 
 
 class Server:
@@ -99,8 +104,9 @@ class Server:
         self._ended = True
 
     def is_safe(self) -> bool:
-        """Say whether a fork of the server copies no other thread's locks."""
-        return platforms.native_threads(pid=self.pid) == 1
+        """Say whether a fork of the server copies no other thread's locks; unknown, only our own modules are safe."""
+        threads = platforms.native_threads(pid=self.pid)
+        return threads == 1 or (threads is None and not self.wanted.modules)
 
     def fits(self, wanted: Wanted) -> bool:
         return self.wanted[1:] == wanted[1:] and self.wanted.modules >= wanted.modules
@@ -127,6 +133,8 @@ _current: Server | None = None
 _loading: Server | None = None
 _left: list[Server] = []
 _unfit: list[Wanted] = []
+_specs: dict[str, object] = {}
+_reloads = 0
 _ending = False
 
 
@@ -139,10 +147,10 @@ def serving(wanted: Wanted, still: Callable[[], bool]) -> Server | None:
         wanted: what the server must have.
         still: says whether the worker is still wanted; without one no server is started.
     """
-    attempts = [wanted, wanted._replace(modules=frozenset())]
-    if not wanted.modules or any(one[1:] == wanted[1:] and one.modules <= wanted.modules for one in _unfit):
-        del attempts[0]
-    for attempt in attempts:
+    bare = wanted._replace(modules=frozenset())
+    for attempt in (wanted, bare) if wanted.modules else (bare,):
+        if any(one[1:] == attempt[1:] and one.modules <= attempt.modules for one in _unfit):
+            continue
         server = _current
         if server is not None and (server.has_ended() or not server.is_safe()):
             discard(server)
@@ -166,7 +174,7 @@ def _begin(wanted: Wanted, old: Server | None, still: Callable[[], bool]) -> Ser
     ours, theirs = socket.socketpair()
     try:
         with theirs, _lock:
-            _left[:] = [server for server in _left if not server.has_ended()]
+            _forget_ended()
             if _ending or not still():
                 ours.close()
                 return None
@@ -186,6 +194,7 @@ def _begin(wanted: Wanted, old: Server | None, still: Callable[[], bool]) -> Ser
     if still():
         debug("workers import %s themselves: a server with them died, or has threads", sorted(wanted.modules))
         _unfit.append(wanted)
+        del _unfit[:-_MOST_UNFIT]
     server.kill()
     ours.close()
     return None
@@ -205,6 +214,10 @@ def _retire(server: Server) -> None:
     _left.append(server)
 
 
+def _forget_ended() -> None:
+    _left[:] = [server for server in _left if not server.has_ended()]
+
+
 def stop() -> None:
     """End the server, which has no worker, and wait until it is gone."""
     global _current
@@ -212,6 +225,7 @@ def stop() -> None:
         server, loading = _current, _loading
         _current = None
         _unfit.clear()
+        _forget_ended()
     if loading is not None:
         loading.kill()  # the thread that waits for it closes the socket
     if server is not None:
@@ -258,6 +272,17 @@ def _spawned(wanted: Wanted, program: str, descriptors: list[int]) -> int:
 def _serve(control: int, wanted: Wanted, modules: frozenset[str]) -> str:
     served = f"{control}, {sorted(modules)!a}, {wanted.folder!a}"
     return f"from amorsize.child.server import serve; serve({served})"
+
+
+def reloads() -> int:
+    """Return a number that grows when a module has been loaded again, of which a server may have the old one."""
+    global _reloads
+    for name, module in tuple(sys.modules.items()):
+        spec = getattr(module, "__spec__", None)
+        if _specs.setdefault(name, spec) is not spec:
+            _specs[name] = spec
+            _reloads += 1
+    return _reloads
 
 
 def users_preload() -> frozenset[str]:

@@ -39,21 +39,20 @@ _start_lock = threading.RLock()
 _opening: list[socket.socket] = []
 
 
-def start_workers(start_method: str, setup: Setup, n: int, wanted: Wanted) -> list[Worker]:
+def start_workers(start_method: str, setup: Setup, n: int, wanted: Wanted | None = None) -> list[Worker]:
     """Start `n` worker processes, one right after the other, and return without waiting for them.
 
     Args:
         start_method: "fork", "spawn" or "forkserver".
         setup: what each worker is told before its first chunk.
         n: how many workers to start.
-        wanted: what a fork server must have to fork them.
+        wanted: what our fork server must have to fork them; None if they do without a server.
     """
-    served = start_method == "forkserver" and serves_here()
     new_process: Any
-    if served:
-        from . import launch
+    if sys.platform != "win32" and wanted is not None:
+        from .launch import Process
 
-        new_process = launch.Process
+        new_process = Process
     else:
         multi: Any = multiprocessing.get_context("spawn" if start_method == "forkserver" else start_method)
         new_process = multi.Process
@@ -70,10 +69,15 @@ def start_workers(start_method: str, setup: Setup, n: int, wanted: Wanted) -> li
                 slots = inherited or create_slots(ours)
                 process = new_process(target=main, args=(theirs, setup, inherited), name="amorsize-worker")
                 pairs.append((Worker(process, ours, slots, start_method, takes_chunks=prompt), theirs))
-            if served:
+            if sys.platform != "win32" and wanted is not None:
+                from multiprocessing import resource_tracker
+
+                from .launch import launch
+
+                _uninterrupted(resource_tracker.ensure_running)
                 _start_each(pairs)
                 remember([worker for worker, _ in pairs])  # if the program forks meanwhile, the child must know them
-                launch.launch([worker.process for worker, _ in pairs], wanted)
+                launch([worker.process for worker, _ in pairs], wanted)
             elif start_method == "fork":
                 _start_all(start_method, pairs)
             else:
