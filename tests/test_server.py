@@ -269,6 +269,16 @@ class TestTrouble:
             call(pool_workers.Always(3, pool_workers.leave))
         assert caught.value.exitcode == 3
 
+    def test_threads_that_cannot_be_counted(self, module, monkeypatch):
+        """Where the system does not tell, the server loads only what is ours, which starts none."""
+        monkeypatch.setattr(server.platforms, "native_threads", lambda pid: None)
+        served = module()
+
+        places = call(served.where)
+
+        assert server._current.wanted.modules == frozenset()
+        assert {parent for _, parent in places} == {server._current.pid}
+
     def test_a_server_that_died(self, module):
         """Another one takes its place."""
         served = module()
