@@ -18,10 +18,12 @@ import psutil
 import pytest
 
 import amorsize
-from amorsize.backends.processes import idle, server
+from amorsize.backends.processes import idle
 from amorsize.backends.processes.start import all_workers, serves_here
-from amorsize.child import server as child_server
 
+if serves_here():  # these modules are for such systems alone
+    from amorsize.backends.processes import launch, server
+    from amorsize.child import server as child_server
 pytestmark = pytest.mark.skipif(not serves_here(), reason="workers are never forked here")
 
 OPTIONS = {"backend": "processes", "n_jobs": 2, "start_method": "forkserver", "chunksize": 1}
@@ -288,6 +290,31 @@ class TestTrouble:
         first.kill()
 
         assert {parent for _, parent in call(served.where)} == {server._current.pid} != {first.pid}
+
+    def test_a_server_that_dies_of_an_order(self, module, monkeypatch):
+        """Nobody else has the worker's socket by then, so another server gets the same order."""
+        served = module()
+        call(served.where)
+        first = server._current
+        release_workers()
+        monkeypatch.setattr(first, "has_ended", lambda: False)
+        monkeypatch.setattr(first, "is_safe", lambda: True)
+        psutil.Process(first.pid).kill()
+        assert first.sock.recv(1) == b""
+
+        assert {parent for _, parent in call(served.where)} == {server._current.pid} != {first.pid}
+
+    def test_a_server_that_dies_as_it_forks(self):
+        """If there may be a worker of which the caller knows nothing, no other one gets its socket."""
+        (report_r, report_w), (data_r, data_w) = os.pipe(), os.pipe()
+        os.close(report_w)
+        with pytest.raises(OSError, match="ended as it forked"):
+            launch._read_number(report_r, data_w)
+        os.close(data_r)
+        with pytest.raises(EOFError):
+            launch._read_number(report_r, data_w)
+        os.close(report_r)
+        os.close(data_w)
 
     def test_nothing_can_be_started(self, module, monkeypatch):
         """The reason is the call's error; nothing is left of what was ordered."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import signal
 import socket
 import sys
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from multiprocessing import context, forkserver, popen_fork, popen_forkserver, reduction, resource_tracker, spawn, util
 
@@ -84,7 +85,7 @@ class _Order(popen_forkserver.Popen):
         self.error: BaseException | None = None
         self.given_up = False
         self.settled = threading.Event()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may end workers while its thread ends one
         self._begun = self._own_child = False
         super().__init__(process)
 
@@ -125,7 +126,8 @@ class _Order(popen_forkserver.Popen):
             self.close_descriptors()
             self.settled.set()
         if self.given_up and self._own_child and self.pid is not None:
-            popen_fork.Popen.poll(self, 0)  # nobody else would wait for it, and it is on its way out
+            with suppress(ChildProcessError):
+                os.waitpid(self.pid, 0)  # nobody else would wait for it, and it is on its way out
 
     def _order(self, wanted: Wanted) -> Iterator[None]:
         for _ in range(2):  # a server may leave just as it is asked; then there is another
@@ -162,7 +164,7 @@ class _Order(popen_forkserver.Popen):
             while written < len(self.data):
                 written += os.write(data_w, self.data[written:])
             if pid is None:
-                pid = forkserver.read_signed(report_r)
+                pid = _read_number(report_r, data_w)
             if pid < 0:
                 raise OSError(-pid, os.strerror(-pid))
             with self._lock:
@@ -205,6 +207,24 @@ class _Order(popen_forkserver.Popen):
     def kill(self) -> None:
         if not self.give_up():
             super().kill()
+
+
+def _read_number(report: int, data: int) -> int:
+    """Read the number of a process that the server forked.
+
+    Raises:
+        EOFError: the server has ended, and there is no such process.
+        OSError: the server has ended, and there may be one, so that no other may have its socket.
+    """
+    try:
+        number: int = forkserver.read_signed(report)
+    except EOFError:
+        poller = select.poll()
+        poller.register(data, 0)
+        if poller.poll(0):  # nobody has the end that the process would keep
+            raise
+        raise OSError("the fork server ended as it forked a worker") from None
+    return number
 
 
 def _close(*descriptors: int) -> None:

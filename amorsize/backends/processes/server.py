@@ -128,7 +128,7 @@ class Server:
             _left.append(self)
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _current: Server | None = None
 _loading: Server | None = None
 _left: list[Server] = []
@@ -305,7 +305,7 @@ def _after_fork_in_child() -> None:
     for server in (_current, _loading):
         if server is not None:
             server.sock.close()
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _current = _loading = None
     _ending = False
     _left.clear()
