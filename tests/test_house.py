@@ -85,6 +85,7 @@ SWALLOWED = {
     "child/main.py": "a worker's own",
     "child/process_state.py": "a worker's own",
     "child/run_chunk.py": "a worker's own",
+    "child/server.py": "the fork server's own",
     "cli/cache.py": "a command's own end",
     "errors.py": "this is where it is asked",
     "transport/remote.py": "what an error says of itself, in a worker",

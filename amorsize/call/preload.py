@@ -15,6 +15,10 @@ def preload() -> None:
     preloading.add(get_ident())
     try:
         from ..backends.processes import lease  # noqa: F401
+        from ..backends.processes.start import serves_here
+
+        if serves_here():
+            from ..backends.processes import launch  # noqa: F401
         from ..feed import pump  # noqa: F401
     except Exception as error:  # this was only an attempt
         debug("what workers need was not imported: %r", error)

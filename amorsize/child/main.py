@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from ..rng import Streams
 
-__all__ = ["Setup", "main"]
+__all__ = ["THREAD_VARIABLES", "Setup", "flush_output", "main"]
 
 # A smaller value means more messages for the caller to read; a larger one means that more finished work is lost with a
 # worker that dies (benchmarks/pool.py).
@@ -51,7 +51,7 @@ _MEMORY_SECONDS = 0.1
 # Reading the CPU clock is a system call, so items that take less than this together count as having used the CPU all
 # the time.
 _CPU_CLOCK_SECONDS = 100e-6
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 class Setup(NamedTuple):
@@ -162,11 +162,11 @@ class ThreadLimit:
     def set(self, threads: int) -> None:
         """Let libraries use at most `threads` threads from now on."""
         if not self.threads:
-            self._ours = [variable for variable in _THREAD_VARIABLES if variable not in os.environ]
+            self._ours = [variable for variable in THREAD_VARIABLES if variable not in os.environ]
         self.threads = threads
         for variable in self._ours:
             os.environ[variable] = str(threads)
-        if "numpy" in sys.modules and len(self._ours) == len(_THREAD_VARIABLES):
+        if "numpy" in sys.modules and len(self._ours) == len(THREAD_VARIABLES):
             try:
                 from threadpoolctl import threadpool_limits
             except ImportError:
@@ -348,7 +348,7 @@ class _Worker:
             self._memory(),
             len(errors),
         )
-        _flush_output()
+        flush_output()
         wire.send(self._sock, wire.RESULTS, [head, errors, *envelope.pieces()])
         report.sent += count
         report.errors.clear()
@@ -393,7 +393,7 @@ def _waiter(sock: socket.socket, seconds: float) -> Callable[[], object]:
     return lambda: poller.poll(milliseconds)
 
 
-def _flush_output() -> None:
+def flush_output() -> None:
     """Write out what the items printed, because it would be lost if this worker were killed."""
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -79,23 +79,27 @@ def process_memory(root: str = "/") -> tuple[int, int] | None:
     return int(facts.rss), int(getattr(facts, "peak_wset", facts.rss))
 
 
-def native_threads(root: str = "/") -> int | None:
-    """Return how many threads this process has, those of C libraries included; None where nothing tells.
+def native_threads(root: str = "/", pid: int | None = None) -> int | None:
+    """Return how many threads a process has, those of C libraries included; None where nothing tells.
 
     Args:
         root: folder that holds `proc` on Linux; tests build their own.
+        pid: the number of the process; None for this one.
     """
     if sys.platform == "linux":
         try:
             # The kernel counts each thread as a link of this folder, so one call is enough; listing it takes more.
-            threads = os.stat(f"{root}/proc/self/task").st_nlink - 2
+            threads = os.stat(f"{root}/proc/{pid or 'self'}/task").st_nlink - 2
         except OSError as error:
             let_signals_through(error)
             return None
         return threads if threads > 0 else None
     import psutil
 
-    return int(psutil.Process().num_threads())
+    try:
+        return int(psutil.Process(pid).num_threads())
+    except psutil.Error:
+        return None
 
 
 def has_fork() -> bool:

@@ -193,6 +193,12 @@ class Worker:
             let_signals_through(error)
             return  # the worker has left already
 
+    def settle(self) -> BaseException | None:
+        """Wait until the process, of which something was heard, is known by its number; return why it did not start."""
+        settle: Any = getattr(self.process, "settle", None)
+        error: BaseException | None = settle(_DIE_SECONDS) if settle else None
+        return error
+
     def end(self, *, kill: bool, until: float = 0.0) -> int | None:
         """Make sure that the process is gone and all its resources are released; return its exit code.
 
@@ -200,6 +206,10 @@ class Worker:
             kill: whether to kill the process at once.
             until: the `time.monotonic()` until which it may leave by itself.
         """
+        if self.process.pid is None and self.process.give_up():  # it will leave by itself, should it come to be
+            children().discard(self.process)
+            self.release()
+            return None
         if kill or not self._gone(until - monotonic()):
             if self.process.exitcode is None:  # the number of an ended process may be another one's by now
                 self.process.kill()
@@ -270,6 +280,9 @@ def forget(workers: list[Worker]) -> None:
     """Release the workers that belong to another process, the parent of this one."""
     for worker in workers:
         worker.sock.close()
+        forget_start: Any = getattr(worker.process, "forget", None)
+        if forget_start:
+            forget_start()
         # Otherwise this process would wait, at its exit, for children that are not its own.
         children().discard(worker.process)
     _all_workers.clear()

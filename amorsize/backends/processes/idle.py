@@ -17,6 +17,7 @@ from types import MethodType
 
 from ...child.initialize import ByValue
 from ...child.main import Setup
+from ...code.modules import wanted_modules
 from ...errors import let_signals_through
 from ...lean import NamedTuple, map
 from ...measure import machine
@@ -24,12 +25,14 @@ from ...state import register
 from ...transport import wire
 from ...transport.ambient import raw_environ
 from .handle import LEAVE_SECONDS, Worker, all_workers
-from .start import start_workers
+from .start import serves_here, start_workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
+
+    from .server import Wanted
 
 __all__ = ["IDLE_SECONDS", "Initializer", "Kind", "dismiss", "give_back", "kind_for", "leaving", "shutdown", "take"]
 __all__ += ["idle_workers", "warm_count"]
@@ -191,6 +194,9 @@ def shutdown() -> None:
         workers = [worker for _, worker, _ in _idle]
         _idle.clear()
     dismiss(workers)
+    server = _server()
+    if server is not None and not all_workers():
+        server.stop()
 
 
 def dismiss(workers: list[Worker]) -> None:
@@ -202,10 +208,11 @@ def dismiss(workers: list[Worker]) -> None:
         worker.end(kill=False, until=until)
 
 
-def take(kind: Kind, n_jobs: int, taken: list[Worker]) -> None:
+def take(kind: Kind, n_jobs: int, taken: list[Worker], function: Any) -> None:
     """Put `n_jobs` workers into `taken`, warm ones first, and start the missing ones. After an error it is empty.
 
-    `taken` is a list that the calling code made, so that this code has the workers whatever interrupts it.
+    `taken` is a list that the calling code made, so that this code has the workers whatever interrupts it. What
+    `function` needs is loaded in a fork server, if there is one.
     """
     gone: list[Worker] = []
     stale: list[Worker] = []
@@ -230,7 +237,7 @@ def take(kind: Kind, n_jobs: int, taken: list[Worker]) -> None:
             worker.end(kill=True)
         dismiss(stale)
         if len(taken) < n_jobs:
-            taken += _start(kind, n_jobs - len(taken))
+            taken += _start(kind, n_jobs - len(taken), function)
     except BaseException:
         ended = {*taken, *gone, *stale}
         with _lock:
@@ -262,7 +269,7 @@ def give_back(kind: Kind, workers: list[Worker]) -> None:
     dismiss(surplus)
 
 
-def _start(kind: Kind, n: int) -> list[Worker]:
+def _start(kind: Kind, n: int, function: Any) -> list[Worker]:
     global _exit_hook_set, _modules_looked_at
     if not _exit_hook_set:
         # `atexit` is not used: a child that multiprocessing started runs only these finalizers, and then waits for its
@@ -282,7 +289,25 @@ def _start(kind: Kind, n: int) -> list[Worker]:
         initializer=None if kind.initializer is None else ByValue(kind.initializer),
         started_at=monotonic(),
     )
-    return start_workers(kind.start_method, setup, n)
+    return start_workers(kind.start_method, setup, n, _wanted(kind, function))
+
+
+def _wanted(kind: Kind, function: Any) -> Wanted | None:
+    """Return what the fork server must have for these workers; None if they do without."""
+    if sys.platform == "win32" or kind.start_method != "forkserver" or not serves_here():
+        return None
+    from . import server
+
+    modules = wanted_modules(function) | server.users_preload()
+    if kind.initializer is not None:
+        modules |= wanted_modules(partial(kind.initializer.function, *kind.initializer.arguments))
+    # The generation is today's: workers that start now must not have modules of yesterday.
+    return server.Wanted(modules, kind.path, kind.folder, (kind.environ, _generation, server.reloads()))
+
+
+def _server() -> Any:
+    """Return the module that keeps the fork server, if there ever was one."""
+    return sys.modules.get(f"{__package__}.server")
 
 
 def _alive(worker: Worker) -> bool:
@@ -339,6 +364,9 @@ def _kill_all() -> None:
             worker.process.kill()
     for worker in workers:
         worker.end(kill=True)
+    server = _server()
+    if server is not None:
+        server.end()
 
 
 def _after_fork_in_child() -> None:

@@ -122,7 +122,7 @@ class Lease:
     def take(self) -> None:
         """Take the workers; if that fails, no worker is held or left over."""
         try:
-            idle.take(self._kind, self.width, self._workers)
+            idle.take(self._kind, self.width, self._workers, self._job.function)
             for worker in self._workers:
                 self._selector.register(worker.sock, selectors.EVENT_READ, worker)
             self.start = Start(warm=not any(worker.fresh for worker in self._workers))
@@ -374,6 +374,7 @@ class Lease:
                 self._results(worker, body)
             elif kind == wire.READY:
                 worker.ready = True
+                worker.settle()
                 worker.number = worker.process.pid
                 machine.learn_start(self.route, wire.READY_BODY.unpack(body)[0])
                 if self.prompt:  # it has what the caller has loaded
@@ -488,6 +489,10 @@ class Lease:
             # The program ended while this daemon thread still ran, so there is nobody to report to.
             raise SystemExit
         self._drop(worker)
+        if (unstarted := worker.settle()) is not None:
+            worker.end(kill=True)
+            self._do_without(unstarted)
+            return
         try:
             while worker.inbox.read():  # these are the messages that it could send before it died
                 self._hear(worker)
@@ -525,7 +530,7 @@ class Lease:
         """Start one more worker; if none can be had, the call goes on with those that are there."""
         taken: list[Worker] = []
         try:
-            idle.take(self._kind, 1, taken)
+            idle.take(self._kind, 1, taken, self._job.function)
             self._selector.register(taken[0].sock, selectors.EVENT_READ, taken[0])
             self._workers += taken
         except BaseException as error:
@@ -534,11 +539,14 @@ class Lease:
                     worker.end(kill=True)
             if not isinstance(error, Exception) or from_signal_handler(error):
                 raise
-            debug("no worker to be had beside %d others: %r", len(self._workers), error)
-            self.width = len(self._workers)
-            if not self._workers:
-                self._hand_back_queue()
-                self._events.append(Broken(error))
+            self._do_without(error)
+
+    def _do_without(self, error: BaseException) -> None:
+        debug("no worker to be had beside %d others: %r", len(self._workers), error)
+        self.width = len(self._workers)
+        if not self._workers:
+            self._hand_back_queue()
+            self._events.append(Broken(error))
 
     def ask_back(self) -> None:
         self._hand_back_queue()

@@ -20,6 +20,7 @@ from types import ModuleType
 
 from ...child.main import Setup, main
 from ...errors import from_signal_handler
+from ...measure import platforms
 from ...state import register
 from ...transport.slots import create_inherited_slots, create_slots
 from .handle import Worker, all_workers, forget, remember
@@ -29,22 +30,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-__all__ = ["main_hidden", "start_workers"]
+    from .server import Wanted
+
+__all__ = ["main_hidden", "serves_here", "start_workers"]
 
 # This lock is held while a process starts, because all threads share the one main module.
 _start_lock = threading.RLock()
 _opening: list[socket.socket] = []
 
 
-def start_workers(start_method: str, setup: Setup, n: int) -> list[Worker]:
+def start_workers(start_method: str, setup: Setup, n: int, wanted: Wanted | None = None) -> list[Worker]:
     """Start `n` worker processes, one right after the other, and return without waiting for them.
 
     Args:
         start_method: "fork", "spawn" or "forkserver".
         setup: what each worker is told before its first chunk.
         n: how many workers to start.
+        wanted: what our fork server must have to fork them; None if they do without a server.
     """
-    multi: Any = multiprocessing.get_context(start_method)
+    new_process: Any
+    if sys.platform != "win32" and wanted is not None:
+        from .launch import Process
+
+        new_process = Process
+    else:
+        multi: Any = multiprocessing.get_context("spawn" if start_method == "forkserver" else start_method)
+        new_process = multi.Process
     prompt = start_method == "fork" and setup.initializer is None
     pairs: list[tuple[Worker, socket.socket]] = []
     with _start_lock:
@@ -56,18 +67,25 @@ def start_workers(start_method: str, setup: Setup, n: int) -> list[Worker]:
                 ours.setblocking(False)
                 inherited = create_inherited_slots() if start_method == "fork" else None
                 slots = inherited or create_slots(ours)
-                process = multi.Process(
-                    target=main, args=(theirs, setup, inherited), name="amorsize-worker"
-                )
+                process = new_process(target=main, args=(theirs, setup, inherited), name="amorsize-worker")
                 pairs.append((Worker(process, ours, slots, start_method, takes_chunks=prompt), theirs))
-            if start_method == "fork":
+            if sys.platform != "win32" and wanted is not None:
+                from multiprocessing import resource_tracker
+
+                from .launch import launch
+
+                _uninterrupted(resource_tracker.ensure_running)
+                _start_each(pairs)
+                remember([worker for worker, _ in pairs])  # if the program forks meanwhile, the child must know them
+                launch([worker.process for worker, _ in pairs], wanted)
+            elif start_method == "fork":
                 _start_all(start_method, pairs)
             else:
                 _uninterrupted(partial(_start_all, start_method, pairs))
         except BaseException:
             for worker, theirs in pairs:
                 theirs.close()
-                if worker.process.pid is None:
+                if getattr(worker.process, "_popen", None) is None:
                     worker.release()
                 else:
                     worker.end(kill=True)
@@ -83,12 +101,28 @@ def start_workers(start_method: str, setup: Setup, n: int) -> list[Worker]:
 
 def _start_all(start_method: str, pairs: list[tuple[Worker, socket.socket]]) -> None:
     """Start the processes. The thread that waits for this holds the lock."""
-    _get_ready(start_method)
-    with nullcontext() if start_method == "fork" else _empty_main(), _interrupts_held(start_method):
-        for worker, theirs in pairs:
-            _opening.remove(theirs)
-            worker.process.start()
-            theirs.close()
+    if start_method != "fork":
+        from multiprocessing import resource_tracker
+
+        # Starting the tracker unblocks interrupts, so it is started before they are blocked.
+        resource_tracker.ensure_running()
+    with nullcontext() if start_method == "fork" else _empty_main(), _interrupts_held():
+        _start_each(pairs)
+
+
+def _start_each(pairs: list[tuple[Worker, socket.socket]]) -> None:
+    for worker, theirs in pairs:
+        _opening.remove(theirs)
+        worker.process.start()
+        theirs.close()
+
+
+def serves_here() -> bool:
+    """Say whether our fork server can run here: neither a system's libraries forbid it nor is the program frozen.
+
+    A frozen program cannot be told to run something else than itself.
+    """
+    return platforms.has_fork() and not getattr(sys, "frozen", False)
 
 
 @contextmanager
@@ -112,12 +146,9 @@ def _empty_main() -> Iterator[None]:
 
 
 @contextmanager
-def _interrupts_held(start_method: str) -> Iterator[None]:
-    """Let a child begin with Ctrl-C blocked, until `main` has settled what it means there.
-
-    With a fork server nothing is blocked, because the server would pass the blocking on to children of the user's.
-    """
-    if sys.platform == "win32" or start_method == "forkserver":
+def _interrupts_held() -> Iterator[None]:
+    """Let a child begin with Ctrl-C blocked, until `main` has settled what it means there."""
+    if sys.platform == "win32":
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -127,29 +158,11 @@ def _interrupts_held(start_method: str) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _get_ready(start_method: str) -> None:
-    """Prepare the standard library's helper processes for a start method before workers are started."""
-    if start_method == "spawn":
-        from multiprocessing import resource_tracker
-
-        # Starting the tracker unblocks interrupts, so it is started before they are blocked.
-        resource_tracker.ensure_running()
-    elif start_method == "forkserver":
-        from multiprocessing import forkserver
-
-        # The server imports once what every worker needs, unless it runs already or the user chose what it imports.
-        # There is no public way to ask; without the attribute, the standard behaviour stays.
-        server = getattr(forkserver, "_forkserver", None)
-        if getattr(server, "_preload_modules", None) == ["__main__"]:
-            multiprocessing.set_forkserver_preload([main.__module__])
-
-
 def _uninterrupted(act: Callable[[], object]) -> None:
     """Call `act` in another thread, where no signal handler can interrupt it; the main thread waits for its end.
 
-    The standard library's helper processes do not survive an interruption. A fork server ends when a request breaks
-    off, and fails the next request. The resource tracker is taken for dead after any OSError, such as a handler's
-    TimeoutError, and is then waited for.
+    The standard library's tracker of shared memory does not survive an interruption: it is taken for dead after any
+    OSError, such as a handler's TimeoutError, and is then waited for.
     """
     if threading.current_thread() is not threading.main_thread():
         act()
