@@ -475,13 +475,17 @@ def test_start_costs_follow_observations():
     assert costs.start("processes/spawn") == DEFAULT_STARTS["spawn"]
 
 
-def test_first_forkserver_start_only_tells_that_the_server_runs():
-    """The server itself starts once, so the next first worker is expected at a running server's price."""
-    costs = Costs()
-    costs.learn_start("processes/forkserver", 0.3)
-    assert costs.start("processes/forkserver") == RUNNING_FORKSERVER
-    costs.learn_start("processes/forkserver", RUNNING_FORKSERVER.first * 4)
-    assert costs.start("processes/forkserver").first == pytest.approx(RUNNING_FORKSERVER.first * 2)
+def test_starts_with_and_without_a_fork_server_are_told_apart():
+    """A server that runs makes starts cheap; one that must be started loads modules, which is told apart as well."""
+    costs, route = Costs(), "processes/forkserver"
+    before = costs.start(route).first
+
+    assert costs.learn_start(route, before + 1.5) == pytest.approx(1.5)
+    assert costs.start(route).first == pytest.approx(before)
+    assert costs.start(route, served=True) == RUNNING_FORKSERVER
+    assert costs.learn_start(route, RUNNING_FORKSERVER.first * 4, served=True) == 0.0
+    assert costs.start(route, served=True).first == pytest.approx(RUNNING_FORKSERVER.first * 2)
+    assert costs.start(route).first == pytest.approx(before)
 
 
 def test_bandwidth_follows_large_transfers_only():

@@ -520,7 +520,7 @@ class Call:
             self._pace,
             self.failures,
             self._to_send() if self._request.row is AUTO else None,
-            start_seconds=machine.seconds_first_start(self._policy.start_method()),
+            start_seconds=self._policy.seconds_until_ready(),
             outgoing=outgoing,
             width=width,
         )

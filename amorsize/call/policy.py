@@ -406,7 +406,8 @@ class Policy:
         limits = self._limits()
         if (machine.cores() if limits.n_jobs is None else limits.n_jobs) < 2:
             return _FOR_EVER_SECONDS
-        return machine.seconds_first_start(self._method_beside())
+        method = self._method_beside()
+        return machine.seconds_first_start(method, served=_is_served(method))
 
     def start_method(self) -> str:
         """Return how workers are started, as it was when this was first asked."""
@@ -545,6 +546,11 @@ class Policy:
             )
             lookup.store(self._function, n_items, found, plan, system, on_disk=on_disk)
 
+    def seconds_until_ready(self) -> float:
+        """Return after how many seconds workers that are ordered now are expected to be able to run items."""
+        profile = self._machine(self._known)
+        return profile.seconds_first_start + profile.seconds_load
+
     def _warm_workers(self) -> int:
         """Return how many idle workers this call would get."""
         pool: Any = sys.modules.get(PROCESSES.module or "")
@@ -559,9 +565,10 @@ class Policy:
 
     def _machine(self, work: WorkProfile | None = None) -> MachineProfile:
         """Return the machine profile, with what the function takes to be loaded if that is known."""
-        profile = machine.machine_profile(self.start_method(), warm_workers=self._warm_workers())
+        served = _is_served(self.start_method())
+        profile = machine.machine_profile(self.start_method(), warm_workers=self._warm_workers(), served=served)
         load, carrying = profile.seconds_load, self._carrying_seconds or 0.0
-        if work is not None and work.load_seconds is not None:
+        if work is not None and work.load_seconds is not None and not served:
             load = work.load_seconds
         if load == profile.seconds_load and not carrying:
             return profile
@@ -575,6 +582,12 @@ class Policy:
             sys.platform,
             ".".join(map(str, sys.version_info[:3])),
         )
+
+
+def _is_served(start_method: str) -> bool:
+    """Say whether a fork server runs for such workers; it is taken to have loaded what they need."""
+    pool: Any = sys.modules.get(PROCESSES.module or "")
+    return start_method == "forkserver" and hasattr(pool, "server_stands") and bool(pool.server_stands())
 
 
 def _as_if_running(profile: MachineProfile) -> MachineProfile:

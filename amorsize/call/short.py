@@ -154,7 +154,7 @@ class ShortCall:
         iterators, seconds = self._iterators, self._stay.seconds
         mask = _EIGHTH
         began = perf_counter()
-        for index, item in enumerate(iterators[0] if len(iterators) == 1 else zip(*iterators)):  # noqa: B905
+        for index, item in enumerate(iterators[0] if len(iterators) == 1 else zip(*iterators, strict=False)):
             try:
                 yield function(item)
             except StopIteration:

@@ -65,7 +65,7 @@ class FunctionTable(Generic[V]):
         if found is None:
             return None
         value, references = found
-        for mark, reference in zip(marks, references):  # noqa: B905 - a place has as many marks as references
+        for mark, reference in zip(marks, references, strict=False):
             if reference() is not mark:
                 return None
         return value

@@ -152,21 +152,29 @@ def route_of(start_method: str) -> str:
     return _ROUTES[start_method]
 
 
-def seconds_first_start(start_method: str) -> float:
-    """Return how many seconds amorsize's own first worker takes until it answers, when none is running."""
-    return _costs.start(_ROUTES[start_method]).first
+def seconds_first_start(start_method: str, *, served: bool = False) -> float:
+    """Return how many seconds amorsize's own first worker takes until it answers, when none is running.
+
+    Args:
+        start_method: "fork", "spawn" or "forkserver".
+        served: whether a fork server for it runs already.
+    """
+    return _costs.start(_ROUTES[start_method], served=served).first
 
 
-def machine_profile(start_method: str, *, warm_workers: int = 0, route: str | None = None) -> MachineProfile:
+def machine_profile(
+    start_method: str, *, warm_workers: int = 0, route: str | None = None, served: bool = False
+) -> MachineProfile:
     """Return what is known of this machine now, for workers on a route.
 
     Args:
         start_method: "fork", "spawn" or "forkserver".
         warm_workers: number of workers that are already running and idle.
         route: the route whose costs count; None for amorsize's own workers.
+        served: whether a fork server for them runs already, and has loaded what they need.
     """
     route = route or _ROUTES[start_method]
-    start = _costs.start(route)
+    start = _costs.start(route, served=served)
     return MachineProfile(
         cores=cores(),
         physical_cores=physical_cores(),
@@ -178,7 +186,7 @@ def machine_profile(start_method: str, *, warm_workers: int = 0, route: str | No
         bytes_per_second=_costs.bytes_per_second(route),
         warm_workers=warm_workers,
         seconds_per_call=_costs.call_seconds(route),
-        seconds_load=_costs.load_seconds(route),
+        seconds_load=0.0 if served else _costs.load_seconds(route),
         prediction_error=_costs.prediction_error(route),
     )
 

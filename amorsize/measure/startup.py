@@ -73,6 +73,7 @@ class Costs:
         self._chunk_seconds: dict[str, float] = {}
         self._bytes_per_second: dict[str, float] = {}
         self._starts: dict[str, StartCost] = {}
+        self._served_starts: dict[str, StartCost] = {}
         self._call_seconds: dict[str, float] = {}
         self._load_seconds: dict[str, float] = {}
         self._prediction_errors: dict[str, float] = {}
@@ -97,21 +98,30 @@ class Costs:
         """Begin to count anew what calls miss."""
         self._missed_seconds = 0.0
 
-    def start(self, route: str) -> StartCost:
-        """Return what starting workers on a route is expected to cost now."""
+    def start(self, route: str, *, served: bool = False) -> StartCost:
+        """Return what starting workers on a route is expected to cost; `served`: their fork server runs already."""
+        if served:
+            return self._served_starts.get(route, RUNNING_FORKSERVER)
         # A route that does not say how its workers are started is taken for one of fresh interpreters.
         return self._starts.get(route) or DEFAULT_STARTS.get(route.rpartition("/")[2], DEFAULT_STARTS["spawn"])
 
-    def learn_start(self, route: str, first_seconds: float) -> None:
-        """Take in that the first worker answered `first_seconds` after its start began."""
+    def learn_start(self, route: str, first_seconds: float, *, served: bool = False) -> float:
+        """Take in that the first worker answered `first_seconds` after its start began; `served` as for `start`.
+
+        Returns:
+            The seconds that it took longer than the start of a fork server does: so long, modules were loaded. 0 where
+            no server was started.
+        """
         self.forget_missed()
-        known = self.start(route)
-        if known is DEFAULT_STARTS["forkserver"]:
-            # This time included the start of the server itself, which happens once; it says nothing of later workers.
-            self._starts[route] = RUNNING_FORKSERVER
-            return
+        known = self.start(route, served=served)
+        loading = 0.0
+        if not served and route.endswith("/forkserver"):
+            loading = max(0.0, first_seconds - known.first)
+            first_seconds -= loading
         first = _nearer(known.first, first_seconds)
-        self._starts[route] = StartCost(first, known.following * first / known.first)
+        table = self._served_starts if served else self._starts
+        table[route] = StartCost(first, known.following * first / known.first)
+        return loading
 
     def chunk_seconds(self, route: str) -> float:
         """Return the seconds that one chunk's way to a warm worker and back costs on a route."""

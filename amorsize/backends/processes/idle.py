@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .server import Wanted
 
 __all__ = ["IDLE_SECONDS", "Initializer", "Kind", "dismiss", "give_back", "kind_for", "leaving", "shutdown", "take"]
-__all__ += ["idle_workers", "warm_count"]
+__all__ += ["idle_workers", "server_stands", "warm_count"]
 
 # How long an idle worker waits for a call. A smaller value means that workers are started anew after a pause at the
 # prompt; a larger one means that memory is held for nobody.
@@ -289,7 +289,12 @@ def _start(kind: Kind, n: int, function: Any) -> list[Worker]:
         initializer=None if kind.initializer is None else ByValue(kind.initializer),
         started_at=monotonic(),
     )
-    return start_workers(kind.start_method, setup, n, _wanted(kind, function))
+    wanted = _wanted(kind, function)
+    served = wanted is not None and server_stands()
+    workers = start_workers(kind.start_method, setup, n, wanted)
+    for worker in workers:
+        worker.served = served
+    return workers
 
 
 def _wanted(kind: Kind, function: Any) -> Wanted | None:
@@ -303,6 +308,12 @@ def _wanted(kind: Kind, function: Any) -> Wanted | None:
         modules |= wanted_modules(partial(kind.initializer.function, *kind.initializer.arguments))
     # The generation is today's: workers that start now must not have modules of yesterday.
     return server.Wanted(modules, kind.path, kind.folder, (kind.environ, _generation, server.reloads()))
+
+
+def server_stands() -> bool:
+    """Say whether there is a fork server, so that workers start in milliseconds."""
+    server = _server()
+    return server is not None and bool(server.stands())
 
 
 def _server() -> Any:

@@ -31,7 +31,7 @@ from ..base import Start, Unsendable, failures_of
 from ..events import Broken, Chunk, Lost, Refused, Results, Returned
 from . import idle
 from .handle import LOADING_SECONDS
-from .idle import shutdown, warm_count
+from .idle import server_stands, shutdown, warm_count
 from .patrol import TAKE_BACK_SECONDS, Patrol
 
 TYPE_CHECKING = False
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from .handle import Worker
     from .idle import Kind
 
-__all__ = ["MEMORY_GROWTH_BYTES", "Lease", "open_backend", "shutdown", "warm_count"]
+__all__ = ["MEMORY_GROWTH_BYTES", "Lease", "open_backend", "server_stands", "shutdown", "warm_count"]
 
 # A worker is given a second chunk if chunks take at most this long, so that it need not wait for the caller between
 # them. Behind a longer chunk, the second one would only wait.
@@ -376,7 +376,8 @@ class Lease:
                 worker.ready = True
                 worker.settle()
                 worker.number = worker.process.pid
-                machine.learn_start(self.route, wire.READY_BODY.unpack(body)[0])
+                loading = machine.learn_start(self.route, wire.READY_BODY.unpack(body)[0], served=worker.served)
+                self._note_loading(loading, worker)
                 if self.prompt:  # it has what the caller has loaded
                     worker.takes_chunks = not worker.retires
                 elif not worker.retires:
@@ -385,6 +386,12 @@ class Lease:
                 self._refused(worker, unpack_error(body))
                 if worker not in self._workers:
                     return  # the worker's program was outdated, so it was ended
+
+    def _note_loading(self, seconds: float, worker: Worker) -> None:
+        """Add up what was loaded for a worker, by its fork server, if that was started for it, and by itself."""
+        if not worker.served:
+            worker.load_seconds += seconds
+            self.start = self.start._replace(load_seconds=worker.load_seconds)
 
     def _load_in(self, worker: Worker) -> None:
         """Have a fresh worker load the function before it is given items, which others can run meanwhile."""
@@ -453,7 +460,7 @@ class Lease:
         if flight.loads:
             worker.takes_chunks = not worker.retires
             if flight.digest == self._payload.digest:
-                self.start = self.start._replace(load_seconds=seconds)
+                self._note_loading(seconds, worker)
         if self._closed or flight.taken_back:
             return
         if len(body) >= machine.LEAST_BYTES_OBSERVED and worker.inbox.body_began >= self._entered:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["Server", "Wanted", "discard", "end", "execute", "reloads", "serving", "stop", "users_preload"]
+__all__ = ["Server", "Wanted", "discard", "end", "execute", "reloads", "serving", "stands", "stop", "users_preload"]
 
 # How long a server without workers may take to leave. It does so within a millisecond, unless the system is stuck.
 _LEAVE_SECONDS = 1.0
@@ -198,6 +198,11 @@ def _begin(wanted: Wanted, old: Server | None, still: Callable[[], bool]) -> Ser
     server.kill()
     ours.close()
     return None
+
+
+def stands() -> bool:
+    """Say whether a server is there, or is being started."""
+    return _current is not None or _loading is not None
 
 
 def discard(server: Server) -> None:
