@@ -11,7 +11,7 @@ import pytest
 import workers
 
 import amorsize
-from amorsize.child.main import _Worker
+from amorsize.child.main import ThreadLimit, _Worker
 from amorsize.child.process_state import ProcessState
 from amorsize.child.run_chunk import run_chunk
 from amorsize.seeding import Seeded
@@ -56,10 +56,10 @@ def as_our_workers_do(function, items, *, stop_at_error, slice_seconds):
     ours, theirs = socket.socketpair()
     slots = create_inherited_slots()
     try:
-        worker = _Worker(theirs, slots, ProcessState())
+        worker = _Worker(theirs, slots, ProcessState(), ThreadLimit())
         payload = payload_of(function)
         worker._keep(payload.digest, b"".join(payload.parts()))
-        head = wire.CHUNK_HEAD.pack(1, 10, len(items), slice_seconds, stop_at_error, False, payload.digest)
+        head = wire.CHUNK_HEAD.pack(1, 10, len(items), slice_seconds, stop_at_error, False, 0, payload.digest)
         worker._run(memoryview(head + b"".join(dump_items(items).pieces())))
         theirs.close()
         inbox = wire.Inbox(ours)

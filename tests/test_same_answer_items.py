@@ -27,8 +27,15 @@ def cheap_starts(monkeypatch):
     monkeypatch.setattr(
         Policy,
         "_machine",
-        lambda decision: profile(decision)._replace(
-            seconds_first_start=1e-4, seconds_next_start=1e-4, seconds_per_chunk=1e-5, physical_cores=2, cores=2
+        lambda decision, work=None: profile(decision, work)._replace(
+            seconds_first_start=1e-4,
+            seconds_next_start=1e-4,
+            seconds_per_chunk=1e-5,
+            seconds_per_call=1e-5,
+            seconds_load=0.0,
+            prediction_error=0.0,
+            physical_cores=2,
+            cores=2,
         ),
     )
 
