@@ -591,4 +591,4 @@ def _is_served(start_method: str) -> bool:
 
 
 def _as_if_running(profile: MachineProfile) -> MachineProfile:
-    return profile._replace(seconds_first_start=0.0, seconds_next_start=0.0)
+    return profile._replace(seconds_first_start=0.0, seconds_next_start=0.0, seconds_load=0.0)
