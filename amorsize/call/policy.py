@@ -51,6 +51,10 @@ _MEASURED_SECONDS = 0.004
 _FOR_EVER_SECONDS = 1e6
 # Where the number of items is unknown, items shorter than this begin in the caller even if they are known.
 _UNKNOWN_SECONDS = 0.020
+# What a start costs the calls that go on beside it, as a share of what it takes: the caller works meanwhile, and only
+# shares the machine with the workers that load. A larger value means that short calls wait longer for workers which
+# would help them; a smaller one means that workers start for calls that are not repeated (benchmarks/clients.py).
+_STARTED_BESIDE = 0.25
 # What it costs that a function reaches a worker, as a multiple of what pickling it costs: sending it and rebuilding it
 # in each worker take about three times as long (a dict of six million numbers).
 _WAY_OF_FUNCTION = 4.0
@@ -208,15 +212,14 @@ class Policy:
         known = self._known
         if known is None or self._function in holding:
             return None
-        n_items = self._source.remaining()
-        if n_items is None:
-            # The input may be over after one item, so short ones begin in the caller until there are more.
-            if known.seconds_per_item < _UNKNOWN_SECONDS:
-                return None
-            n_items = max(known.items, 2 * machine.cores())
+        remaining = self._source.remaining()
+        n_items = max(known.items, 2 * machine.cores()) if remaining is None else remaining
         # If all items would be over before a decision was made, none is needed.
         if n_items * known.seconds_per_item < SILENT_SECONDS or self.must_wait():
             return None
+        # An input of unknown length may be over after one item, so short ones begin in the caller until there are more.
+        if remaining is None and known.seconds_per_item < _UNKNOWN_SECONDS:
+            return self._paid_for(known, n_items)
         return self._move(known, n_items) or self._paid_for(known, n_items)
 
     def _paid_for(self, work: WorkProfile, n_items: int) -> Move | None:
@@ -236,7 +239,7 @@ class Policy:
         if plan.backend != "serial" and self.measure_carrying():
             profile = self._machine(work)
             plan = choose(work, _as_if_running(profile), n_items, self._limits())
-        if plan.backend == "serial" or missed < start_seconds(profile, plan.n_jobs):
+        if plan.backend == "serial" or missed < _STARTED_BESIDE * start_seconds(profile, plan.n_jobs):
             return None
         said = f"{plan.reason}, and calls like it have missed the price of a start"
         return Move(PROCESSES, plan._replace(reason=said), pays_missed=True, n_items=n_items)
@@ -340,7 +343,7 @@ class Policy:
         """Say whether the seconds that all calls have missed are as much as starting a worker costs."""
         from ..plan.model import start_seconds
 
-        return missed_seconds >= start_seconds(self._machine(self._known), 1)
+        return missed_seconds >= _STARTED_BESIDE * start_seconds(self._machine(self._known), 1)
 
     def wants_transfer(self, serial: Serial) -> bool:
         """Say whether what sending costs should be measured for later calls, while the newest items are at hand."""
@@ -443,6 +446,7 @@ class Policy:
         seconds, each = seen.open_seconds + seen.seconds, seen.item_seconds / seen.items
         profile, width = self._machine(work)._replace(warm_workers=backend.width), backend.width
         line = processes_line(WorkProfile(seen.items, each, call_seconds=0.0), profile, width).at(seen.items)
+        line = max(line, -(-seen.items // width) * each)  # one worker has had an item more, if they cannot be halved
         if line < _CALL_LEARNT_SECONDS and seen.withdrawal is None:
             beyond = max(0.0, seen.seconds - line)
             machine.learn_call(backend.route, beyond + min(seen.open_seconds, _CALL_LEARNT_SECONDS))
@@ -450,7 +454,8 @@ class Policy:
             beyond = profile.seconds_per_call
         found = seen.open_seconds + beyond
         known = work.call_seconds if work is not None else None
-        self._call_seconds = found if known is None else (found + known) / 2
+        # A call that was held up, by other programs for example, says less than one that was not.
+        self._call_seconds = found if known is None else known + (found - known) * (0.5 if found < known else 0.2)
         if seen.items == seen.move.n_items and seen.withdrawal is None:
             machine.learn_prediction(backend.route, plan.predicted_seconds, seconds)
 

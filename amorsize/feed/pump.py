@@ -298,10 +298,12 @@ class Pump:
             return self._options.chunksize
         if seconds_per_item is None:
             return 1
-        remaining, most_seconds = self._source.remaining(), CHUNK_SECONDS
+        source = self._source
+        remaining, most_seconds = source.remaining(), CHUNK_SECONDS
         if remaining is None:
-            # Such an input may be endless: chunks are kept so small that the window has room for two per worker.
-            remaining, most_seconds = WINDOW_ITEMS, UNKNOWN_CHUNK_SECONDS
+            # Such an input may be endless: chunks are kept so small that the window has room for two per worker. It may
+            # be over soon as well, so half as many items as were read are expected to be left.
+            remaining, most_seconds = min(WINDOW_ITEMS, max(2 * self._width, source.index // 2)), UNKNOWN_CHUNK_SECONDS
         return chunk_length(
             max(1, remaining),
             self._width,
