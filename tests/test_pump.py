@@ -222,13 +222,22 @@ class TestBounds:
 
     def test_without_a_length_chunks_are_short(self, begin):
         """The end comes without notice, so that no long chunk may be begun last."""
-        lengths = {}
+        lengths, first = {}, {}
         for name, items in (("known", range(3000)), ("unknown", (number for number in range(3000)))):
             backend = Backend()
             drain(begin(backend, items, pace=Pace(1e-3)))
-            lengths[name] = backend.submitted[0][1]
+            lengths[name], first[name] = max(length for _, length, *_ in backend.submitted), backend.submitted[0][1]
 
         assert lengths == {"known": 20, "unknown": 8}
+        assert first == {"known": 20, "unknown": 1}
+
+    def test_one_item_of_an_input_without_a_length_runs_here(self, begin):
+        """The way to a worker and back would take longer than it saves."""
+        backend = Backend()
+
+        assert drain(begin(backend, (number for number in [7]), function=lambda item: item + 1)) == ([8], None)
+        assert backend.submitted == []
+        assert drain(begin(Backend(), (number for number in [7, 8]), function=None))[0] == [7, 8]
 
     @pytest.mark.parametrize("failing", [{}, {3: KeyError(3)}, {2: KeyError(2)}], ids=["none", "last", "first"])
     def test_bytes_that_wait(self, begin, failing):

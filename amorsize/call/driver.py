@@ -20,7 +20,8 @@ from ..measure.sampling import ItemTimes
 from ..rng import numbered
 from .caller import ONE_TIME_FACTOR, Attempt, Serial, apply_star, attempts, plain
 from .headstart import Headstart
-from .policy import SHORT_SECONDS, SILENT_SECONDS, Policy, Visit, holding
+from .move import Visit
+from .policy import SHORT_SECONDS, SILENT_SECONDS, Policy, holding
 from .stay import MOST_SHORT_SECONDS, STAY_CALLS, STAY_SECONDS, Stay
 
 TYPE_CHECKING = False
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from ..plan.retry import Failed
     from ..seeding import Seeded
     from ..transport.by_value import Outgoing
-    from .policy import Move
+    from .move import Move
     from .request import Request
 
 __all__ = ["Call", "staying"]

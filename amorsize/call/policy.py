@@ -16,29 +16,28 @@ from ..backends.rows import AUTO, PROCESSES
 from ..cache import lookup
 from ..code.functions import FunctionSet, FunctionTable, unfit
 from ..context import imported_here, others_import
-from ..lean import NamedTuple, map
+from ..lean import map
 from ..measure import machine
 from ..measure.sampling import Transfer, measure_transfer
 from ..plan.profile import Limits, WorkProfile
 from ..plan.trust import Trust
 from ..transport.values import holds_iterator
+from .move import Move
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..backends.base import Backend
-    from ..backends.rows import Row
     from ..feed.pace import Pace
-    from ..feed.pump import Withdrawal
     from ..feed.source import Source
     from ..measure.sampling import ItemTimes
     from ..plan.planner import Plan
     from ..plan.profile import MachineProfile
     from .caller import Serial
+    from .move import Visit
     from .request import Request
 
-__all__ = ["SHORT_SECONDS", "SILENT_SECONDS", "Move", "Policy", "Visit", "holding", "trusted"]
+__all__ = ["SHORT_SECONDS", "SILENT_SECONDS", "Policy", "holding", "trusted"]
 
 # Less work than this is not worth a look at the cache or the machine, which costs about as much on a first call.
 SILENT_SECONDS = 200e-6
@@ -49,8 +48,6 @@ SHORT_SECONDS = 0.001
 # calls may repay a start of workers together, and their items may be gone when that is asked (rows of an array).
 _MEASURED_SECONDS = 0.004
 _FOR_EVER_SECONDS = 1e6
-# Where the number of items is unknown, items shorter than this begin in the caller even if they are known.
-_UNKNOWN_SECONDS = 0.020
 # What a start costs the calls that go on beside it, as a share of what it takes: the caller works meanwhile, and only
 # shares the machine with the workers that load. A larger value means that short calls wait longer for workers which
 # would help them; a smaller one means that workers start for calls that are not repeated (benchmarks/clients.py).
@@ -70,44 +67,6 @@ _PATIENCE_SECONDS = 0.1
 holding = FunctionSet()
 # What calls on workers have taught of each function.
 trusted: FunctionTable[Trust] = FunctionTable()
-
-
-class Move(NamedTuple):
-    """The decision that the rest of a call goes to workers.
-
-    Attributes:
-        row: the backend.
-        plan: how the work is run there, and why.
-        pays_missed: whether the time that earlier calls have missed justifies the start of workers.
-        n_items: the number of items that the plan is for.
-    """
-
-    row: Row
-    plan: Plan
-    pays_missed: bool = False
-    n_items: int = 0
-
-
-class Visit(NamedTuple):
-    """What one visit to workers was like, which is over.
-
-    Attributes:
-        move: the move that led there.
-        open_seconds: the caller's seconds before the first item was read: pickling the function, taking workers.
-        backend: the workers.
-        seconds: the caller's seconds from then on, waiting included, and what the user did between results excluded.
-        items: number of items that workers ran.
-        item_seconds: how long these items took in all.
-        withdrawal: why the workers were given up; None if they were not.
-    """
-
-    move: Move
-    open_seconds: float
-    backend: Backend
-    seconds: float
-    items: int
-    item_seconds: float
-    withdrawal: Withdrawal | None
 
 
 class Policy:
@@ -217,9 +176,6 @@ class Policy:
         # If all items would be over before a decision was made, none is needed.
         if n_items * known.seconds_per_item < SILENT_SECONDS or self.must_wait():
             return None
-        # An input of unknown length may be over after one item, so short ones begin in the caller until there are more.
-        if remaining is None and known.seconds_per_item < _UNKNOWN_SECONDS:
-            return self._paid_for(known, n_items)
         return self._move(known, n_items) or self._paid_for(known, n_items)
 
     def _paid_for(self, work: WorkProfile, n_items: int) -> Move | None:
@@ -229,7 +185,6 @@ class Policy:
             return None
         if work.bytes_in is None or work.bytes_out is None:
             return None
-        from ..plan.model import start_seconds
         from ..plan.planner import choose
 
         profile = self._machine(work)
@@ -239,7 +194,7 @@ class Policy:
         if plan.backend != "serial" and self.measure_carrying():
             profile = self._machine(work)
             plan = choose(work, _as_if_running(profile), n_items, self._limits())
-        if plan.backend == "serial" or missed < _STARTED_BESIDE * start_seconds(profile, plan.n_jobs):
+        if plan.backend == "serial" or missed < self._price(profile, plan.n_jobs):
             return None
         said = f"{plan.reason}, and calls like it have missed the price of a start"
         return Move(PROCESSES, plan._replace(reason=said), pays_missed=True, n_items=n_items)
@@ -341,13 +296,19 @@ class Policy:
 
     def would_start(self, missed_seconds: float) -> bool:
         """Say whether the seconds that all calls have missed are as much as starting a worker costs."""
-        from ..plan.model import start_seconds
-
-        return missed_seconds >= _STARTED_BESIDE * start_seconds(self._machine(self._known), 1)
+        return missed_seconds >= self._price(self._machine(self._known), 1)
 
     def wants_transfer(self, serial: Serial) -> bool:
         """Say whether what sending costs should be measured for later calls, while the newest items are at hand."""
         return serial.seconds >= _MEASURED_SECONDS and self._options.use_cache and not self.knows_transfer()
+
+    def _price(self, profile: MachineProfile, n_jobs: int) -> float:
+        """Return what calls must have missed before workers start for them."""
+        from ..plan.model import start_seconds
+
+        load_known = self._known is not None and self._known.load_seconds is not None
+        beside = load_known and self.start_method() != "fork"  # then the profile has the share already
+        return (1.0 if beside else _STARTED_BESIDE) * start_seconds(profile, n_jobs)
 
     def knows_transfer(self) -> bool:
         """Say whether items can be sent, and it is known what that costs."""
@@ -575,9 +536,15 @@ class Policy:
         load, carrying = profile.seconds_load, self._carrying_seconds or 0.0
         if work is not None and work.load_seconds is not None and not served:
             load = work.load_seconds
-        if load == profile.seconds_load and not carrying:
+        profile = profile._replace(seconds_load=load, seconds_per_call=profile.seconds_per_call + carrying)
+        if work is None or work.load_seconds is None or self.start_method() == "fork":
             return profile
-        return profile._replace(seconds_load=load, seconds_per_call=profile.seconds_per_call + carrying)
+        # The function has been on such workers before, and will be again: a start costs what goes on beside it.
+        return profile._replace(
+            seconds_first_start=_STARTED_BESIDE * profile.seconds_first_start,
+            seconds_next_start=_STARTED_BESIDE * profile.seconds_next_start,
+            seconds_load=_STARTED_BESIDE * load,
+        )
 
     def _system(self) -> lookup.System:
         return lookup.System(

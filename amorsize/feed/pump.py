@@ -280,6 +280,9 @@ class Pump:
                     room = 0
                     break
                 if chunk.items:
+                    if not self._cost.chunks and self._is_alone(chunk):
+                        room = 0
+                        break
                     self._cost.chunks += 1
                     try:
                         self._cost.nbytes += backend.submit(chunk, slice_seconds)
@@ -292,6 +295,18 @@ class Pump:
                     break
                 length = self._length(seconds_per_item)
         backend.flush()
+
+    def _is_alone(self, chunk: Chunk) -> bool:
+        """Say whether an input of unknown length was over after one item, which was then run in the caller."""
+        source = self._source
+        if self._here is None or self._held or len(chunk.items) > 1 or source.unfixed or source.remaining() is not None:
+            return False
+        second = self._chunk(1)
+        if second is not None:
+            self._feed.put_first(second)
+            return False
+        self._here.run(chunk.first, chunk.items[0], perf_counter)
+        return True
 
     def _length(self, seconds_per_item: float | None) -> int:
         if self._options.chunksize is not None:
