@@ -183,7 +183,7 @@ def map(
             only_strict = {"strict": True} if strict else {}  # CPython 3.14's own option; a wrapper's others are ours
             return builtin_map(func, iterable, *iterables, **only_strict)  # type: ignore[return-value]
     plain, decorated = undecorated(func)
-    given = resolve(check(options, "map"), decorated)
+    given = resolve(check(options, "map") if options else options, decorated)
     return start(plain, (iterable, *iterables), given, strict=strict)
 
 

@@ -64,6 +64,7 @@ KNOWN = {
     "cache.memory.memory": LEARNT,
     "call.driver._short": LEARNT,
     "call.driver.staying": LEARNT,
+    "call.short._making": LOCK,
     "call.headstart._quick_turns": "how many threads ask for quick turns now",
     "call.policy.holding": LEARNT,
     "call.policy.trusted": LEARNT,

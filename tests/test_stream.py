@@ -20,7 +20,8 @@ import workers
 import amorsize
 from amorsize.backends.processes import lease as pool
 from amorsize.call import caller as serial_module
-from amorsize.call.stream import Stream, _Phases, start
+from amorsize.call.phases import Phases
+from amorsize.call.stream import Stream, start
 from amorsize.options import Options
 
 GUARD_SECONDS = 20
@@ -336,7 +337,7 @@ class TestThreads:
             def __exit__(self, *_):
                 self.lock.release()
 
-        source = _Phases(phases())
+        source = Phases(phases())
         source._lock = Lock()
         stream = Stream.from_iterable(source)
         threads = [threading.Thread(target=lambda: results.append(next(stream))) for _ in range(2)]

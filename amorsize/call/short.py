@@ -12,6 +12,7 @@ call.
 
 from __future__ import annotations
 
+from _thread import allocate_lock
 from functools import partial
 from operator import length_hint
 from time import monotonic, perf_counter
@@ -25,11 +26,12 @@ from ..options import DEFAULTS
 from ..rng import runs_items
 from .caller import apply_star
 from .driver import Call, staying
+from .phases import Dropped, Phases
 from .request import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from typing import Any
 
     from ..plan.planner import Plan
@@ -43,10 +45,14 @@ __all__ = ["ShortCall"]
 # clock is read more often, 40 ns each time.
 _EIGHTH, _EACH = 7, 0
 _LONG_ITEM_SECONDS = 10e-6
+# Held while the rest of a call that turned long is made, which happens once.
+_making = allocate_lock()
 
 
 class ShortCall:
-    """The state behind the stream of such a call; the same to the stream as a `Call`.
+    """The state behind the stream of such a call, and the iterator of its iterables of results.
+
+    To the stream it is the same as a `Call`. Nothing in it refers back to it, so that it is gone when its stream is.
 
     Args:
         function: the user's function, undecorated.
@@ -56,8 +62,8 @@ class ShortCall:
     """
 
     __slots__ = (
-        "_call", "_function", "_generator", "_iterables", "_iterators", "_results", "_star", "_stay", "_taken",
-        "begun", "unused_name",
+        "_call", "_dropped", "_function", "_iterables", "_iterators", "_noted", "_rest", "_results", "_star", "_stay",
+        "unused_name",
     )  # fmt: skip
 
     def __init__(
@@ -68,17 +74,25 @@ class ShortCall:
         *,
         star: bool = False,
     ) -> None:
-        self.begun = False
         self.unused_name: str | None = None
         self._function = function
         self._iterables = iterables
-        self._iterators = (iter(iterables[0]),) if len(iterables) == 1 else tuple(map(iter, iterables))
+        iterators = (iter(iterables[0]),) if len(iterables) == 1 else tuple(map(iter, iterables))
+        self._iterators: tuple[Iterator[Any], ...] = iterators
         self._star = star or len(iterables) > 1
         self._stay = stay
+        self._noted: list[int] = []  # 0 once the call has begun, and how many items had run when it turned out long
+        self._results: Any = _short_part(
+            partial(apply_star, function) if self._star else function, iterators, stay.seconds, self._noted
+        )
+        self._rest: Phases | None = None
         self._call: Call | None = None
-        self._generator: Any = None
-        self._results: Any = None
-        self._taken: int | None = None  # how many items had run when it turned out not to be short
+        self._dropped: Dropped | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether somebody has asked for a result."""
+        return bool(self._noted)
 
     @property
     def plan(self) -> Plan | None:
@@ -92,10 +106,10 @@ class ShortCall:
 
     def length_hint(self) -> Any:
         """Return about how many results are still to come."""
-        if self._generator.gi_frame is None:
-            return 0
         if self._call is not None:
             return self._call.length_hint()
+        if self._results.gi_frame is None:
+            return 0
         iterators = self._iterators
         try:
             left = length_hint(iterators[0], -1)
@@ -109,34 +123,39 @@ class ShortCall:
     def close(self, *, dropped: bool = False) -> None:
         """Have no more results."""
         self.unused_name = None
-        if self._generator.gi_frame is None and self._call is None:
-            return  # it is over, and all that it held is gone
-        if self._results is not None:
-            self._results.close()
-        self._generator.close()
+        self._noted[1:] = []
+        self._results.close()
         if self._call is not None:
             self._call.close(dropped=dropped)
         self._iterables = self._iterators = (iter(()),)
 
-    def phases(self) -> Generator[Iterable[Any], None, None]:
-        """Return the generator of iterables of results."""
-        self._generator = generator = self._phases()
-        return generator
+    def __iter__(self) -> ShortCall:
+        return self
 
-    def _phases(self) -> Generator[Iterable[Any], None, None]:
-        self.begun = True
-        self._results = self._short_part()
-        yield self._results
-        if self._taken is None:
-            if self._stay.calls:
-                self._count()
-            return  # it was short
+    def __next__(self) -> Iterator[Any]:
+        # A thread that asks while another one has the results gets the same; it then meets a generator that runs.
+        results: Iterator[Any] = self._results
+        if self._results.gi_frame is not None:
+            return results
+        if self._rest is None:
+            if len(self._noted) < 2:
+                if self._stay.calls:
+                    self._count()
+                raise StopIteration  # it was short
+            with _making:
+                if self._rest is None:  # no other thread was faster
+                    self._rest = Phases(self._go_on())
+        rest: Iterator[Iterator[Any]] = self._rest
+        return next(rest)
+
+    def _go_on(self) -> Generator[Iterable[Any], None, None]:
+        """Run the rest in the usual way."""
         staying.discard(self._function)
         source = Source(self._iterables, iterators=self._iterators)
-        source.index = self._taken
-        request = Request(self._function, DEFAULTS, find(self._function, DEFAULTS), self._star)
-        self._call = Call(request, source)
-        yield from self._call.phases()
+        source.index = self._noted[1]
+        call = self._call = Call(Request(self._function, DEFAULTS, find(self._function, DEFAULTS), self._star), source)
+        self._dropped = Dropped(call)
+        return call.phases()
 
     def _count(self) -> None:
         """Take in that one more call has stayed, and have it asked again after the last of them."""
@@ -148,23 +167,26 @@ class ShortCall:
         else:
             staying.discard(self._function)
 
-    @runs_items()
-    def _short_part(self) -> Generator[Any, None, None]:
-        function: Callable[..., Any] = partial(apply_star, self._function) if self._star else self._function
-        iterators, seconds = self._iterators, self._stay.seconds
-        mask = _EIGHTH
-        began = perf_counter()
-        for index, item in enumerate(iterators[0] if len(iterators) == 1 else zip(*iterators, strict=False)):
-            try:
-                yield function(item)
-            except StopIteration:
-                return  # raised by the function; the builtin's iteration ends there too
-            except Exception as error:
-                add_index(error, index)
-                raise
-            if not index & mask:
-                spent = perf_counter() - began
-                if spent > seconds:
-                    self._taken = index + 1
-                    return
-                mask = _EACH if spent > (index + 1) * _LONG_ITEM_SECONDS else _EIGHTH
+
+@runs_items()
+def _short_part(
+    function: Callable[..., Any], iterators: tuple[Iterator[Any], ...], seconds: float, noted: list[int]
+) -> Generator[Any, None, None]:
+    """Yield results until the input ends, or until this has lasted for `seconds`."""
+    noted.append(0)
+    mask = _EIGHTH
+    began = perf_counter()
+    for index, item in enumerate(iterators[0] if len(iterators) == 1 else zip(*iterators, strict=False)):
+        try:
+            yield function(item)
+        except StopIteration:
+            return  # raised by the function; the builtin's iteration ends there too
+        except Exception as error:
+            add_index(error, index)
+            raise
+        if not index & mask:
+            spent = perf_counter() - began
+            if spent > seconds:
+                noted.append(index + 1)
+                return
+            mask = _EACH if spent > (index + 1) * _LONG_ITEM_SECONDS else _EIGHTH

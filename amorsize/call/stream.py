@@ -7,10 +7,7 @@ code runs between stretches and chunks, not between items (`benchmarks/overhead.
 
 from __future__ import annotations
 
-from _thread import RLock  # `threading.RLock`, without the import of `threading`
 from itertools import chain
-from operator import length_hint
-from types import GeneratorType
 
 from ..backends.registry import check_input, find
 from ..backends.rows import AUTO, SERIAL
@@ -18,12 +15,13 @@ from ..feed.source import Source
 from ..lean import TypeVar
 from ..options import DEFAULTS
 from .driver import Call, staying
+from .phases import Dropped, Phases
 from .request import Request
 from .short import ShortCall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import Any
 
@@ -58,53 +56,21 @@ def start(
         TypeError: an iterable is not iterable.
     """
     if options is DEFAULTS and not strict and (stay := staying.get(function)) is not None:
-        return _streaming(ShortCall(function, iterables, stay, star=star))
+        return _streaming(short := ShortCall(function, iterables, stay, star=star), short)
     row = find(function, options)
     source = Source(iterables, strict=strict)
     if row is not AUTO and row is not SERIAL:
         check_input(row, source.worklist_call())
-    return _streaming(Call(Request(function, options, row, star or len(iterables) > 1), source))
-
-
-def _streaming(call: Call | ShortCall) -> Stream[Any]:
-    stream: Stream[Any] = Stream.from_iterable(_Phases(call.phases()))  # type: ignore[assignment]  # as its subclass
-    stream._call = call
+    call = Call(Request(function, options, row, star or len(iterables) > 1), source)
+    stream = _streaming(call, Phases(call.phases()))
+    stream._dropped = Dropped(call)
     return stream
 
 
-class _Phases:
-    """The iterator that the chain asks for its next iterable; it serves one thread at a time.
-
-    A chain forgets its present iterable when a second thread brings it another. So as long as the newest iterable has
-    something left, every thread that asks gets that one; the threads then share it, each taking its own items.
-    """
-
-    __slots__ = ("_lock", "_newest", "_phases")
-
-    def __init__(self, phases: Generator[Iterable[Any], None, None]) -> None:
-        self._phases = phases
-        self._newest: Iterator[Any] | None = None
-        self._lock = RLock()
-
-    def __iter__(self) -> _Phases:
-        return self
-
-    def __next__(self) -> Iterator[Any]:
-        with self._lock:
-            newest = self._newest
-            if newest is not None and not _is_spent(newest):
-                return newest
-            try:
-                self._newest = newest = iter(next(self._phases))
-            except BaseException:
-                # The chain does not ask again after an error, which may come from a signal handler that ran here.
-                self._phases.close()
-                raise
-            return newest
-
-
-def _is_spent(iterator: Any) -> bool:
-    return iterator.gi_frame is None if type(iterator) is GeneratorType else not length_hint(iterator)
+def _streaming(call: Call | ShortCall, phases: Iterable[Iterable[Any]]) -> Stream[Any]:
+    stream: Stream[Any] = Stream.from_iterable(phases)  # type: ignore[assignment]  # as its subclass
+    stream._call = call
+    return stream
 
 
 class Stream(chain[R]):
@@ -114,6 +80,7 @@ class Stream(chain[R]):
     """
 
     _call: Call | ShortCall
+    _dropped: Dropped
 
     @property
     def plan(self) -> Plan | None:
@@ -148,15 +115,5 @@ class Stream(chain[R]):
     def warn_if_never_iterated(self, name: str) -> None:
         """Have a warning given if this is dropped without ever being iterated, because nothing of `name` then ran."""
         self._call.unused_name = name
-
-    def __del__(self) -> None:
-        call = self.__dict__.get("_call")  # it is missing if `start` was interrupted
-        if call is None:
-            return
-        if call.unused_name is not None and not call.begun:
-            import warnings
-
-            warnings.warn(
-                f"the result of {call.unused_name} was never iterated, so nothing ran", RuntimeWarning, stacklevel=2
-            )
-        call.close(dropped=True)
+        if "_dropped" not in self.__dict__:  # a short call has nothing to close, but now it has something to say
+            self._dropped = Dropped(self._call)

@@ -1,0 +1,68 @@
+"""What stands between a stream and its call: the iterator of its phases, and its end when the stream is dropped."""
+
+from __future__ import annotations
+
+from _thread import RLock  # `threading.RLock`, without the import of `threading`
+from operator import length_hint
+from types import GeneratorType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+    from typing import Any
+
+__all__ = ["Dropped", "Phases"]
+
+
+class Phases:
+    """The iterator that the chain asks for its next iterable; it serves one thread at a time.
+
+    A chain forgets its present iterable when a second thread brings it another. So as long as the newest iterable has
+    something left, every thread that asks gets that one; the threads then share it, each taking its own items.
+    """
+
+    __slots__ = ("_lock", "_newest", "_phases")
+
+    def __init__(self, phases: Generator[Iterable[Any], None, None]) -> None:
+        self._phases = phases
+        self._newest: Iterator[Any] | None = None
+        self._lock = RLock()
+
+    def __iter__(self) -> Phases:
+        return self
+
+    def __next__(self) -> Iterator[Any]:
+        with self._lock:
+            newest = self._newest
+            if newest is not None and not _is_spent(newest):
+                return newest
+            try:
+                self._newest = newest = iter(next(self._phases))
+            except BaseException:
+                # The chain does not ask again after an error, which may come from a signal handler that ran here.
+                self._phases.close()
+                raise
+            return newest
+
+
+def _is_spent(iterator: Any) -> bool:
+    return iterator.gi_frame is None if type(iterator) is GeneratorType else not length_hint(iterator)
+
+
+class Dropped:
+    """Closes a call when whatever holds this is dropped."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def __del__(self) -> None:
+        call = self._call
+        if call.unused_name is not None and not call.begun:
+            import warnings
+
+            warnings.warn(
+                f"the result of {call.unused_name} was never iterated, so nothing ran", RuntimeWarning, stacklevel=2
+            )
+        call.close(dropped=True)
