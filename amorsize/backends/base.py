@@ -37,10 +37,12 @@ class Start(NamedTuple):
     Attributes:
         warm: whether all of them could run items when it was opened.
         load_seconds: how long a fresh worker took to load the function; None as long as none has said so.
+        ordered_at: when the first of them was ordered, in `time.perf_counter()` seconds; None if that is not known.
     """
 
     warm: bool = False
     load_seconds: float | None = None
+    ordered_at: float | None = None
 
 
 class Backend(Protocol):

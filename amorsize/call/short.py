@@ -24,6 +24,7 @@ from ..lean import map
 from ..measure import machine
 from ..options import DEFAULTS
 from ..rng import runs_items
+from ..state import register
 from .caller import apply_star
 from .driver import Call, staying
 from .phases import Dropped, Phases
@@ -166,6 +167,15 @@ class ShortCall:
             staying.put(self._function, stay._replace(calls=stay.calls - 1))
         else:
             staying.discard(self._function)
+
+
+def _after_fork_in_child() -> None:
+    """Make a new lock, because another thread of the parent may have held the old one."""
+    global _making
+    _making = allocate_lock()
+
+
+register(after_fork=_after_fork_in_child)
 
 
 @runs_items()

@@ -129,7 +129,9 @@ class Pump:
         self._here = None if function is None else Here(function, self._feed)
         self._fix = _fixer(outgoing, try_first=function is not None)
         self._cost = ChunkCost()
-        self._judge = _Judge(perf_counter(), start_seconds)
+        now = perf_counter()
+        ordered_at = backend.start.ordered_at
+        self._judge = _Judge(now if ordered_at is None else ordered_at, now + start_seconds)
         self._observer = observer
         self._over = self._held = False
         self._to_end = False  # whether the source may be asked for more although it may be at its end
@@ -229,7 +231,14 @@ class Pump:
                 sleep(pause)
             return began
         heard = self._judge.heard
-        for event in self.backend.wait(pause):
+        waits_for_start = not heard and self._here is not None and not self.backend.prompt
+        if waits_for_start:
+            left = max(self._start_left(), self._pace.seconds_per_item or 0.0)
+            pause = left if pause is None else min(pause, left)
+        events = self.backend.wait(pause)
+        if waits_for_start and not events and self.backend.starting():
+            self.backend.ask_back()  # workers take longer than was expected, so the caller goes on meanwhile
+        for event in events:
             self._take(event)
         # Workers are not judged by the time before the first answer, when they were starting.
         return began if heard == self._judge.heard else perf_counter()
@@ -399,7 +408,7 @@ class Pump:
         of two whatever they take.
         """
         now = perf_counter()
-        return max(self._judge.ready_at - now, now - self._judge.opened)
+        return max(self._judge.ready_at - now, now - self._judge.ordered_at)
 
     def _prefers_here(self) -> bool:
         """Say whether the caller runs the next items because they will be over before a worker can take them.
@@ -523,13 +532,13 @@ class _Judge:
     """Judges whether workers are slower than the caller would be, which would run their items one after another.
 
     Args:
-        opened: when the backend was opened.
-        start_seconds: after how many seconds workers that are still starting are expected to be ready.
+        ordered_at: when the workers were ordered, perhaps by an earlier call.
+        ready_at: when workers that are still starting are expected to be ready.
     """
 
-    def __init__(self, opened: float, start_seconds: float) -> None:
-        self.opened = opened
-        self.ready_at = opened + start_seconds
+    def __init__(self, ordered_at: float, ready_at: float) -> None:
+        self.ordered_at = ordered_at
+        self.ready_at = ready_at
         self.heard = False  # whether a worker has answered yet
         self.working_seconds = 0.0
         self._judged_seconds = 0.0

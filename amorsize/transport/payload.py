@@ -133,6 +133,11 @@ class Payload:
         """Whether the function itself imports shared memory, so that a worker may be the first to import it."""
         return self.surroundings.shares
 
+    @property
+    def modules(self) -> frozenset[str]:
+        """The modules in which a worker will look whether it has what the caller has."""
+        return frozenset([entry.module for entry in self.surroundings.entries]) - {"__main__", "builtins"}
+
     def parts(self) -> list[bytes]:
         """Return the buffers that, when joined, are what `rebuild` takes."""
         if not self._around:

@@ -74,6 +74,7 @@ class Worker:
         used: whether it has served another call before.
         fresh: whether no call before this one has seen it ready to run items.
         served: whether a fork server was there when it was started.
+        ordered_at: when it was ordered, in `time.perf_counter()` seconds.
         load_seconds: how long what it needs was loaded, by a fork server that was started for it and by itself.
         retires: whether it gets no more chunks, and leaves when it has no chunk left.
     """
@@ -92,6 +93,7 @@ class Worker:
         self.takes_chunks = takes_chunks
         self.used = self.retires = False
         self.fresh, self.served, self.load_seconds = True, False, 0.0
+        self.ordered_at = perf_counter()
         self.memory_growth = 0
         self._first_memory = 0
         self._slots = slots

@@ -208,11 +208,11 @@ def dismiss(workers: list[Worker]) -> None:
         worker.end(kill=False, until=until)
 
 
-def take(kind: Kind, n_jobs: int, taken: list[Worker], function: Any) -> None:
+def take(kind: Kind, n_jobs: int, taken: list[Worker], function: Any, modules: frozenset[str] = frozenset()) -> None:
     """Put `n_jobs` workers into `taken`, warm ones first, and start the missing ones. After an error it is empty.
 
     `taken` is a list that the calling code made, so that this code has the workers whatever interrupts it. What
-    `function` needs is loaded in a fork server, if there is one.
+    `function` needs is loaded in a fork server, if there is one, and so are these modules.
     """
     gone: list[Worker] = []
     stale: list[Worker] = []
@@ -237,7 +237,7 @@ def take(kind: Kind, n_jobs: int, taken: list[Worker], function: Any) -> None:
             worker.end(kill=True)
         dismiss(stale)
         if len(taken) < n_jobs:
-            taken += _start(kind, n_jobs - len(taken), function)
+            taken += _start(kind, n_jobs - len(taken), function, modules)
     except BaseException:
         ended = {*taken, *gone, *stale}
         with _lock:
@@ -269,7 +269,7 @@ def give_back(kind: Kind, workers: list[Worker]) -> None:
     dismiss(surplus)
 
 
-def _start(kind: Kind, n: int, function: Any) -> list[Worker]:
+def _start(kind: Kind, n: int, function: Any, modules: frozenset[str]) -> list[Worker]:
     global _exit_hook_set, _modules_looked_at
     if not _exit_hook_set:
         # `atexit` is not used: a child that multiprocessing started runs only these finalizers, and then waits for its
@@ -289,7 +289,7 @@ def _start(kind: Kind, n: int, function: Any) -> list[Worker]:
         initializer=None if kind.initializer is None else ByValue(kind.initializer),
         started_at=monotonic(),
     )
-    wanted = _wanted(kind, function)
+    wanted = _wanted(kind, function, modules)
     served = wanted is not None and server_stands()
     workers = start_workers(kind.start_method, setup, n, wanted)
     for worker in workers:
@@ -297,13 +297,13 @@ def _start(kind: Kind, n: int, function: Any) -> list[Worker]:
     return workers
 
 
-def _wanted(kind: Kind, function: Any) -> Wanted | None:
+def _wanted(kind: Kind, function: Any, modules: frozenset[str]) -> Wanted | None:
     """Return what the fork server must have for these workers; None if they do without."""
     if sys.platform == "win32" or kind.start_method != "forkserver" or not serves_here():
         return None
     from . import server
 
-    modules = wanted_modules(function) | server.users_preload()
+    modules |= wanted_modules(function) | server.users_preload()
     if kind.initializer is not None:
         modules |= wanted_modules(partial(kind.initializer.function, *kind.initializer.arguments))
     # The generation is today's: workers that start now must not have modules of yesterday.

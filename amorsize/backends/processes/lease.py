@@ -122,10 +122,13 @@ class Lease:
     def take(self) -> None:
         """Take the workers; if that fails, no worker is held or left over."""
         try:
-            idle.take(self._kind, self.width, self._workers, self._job.function)
+            idle.take(self._kind, self.width, self._workers, self._job.function, self._payload.modules)
             for worker in self._workers:
                 self._selector.register(worker.sock, selectors.EVENT_READ, worker)
-            self.start = Start(warm=not any(worker.fresh for worker in self._workers))
+            self.start = Start(
+                warm=not any(worker.fresh for worker in self._workers),
+                ordered_at=min(worker.ordered_at for worker in self._workers),
+            )
             for worker in [*self._workers]:
                 if worker.ready and not (worker.takes_chunks or worker.flights):
                     self._load_in(worker)  # it was still starting when the call before was over
@@ -286,8 +289,9 @@ class Lease:
         self._queue.clear()
         try:
             for worker in self._workers:
-                worker.cancel(self._call)
-                worker.ask_back()
+                if not all(flight.loads for flight in worker.flights):  # it may go on loading for the next call
+                    worker.cancel(self._call)
+                    worker.ask_back()
             self.flush()
             began = perf_counter()
             while self._under_way() and (left := began + grace_seconds - perf_counter()) > 0:
@@ -537,7 +541,7 @@ class Lease:
         """Start one more worker; if none can be had, the call goes on with those that are there."""
         taken: list[Worker] = []
         try:
-            idle.take(self._kind, 1, taken, self._job.function)
+            idle.take(self._kind, 1, taken, self._job.function, self._payload.modules)
             self._selector.register(taken[0].sock, selectors.EVENT_READ, taken[0])
             self._workers += taken
         except BaseException as error:
@@ -558,7 +562,8 @@ class Lease:
     def ask_back(self) -> None:
         self._hand_back_queue()
         for worker in self._workers:
-            worker.ask_back()
+            if worker.takes_chunks:
+                worker.ask_back()
 
     def _hand_back_queue(self) -> None:
         while self._queue:
