@@ -20,6 +20,7 @@ import pytest
 import amorsize
 from amorsize.backends.processes import idle
 from amorsize.backends.processes.start import all_workers, serves_here
+from amorsize.transport.payload import payload_of
 
 if serves_here():  # these modules are for such systems alone
     from amorsize.backends.processes import launch, server
@@ -86,7 +87,7 @@ def order(function):
     """Order two workers for a function, and return them before they are there."""
     kind = idle.kind_for(function, n_jobs=2, start_method="forkserver", initializer=None, initargs=())
     taken = []
-    idle.take(kind, 2, taken, function)
+    idle.take(kind, 2, taken, function, payload_of(function).modules)
     return taken
 
 
