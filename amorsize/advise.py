@@ -114,7 +114,8 @@ def optimize(
     >>> plan.backend, list(map(abs, plan.data))
     ('serial', [1, 2, 3])
     """
-    check({**options, "use_cache": use_cache}, "optimize")
+    if options or use_cache is not True:
+        check({**options, "use_cache": use_cache}, "optimize")
     if not isinstance(profile, bool):
         raise TypeError(f"profile must be True or False, not {type(profile).__name__} {profile!r}")
     # True is the default, so it is not passed on as an option, and `config` may still say False.
@@ -122,7 +123,7 @@ def optimize(
     resolved = resolve(options if use_cache else {**options, "use_cache": False}, decorated)
     question = _Question(func, Input(data, _fix, _load), _bounds(func, resolved), resolved)
     because = "there are no items" if question.input.n_items == 0 else question.bounds.not_sampled_because
-    shown = worklist_call(question.input.rest)
+    shown = None if question.input.rest is None else worklist_call(question.input.rest)
     if shown is not None:  # sampling would take all items that there are before the results can add further ones
         because = f"the input calls {shown} for its items, to which results may add"
     if because:

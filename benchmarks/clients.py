@@ -79,12 +79,15 @@ def with_scipy(mapping: Callable[..., Any], kind: str) -> Any:
     """Differential evolution, whose `workers` is any map."""
     from scipy.optimize import differential_evolution
 
-    function, iterations = (sphere, 3000) if kind == "cheap" else (dear_sphere, 65)
-    found = differential_evolution(
-        function, [(-5, 5)] * 5, workers=mapping, updating="deferred", maxiter=iterations, popsize=15, rng=7, tol=0,
-        polish=False,
-    )  # fmt: skip
-    return found.x, found.nfev
+    function, iterations, runs = (sphere, 3000, 12) if kind == "cheap" else (dear_sphere, 95, 1)
+    found = [
+        differential_evolution(
+            function, [(-5, 5)] * 5, workers=mapping, updating="deferred", maxiter=iterations, popsize=15, rng=seed,
+            tol=0, polish=False,
+        )
+        for seed in range(runs)
+    ]  # fmt: skip
+    return [(one.x, one.nfev) for one in found]
 
 
 def with_emcee(mapping: Callable[..., Any], kind: str) -> Any:
@@ -92,7 +95,7 @@ def with_emcee(mapping: Callable[..., Any], kind: str) -> Any:
     import emcee
     import numpy as np
 
-    function, steps = (log_density, 4000) if kind == "cheap" else (dear_log_density, 180)
+    function, steps = (log_density, 5500) if kind == "cheap" else (dear_log_density, 230)
     np.random.seed(7)  # what emcee draws from
     sampler = emcee.EnsembleSampler(32, 5, function, pool=SimpleNamespace(map=mapping))
     sampler.run_mcmc(np.random.default_rng(7).normal(size=(32, 5)), steps)
@@ -104,7 +107,7 @@ def with_zeus(mapping: Callable[..., Any], kind: str) -> Any:
     import numpy as np
     import zeus
 
-    function, steps = (log_density, 1600) if kind == "cheap" else (dear_log_density, 55)
+    function, steps = (log_density, 1800) if kind == "cheap" else (dear_log_density, 72)
     np.random.seed(7)  # what zeus draws from
     random.seed(7)
     sampler = zeus.EnsembleSampler(20, 5, function, pool=SimpleNamespace(map=mapping), verbose=False)
@@ -137,7 +140,7 @@ def dear_fit(alpha: float) -> float:
 
 def with_sklearn(mapping: Callable[..., Any], kind: str) -> Any:
     """Fits over a grid of settings, round after round."""
-    function, rounds, number = (cheap_fit, 20, 100) if kind == "cheap" else (dear_fit, 10, 40)
+    function, rounds, number = (cheap_fit, 20, 100) if kind == "cheap" else (dear_fit, 15, 40)
     return [list(mapping(function, [0.1 * (1 + index) for index in range(number)])) for _ in range(rounds)]
 
 
@@ -155,7 +158,7 @@ def with_deap(mapping: Callable[..., Any], kind: str) -> Any:
     """A genetic algorithm, which reads its map by `zip`."""
     from deap import algorithms, base, creator, tools
 
-    function, generations = (evaluate, 500) if kind == "cheap" else (dear_evaluate, 50)
+    function, generations = (evaluate, 600) if kind == "cheap" else (dear_evaluate, 60)
     if not hasattr(creator, "Fit"):
         creator.create("Fit", base.Fitness, weights=(-1.0,))
         creator.create("Individual", list, fitness=creator.Fit)
@@ -181,7 +184,7 @@ def with_pymoo(mapping: Callable[..., Any], kind: str) -> Any:
     from pymoo.optimize import minimize
     from pymoo.parallelization.starmap import StarmapParallelization
 
-    function, generations = (sphere, 180) if kind == "cheap" else (dear_sphere, 65)
+    function, generations = (sphere, 250) if kind == "cheap" else (dear_sphere, 72)
 
     class Problem(ElementwiseProblem):  # type: ignore[misc]  # it ships no types
         """One objective over ten variables."""
@@ -204,7 +207,7 @@ def with_dynesty(mapping: Callable[..., Any], kind: str) -> Any:
 
     function, calls = (log_density, 100_000) if kind == "cheap" else (dear_log_density, 6_500)
     sampler = dynesty.NestedSampler(
-        function, uniform, 3, nlive=500 if kind == "cheap" else 200, pool=SimpleNamespace(map=mapping), queue_size=8,
+        function, uniform, 3, nlive=800 if kind == "cheap" else 200, pool=SimpleNamespace(map=mapping), queue_size=8,
         rstate=np.random.default_rng(7),
     )  # fmt: skip
     sampler.run_nested(maxcall=calls, print_progress=False)

@@ -107,7 +107,9 @@ def _nothing_shared_left():
 
 
 def _threads_left(before):
-    left = set(threading.enumerate()) - before
+    # What stands for a thread that `threading` did not start stays listed after its end, and cannot be joined.
+    stand_ins = {thread for thread in threading.enumerate() if type(thread).__name__ == "_DummyThread"}
+    left = set(threading.enumerate()) - before - stand_ins
     for thread in left:
         thread.join(LEAVE_SECONDS)
     return {thread for thread in left if thread.is_alive()}

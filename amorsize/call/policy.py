@@ -188,12 +188,11 @@ class Policy:
         from ..plan.planner import choose
 
         profile = self._machine(work)
-        if not self._is_trusted(n_items * work.seconds_per_item):
+        if missed < self._price(profile, 1) or not self._is_trusted(n_items * work.seconds_per_item):
             return None
+        self.measure_carrying()
+        profile = self._machine(work)
         plan = choose(work, _as_if_running(profile), n_items, self._limits())
-        if plan.backend != "serial" and self.measure_carrying():
-            profile = self._machine(work)
-            plan = choose(work, _as_if_running(profile), n_items, self._limits())
         if plan.backend == "serial" or missed < self._price(profile, plan.n_jobs):
             return None
         said = f"{plan.reason}, and calls like it have missed the price of a start"
@@ -247,10 +246,22 @@ class Policy:
 
         if n_items < 1 or not self._is_trusted(n_items * work.seconds_per_item):
             return None
+        # The plan with its words is made only for a move; that most calls stay is known from the numbers alone.
+        if not self._would_gain(work, self._machine(work), n_items):
+            return None
+        self.measure_carrying()
         plan = choose(work, self._machine(work), n_items, self._limits())
-        if plan.backend != "serial" and self.measure_carrying():
-            plan = choose(work, self._machine(work), n_items, self._limits())
         return None if plan.backend == "serial" else Move(PROCESSES, plan, n_items=n_items)
+
+    def _would_gain(self, work: WorkProfile, profile: MachineProfile, n_items: int) -> bool:
+        """Say whether workers are predicted to be faster."""
+        from ..plan.model import predict_seconds
+        from ..plan.planner import best_width, gains
+
+        limits = self._limits()
+        n_jobs = best_width(work, profile, n_items, limits)
+        there = predict_seconds(work, profile, n_items, "processes", n_jobs, limits.chunksize)
+        return gains(there, predict_seconds(work, profile, n_items, "serial", 1), profile)
 
     def is_distrusted(self) -> bool:
         """Say whether the function has lost on workers, so that the calls that stay are counted."""
