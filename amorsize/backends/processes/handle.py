@@ -110,6 +110,10 @@ class Worker:
             self.outbox.put(wire.FUNCTION, [digest, *payload.parts()])
         self.outbox.put(wire.CHUNK, pieces)
 
+    def has(self, digest: bytes) -> bool:
+        """Say whether the worker has the function with this digest."""
+        return digest in self._functions
+
     def cancel(self, call: int) -> None:
         """Ask the worker to drop its chunks of this call as soon as its present item is over."""
         self._slots[CALL_CANCELLED] = call

@@ -58,6 +58,10 @@ _CANCEL_SECONDS = 0.05
 _HURRY_SECONDS = 0.015
 # A worker that has grown by more than this since its first chunk is replaced between chunks.
 MEMORY_GROWTH_BYTES = 1 << 30
+# A function of this size is loaded before a worker is given items, whatever way the worker was started.
+_LARGE_BYTES = 1 << 20
+# So long the caller sends a large function before it runs the next item.
+_SENDING_SECONDS = 0.02
 # After this many workers of one call died in their initializer, others are taken to die as well.
 _DEATHS_IN_INITIALIZER = 3
 
@@ -130,6 +134,8 @@ class Lease:
                 ordered_at=min(worker.ordered_at for worker in self._workers),
             )
             for worker in [*self._workers]:
+                if len(self._payload) >= _LARGE_BYTES and not worker.has(self._payload.digest):
+                    worker.takes_chunks = False
                 if worker.ready and not (worker.takes_chunks or worker.flights):
                     self._load_in(worker)  # it was still starting when the call before was over
         except BaseException:
@@ -142,11 +148,15 @@ class Lease:
 
     @property
     def prompt(self) -> bool:
-        return self._kind.start_method == "fork"
+        return self._kind.start_method == "fork" and len(self._payload) < _LARGE_BYTES
 
     def starting(self) -> bool:
         if not self._has_begun():
             self._pump(0.0)
+            # A large function is sent in one go, because the socket holds little of it while the caller is busy.
+            until = perf_counter() + _SENDING_SECONDS
+            while any(worker.outbox for worker in self._workers) and perf_counter() < until:
+                self._pump(_SENDING_SECONDS)
         return not self._has_begun()
 
     def _has_begun(self) -> bool:
@@ -523,7 +533,7 @@ class Lease:
                 self._events.append(self._bad_initializer(text))
         if timed_out and front is not None and front[:2] == (None, None):
             text = f"the function or an item could not be rebuilt in a worker within {LOADING_SECONDS:g} seconds"
-            self._events.append(Refused(flights[0].chunk, SerializationError(text)))
+            self._events.append(Refused(front[2], SerializationError(text)))
             front = None
         # One death is reported as one loss, that of the chunk in front, begun or not. The chunks behind it come back.
         if front is not None:
