@@ -74,6 +74,7 @@ class Race:
         pilot: the pilot's seconds, by table and contender.
         samples: all later sessions' seconds.
         imports: what importing a contender's library took.
+        predictions: seconds predicted when our calls moved to workers, and what they took.
     """
 
     def __init__(self, workload: Workload, tables: Sequence[str], turns: float, folder: str) -> None:
@@ -81,6 +82,7 @@ class Race:
         self.pilot: dict[str, Series] = {table: defaultdict(list) for table in TITLES}
         self.samples: dict[str, Series] = {table: defaultdict(list) for table in TITLES}
         self.imports: Series = defaultdict(list)
+        self.predictions: list[tuple[float, float]] = []
         self._tables = tables
         self._turns = turns
         self._folder = folder
@@ -144,8 +146,10 @@ class Race:
         finally:
             for host in hosts.values():
                 host.end()
-            for host in hosts.values():
-                host.close()
+            for label, host in hosts.items():
+                noted = host.close()
+                if label in {OURS, KNOWN} and not is_pilot:
+                    self.predictions += noted
 
     def _shuffled(self, hosts: Mapping[str, Host]) -> list[str]:
         return self._chance.sample(sorted(hosts), len(hosts))
@@ -228,6 +232,18 @@ def imports(races: Sequence[Race]) -> str:
     return f"Imports, not counted, least milliseconds in a process that runs benchmarks/contenders.py: {told}"
 
 
+def predictions(races: Sequence[Race]) -> str:
+    """Return how far predictions were off."""
+    errors = sorted(abs(took / told - 1) for race in races for told, took in race.predictions)
+    if not errors:
+        return "No call moved to workers by a prediction."
+    median, most = errors[len(errors) // 2], errors[int(0.9 * len(errors))]
+    return (
+        f"Predictions of {len(errors)} calls that moved: median error {median:.0%} (at most 15%), "
+        f"nine in ten within {most:.0%} (at most 40%)"
+    )
+
+
 def main() -> None:
     """Run the races, print the tables, and keep those of a full run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -261,6 +277,7 @@ def main() -> None:
         "",
         *(line for table in tables for line in report(races, table)),
         imports(races),
+        predictions(races),
     ]
     text = "\n".join(line.rstrip() for line in lines) + "\n"
     print(f"\n{text}")

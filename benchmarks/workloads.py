@@ -12,11 +12,12 @@ equal work. `python benchmarks/workloads.py` shows both.
 
 from __future__ import annotations
 
+import importlib.util
 import random
 import statistics
 import time
 from itertools import repeat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Workload(NamedTuple):
         anew: whether each call needs an input of its own, as a generator does.
         n_jobs: workers a contender is given; None for one a core.
         seconds: item times where they are known by themselves, as naps are; None else.
+        busy: whether the process has NumPy loaded, other threads, and a pool of its own, as programs of scientists do.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Workload(NamedTuple):
     anew: bool = False
     n_jobs: int | None = None
     seconds: tuple[float, ...] | None = None
+    busy: bool = False
 
     @property
     def least_seconds(self) -> float:
@@ -140,6 +143,30 @@ def blobs(count: int) -> list[bytes]:
 def probe(name: str, seconds: list[float], n_jobs: int = WAITED) -> Workload:
     """Return a workload of naps."""
     return Workload(name, nap, len(seconds), lambda _: seconds, n_jobs=n_jobs, seconds=tuple(seconds))
+
+
+def busily(workload: Workload) -> Workload:
+    """Return a workload for a process that has NumPy, other threads and another pool."""
+    return workload._replace(name=f"{workload.name}, busy", busy=True)
+
+
+def arrays(count: int) -> list[Any]:
+    """Return arrays of 2 MB, each an object of its own."""
+    import numpy as np
+
+    return [np.full(250_000, float(number)) for number in range(count)]
+
+
+def on_arrays(name: str, n_items: int, seconds: float) -> Workload:
+    """Return a workload of equal items, each with an array of 2 MB."""
+    return Workload(name, look_at, n_items, lambda turns: [(round(turns * seconds), one) for one in arrays(n_items)])
+
+
+def look_at(work: tuple[int, Any]) -> float:
+    """Take an array, and keep a processor busy."""
+    turns, array = work
+    spin(turns)
+    return float(array[0])
 
 
 def pareto(count: int, mean: float, shape: float, seed: int) -> list[float]:
@@ -181,7 +208,18 @@ WORKLOADS = (
     even("1 us x 100,000", 100_000, 1e-6),
     even("3 items of 2 ms", 3, 2e-3),
     Workload("no-op x 100", noop, 100, lambda _: range(100)),
+    even("6 of 0.1 ms", 6, 100e-6),
+    even("40 of 40 us", 40, 40e-6),
+    even("64 of 0.1 ms", 64, 100e-6),
 )
+if importlib.util.find_spec("numpy") is not None:
+    WORKLOADS += (
+        busily(even("1 ms x 300", 300, 1e-3)),
+        busily(even("10 ms x 40", 40, 10e-3)),
+        busily(even("12 of 0.1 ms", 12, 100e-6)),
+        busily(on_arrays("2 MB in, 3 ms x 40", 40, 3e-3)),
+        busily(on_arrays("2 MB in, 0.1 ms x 40", 40, 100e-6)),
+    )
 
 PROBES = (
     probe("A: 20,000 free, then 40 of 0.1 s", [0.0] * 20_000 + [0.1] * 40),
