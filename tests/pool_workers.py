@@ -313,3 +313,34 @@ def handlers(_):
 def print_line(number):
     print(f"item {number}")  # noqa: T201 - what the test looks for
     return number
+
+
+class LoadsWhenTold:
+    """Callable whose rebuilding in a worker waits for a file; it says where each item ran."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __getstate__(self):
+        return {"folder": self.folder}
+
+    def __setstate__(self, state):
+        self.folder = state["folder"]
+        note(self.folder, f"loading-{os.getpid()}")
+        end = time.monotonic() + GUARD_SECONDS
+        while not (Path(self.folder) / "gate").exists():
+            assert time.monotonic() < end
+            time.sleep(0.002)  # how often the folder is looked at
+
+    def __call__(self, item):
+        return os.getpid()
+
+
+class Carrying:
+    """Callable that carries data, and says how much."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __call__(self, _):
+        return len(self.data)

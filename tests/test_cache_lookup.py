@@ -179,6 +179,66 @@ def test_each_place_is_priced_by_its_own_measurement(fresh_process):
     assert find(work, 500, SYSTEM).profile == FAST
 
 
+def there(seconds):
+    return FAST._replace(route="processes/fork", seconds_per_item=seconds)
+
+
+def both(clock, seconds=0.0):
+    """Return what is known in the caller and on workers, that much later."""
+    clock.now += seconds
+    return find(work, 500, SYSTEM, route="processes/fork", clock=clock).profile
+
+
+def test_the_newer_measurement_says_what_items_take_now(clock):
+    """Where one followed the other it was measured how many times as long workers take, and the newer one counts."""
+    store(work, 500, FAST, None, SYSTEM, clock=clock)
+    clock.now += 1
+    store(work, 500, there(0.0008), None, SYSTEM, clock=clock)
+    first = both(clock)
+    clock.now += 1
+    store(work, 500, there(0.0016), None, SYSTEM, clock=clock)
+    longer_there = both(clock)
+    clock.now += 1
+    store(work, 500, FAST._replace(seconds_per_item=0.0004), None, SYSTEM, clock=clock)
+    shorter_here = both(clock)
+
+    assert [one.slowdown for one in (first, longer_there, shorter_here)] == pytest.approx([1.6] * 3)
+    assert (first.seconds_per_item, first.worker_seconds_per_item) == pytest.approx((0.0005, 0.0008))
+    assert (longer_there.seconds_per_item, longer_there.worker_seconds_per_item) == pytest.approx((0.001, 0.0016))
+    assert (shorter_here.seconds_per_item, shorter_here.worker_seconds_per_item) == pytest.approx((0.0004, 0.00064))
+
+
+def test_of_an_uncertain_comparison_half_is_believed(clock):
+    """On the scale of ratios, where items are so unlike that their means are uncertain."""
+    store(work, 500, FAST._replace(items=5, seconds_std=0.001), None, SYSTEM, clock=clock)
+    clock.now += 1
+    store(work, 500, there(0.002), None, SYSTEM, clock=clock)
+
+    assert both(clock).slowdown == pytest.approx(2.0)
+
+
+def test_what_calls_on_workers_cost_is_kept_with_their_profile(clock):
+    """It is told together with the caller's own profile."""
+    store(work, 500, FAST, None, SYSTEM, clock=clock)
+    clock.now += 1
+    store(work, 500, there(0.0005)._replace(call_seconds=0.003, load_seconds=1.5), None, SYSTEM, clock=clock)
+    reset_all()
+
+    assert (both(clock).call_seconds, both(clock).load_seconds) == (0.003, 1.5)
+
+
+def test_a_profile_is_not_written_again_at_once(clock):
+    """Times vary from call to call, and a write takes as long as a short call."""
+    store(work, 500, FAST, None, SYSTEM, clock=clock)
+    before = content()
+    clock.now += 0.5
+    store(work, 500, FAST._replace(seconds_per_item=0.0009), None, SYSTEM, clock=clock)
+    assert content() == before
+    clock.now += 1.0
+    store(work, 500, FAST._replace(seconds_per_item=0.0009), None, SYSTEM, clock=clock)
+    assert content() != before
+
+
 def test_files_of_older_formats_are_misses_and_pruned():
     """Nobody reads them any more; files of a later format may have their readers."""
     store(work, 500, FAST, None, SYSTEM)

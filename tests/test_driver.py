@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing.process
+import sys
 from collections import Counter
 from time import monotonic
+from typing import NamedTuple
 
 import pytest
 from toy_backend import InTurn
@@ -16,6 +18,7 @@ from amorsize.backends.registry import Job
 from amorsize.cache import lookup
 from amorsize.cache.lookup import Found
 from amorsize.call import caller as serial_module
+from amorsize.call import driver as driver_module
 from amorsize.call import policy as policy_module
 from amorsize.call.driver import Call
 from amorsize.code import fingerprint
@@ -58,6 +61,13 @@ class Elsewhere(InTurn):
         self.world.elsewhere = False
         seconds = len(events[0].values) * STEP
         return [events[0]._replace(seconds=seconds, cpu_seconds=seconds), *events[1:]]
+
+
+class Place(NamedTuple):
+    """An item to which there are no weak references."""
+
+    number: int
+    name: str
 
 
 class World:
@@ -132,6 +142,28 @@ class TestLeaving:
         assert (dict(world.here), sum(world.there.values())) == ({0: 1}, 99)
         assert set(world.started.values()) == {1}
         assert stream.plan.backend == "processes"
+
+    def test_a_first_item_that_imports_does_not_decide(self, world, monkeypatch):
+        """The next item tells what items take."""
+
+        def imports(item):
+            if item == 0:
+                monkeypatch.setitem(sys.modules, "amorsize_test_imported", sys)
+            return world.work(item)
+
+        assert list(amorsize.map(imports, numbers(100))) == DOUBLED
+        assert world.opened == [2]
+
+    def test_sending_is_measured_while_the_items_are_there(self, world, monkeypatch):
+        """Even in a call that stays, and though nobody else keeps the items: later calls may need to know."""
+        seen = []
+        monkeypatch.setattr(policy_module, "measure_transfer", lambda *told: seen.append(told) or Transfer(1.0, 1.0, 0.0))
+        world.pays = False
+        items = (Place(number, str(number)) for number in range(5))
+
+        assert len(list(amorsize.map(lambda place: world.work(place.number), items))) == 5
+        ((measured, results, _),) = seen
+        assert (type(measured[-1]), results[-1]) == (Place, 2 * measured[-1].number)
 
     def test_it_stays_when_that_does_not_pay(self, world):
         """Without a reason to leave, all items run in the caller."""
@@ -439,3 +471,37 @@ class TestLeftEarly:
             del stream
 
         assert told == [True, False]
+
+
+class TestLost:
+    """Calls on workers that took longer than the caller would have."""
+
+    @pytest.fixture(autouse=True)
+    def _slow(self, world, monkeypatch):
+        self.seconds = 100.0
+        visit = driver_module.Visit
+        monkeypatch.setattr(driver_module, "Visit", lambda *told: visit(*told)._replace(seconds=self.seconds))
+
+    def moved(self, world, count):
+        """Run a call, and say whether it asked for workers."""
+        before = len(world.opened)
+        assert list(amorsize.map(world.work, numbers(count))) == [number * 2 for number in range(count)]
+        return len(world.opened) > before
+
+    def test_it_is_not_repeated_the_same_way(self, world):
+        """The next calls of that length stay, and a much longer one goes again."""
+        assert [self.moved(world, 20) for _ in range(4)] == [True, False, False, False]
+        assert self.moved(world, 100)
+
+    def test_the_way_back_is_found(self, world):
+        """After some calls that stay it is tried again, and one that gains restores trust."""
+        self.seconds = 0.25  # where the caller takes 0.2
+        tried = [self.moved(world, 20) for _ in range(12)]
+        self.seconds = 0.01
+        assert tried[0]
+        assert 1 <= sum(tried[1:]) <= 2
+        for _ in range(100):
+            if self.moved(world, 20):
+                break
+        assert self.moved(world, 20)
+        assert self.moved(world, 20)

@@ -247,3 +247,30 @@ def test_callables_made_of_parts(module):
     assert f"{module.__name__}.Tool.step" in places(bound)
     assert places(partial) == places(module.work)
     assert places(abs) == places(enum) == set()
+
+
+class Reached:
+    """Has methods that may be mapped by themselves."""
+
+    @staticmethod
+    def static(item):
+        return item + LIMIT
+
+    @classmethod
+    def of_class(cls, item):
+        return cls.static(item)
+
+    def plain(self, item):
+        return item
+
+
+LIMIT = 3
+
+
+@pytest.mark.parametrize("function", [Reached.static, Reached.of_class, Reached.plain, Reached().plain])
+def test_a_method_is_entered_as_it_is_stored(function):
+    """What stands at its place may be a static method around it, and that is what another process finds there."""
+    entries = reach.surroundings(function).entries
+
+    assert entries
+    assert reach.different(entries) == []

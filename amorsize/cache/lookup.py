@@ -232,7 +232,7 @@ def store(
     *,
     on_disk: bool = True,
     clock: Clock = time.time,
-) -> None:
+) -> WorkProfile | None:
     """Keep a work profile in memory, and on disk too if it tells the next process something new. Never raises.
 
     Args:
@@ -243,6 +243,9 @@ def store(
         system: the machine's facts now.
         on_disk: whether the disk may be used now, which it may not in a destructor.
         clock: returns seconds since the epoch.
+
+    Returns:
+        The profile as it is kept, with the slowdown if it is one of workers; None if it could not be kept.
     """
     try:
         digits, size = fingerprints.fingerprint(func), size_bucket(n_items)
@@ -254,10 +257,10 @@ def store(
     except Exception as error:  # noqa: BLE001 - a user's callable may run any code; what it raises is not the run's error
         let_signals_through(error)
         debug("cache: not stored: %r", error)
-        return
+        return None
     if not on_disk:
         memory.put(Held(entry, key.text, None))
-        return
+        return profile
     group, _ = _known(key.func, (key.size,), key.route)
     written = next((held.written for held in group if held.entry.key == key), None)
     if written is None or group[0].entry.key != key or _is_news(entry, written):
@@ -268,6 +271,7 @@ def store(
             let_signals_through(error)
             debug("cache: not written: %s", error)
     memory.put(Held(entry, key.text, written))
+    return profile
 
 
 def clear_cache() -> int:

@@ -93,6 +93,7 @@ class Policy:
         self._transfer: Transfer | None = None
         self._carrying_seconds: float | None = None
         self.visits: list[Visit] = []
+        self._slowdown = 1.0
         self._call_seconds: float | None = None
         self._load_seconds: float | None = None
         self._start_method: str | None = None
@@ -435,11 +436,7 @@ class Policy:
         """Compare a visit to workers with what the caller would have taken, by what is known now."""
         if not (seen.backend.start.warm or seen.withdrawal):
             return
-        slowdown = 1.0
-        if self._options.use_cache:
-            known = lookup.find(self._function, seen.move.n_items, self._system(), route=seen.backend.route).profile
-            slowdown = (known.slowdown if known is not None else None) or 1.0
-        in_caller = seen.item_seconds / slowdown
+        in_caller = seen.item_seconds / self._slowdown
         trust = trusted.get(self._function) or Trust()
         trusted.put(self._function, trust.after_workers(seen.open_seconds + seen.seconds, in_caller))
 
@@ -521,7 +518,8 @@ class Policy:
                 cpu_share=pace.cpu_seconds / pace.seconds if pace.seconds else 1.0,
                 route=pace.route,
             )
-            lookup.store(self._function, n_items, found, plan, system, on_disk=on_disk)
+            kept = lookup.store(self._function, n_items, found, plan, system, on_disk=on_disk)
+            self._slowdown = (kept.slowdown if kept is not None else None) or 1.0
 
     def seconds_until_ready(self) -> float:
         """Return after how many seconds workers that are ordered now are expected to be able to run items."""
