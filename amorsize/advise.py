@@ -22,7 +22,7 @@ from .lean import NamedTuple, TypeVar
 from .measure import machine, platforms
 from .measure.inputs import Input
 from .measure.sampling import measure_transfer, sample
-from .options import check, resolve, undecorated
+from .options import DEFAULTS, check, resolve, undecorated
 from .plan.planner import Plan, choose
 from .plan.profile import Limits, MachineProfile, WorkProfile
 from .state import register
@@ -214,6 +214,9 @@ def _from_sample(
 
 
 def _bounds(func: Callable[..., Any], options: Options) -> _Bounds:
+    inside = context.worker_process or context.in_worker.get() or context.in_daemon()
+    if options is DEFAULTS and type(func) is FunctionType and not inside:
+        return _USUAL_BOUNDS
     row, because = find_for_plan(options)
     n_jobs = machine.workers_asked(options.n_jobs)
     if not because and row is AUTO and n_jobs == 1:
@@ -221,6 +224,9 @@ def _bounds(func: Callable[..., Any], options: Options) -> _Bounds:
     backends = _SERIAL if because else _EITHER if row is AUTO else _PROCESSES
     not_sampled = "the function is a method of an object of this process" if context.works_in_place(func) else ""
     return _Bounds(row, Limits(n_jobs, options.chunksize, backends), because, not_sampled)
+
+
+_USUAL_BOUNDS = _Bounds(AUTO, Limits(None, None, _EITHER))
 
 
 def _only_serial(bounds: _Bounds, because: str) -> _Bounds:

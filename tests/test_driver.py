@@ -157,7 +157,8 @@ class TestLeaving:
     def test_sending_is_measured_while_the_items_are_there(self, world, monkeypatch):
         """Even in a call that stays, and though nobody else keeps the items: later calls may need to know."""
         seen = []
-        monkeypatch.setattr(policy_module, "measure_transfer", lambda *told: seen.append(told) or Transfer(1.0, 1.0, 0.0))
+        found = Transfer(1.0, 1.0, 0.0)
+        monkeypatch.setattr(policy_module, "measure_transfer", lambda *told: seen.append(told) or found)
         world.pays = False
         items = (Place(number, str(number)) for number in range(5))
 

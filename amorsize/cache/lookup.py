@@ -141,6 +141,11 @@ def find(
         debug("cache: %s cannot be told apart: %r", type(func).__name__, error)
         return _miss("function")
     sizes, now = SIZES if n_items is None else (size_bucket(n_items),), clock()
+    if route is None and seconds_per_item is None and n_items is not None:
+        # The usual case of `optimize`: the newest entry is in memory, and can be used as it is.
+        group = memory.get(digits, sizes[0], CALLER)
+        if group and fault(group[0].entry, system, now, ttl_seconds) is None:
+            return _hit(group[0], group[0].entry.profile, system)
     here, reason = _choose(_known(digits, sizes, CALLER), system, now, ttl_seconds, seconds_per_item)
     there = None
     if route is not None:
@@ -149,8 +154,12 @@ def find(
     found = here or there
     if found is None:
         return _miss(reason)
-    memory.count_hit()
     profile = _together(here.entry if here else None, there.entry) if there else found.entry.profile
+    return _hit(found, profile, system)
+
+
+def _hit(found: Held, profile: WorkProfile, system: System) -> Found:
+    memory.count_hit()
     if memory_changed(found.entry.system.available_memory, system.available_memory):
         return Found(profile, "available_memory", plan_stale=True, key=found.text)
     return Found(profile, "hit", key=found.text)
