@@ -56,20 +56,18 @@ def start(
         TypeError: an iterable is not iterable.
     """
     if options is DEFAULTS and not strict and (stay := staying.get(function)) is not None:
-        return _streaming(short := ShortCall(function, iterables, stay, star=star), short)
+        short = ShortCall(function, iterables, stay, star=star)
+        quick: Stream[Any] = Stream.from_iterable(short)  # type: ignore[assignment]  # as its subclass
+        quick._call = short
+        return quick
     row = find(function, options)
     source = Source(iterables, strict=strict)
     if row is not AUTO and row is not SERIAL:
         check_input(row, source.worklist_call())
     call = Call(Request(function, options, row, star or len(iterables) > 1), source)
-    stream = _streaming(call, Phases(call.phases()))
-    stream._dropped = Dropped(call)
-    return stream
-
-
-def _streaming(call: Call | ShortCall, phases: Iterable[Iterable[Any]]) -> Stream[Any]:
-    stream: Stream[Any] = Stream.from_iterable(phases)  # type: ignore[assignment]  # as its subclass
+    stream: Stream[Any] = Stream.from_iterable(Phases(call.phases()))  # type: ignore[assignment]
     stream._call = call
+    stream._dropped = Dropped(call)
     return stream
 
 
