@@ -18,7 +18,7 @@ from ..state import register
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from typing import Any
 
 __all__ = ["FunctionSet", "FunctionTable", "held_functions", "unfit"]
@@ -29,6 +29,7 @@ V = TypeVar("V")
 _MOST_HELD = 32
 # The marks of so many objects are remembered; looking for them anew takes two microseconds.
 _MOST_PLACES = 256
+_NO_FUNCTIONS = frozenset({int, float, str, bytes, bool, type(None), list, tuple, dict, set})
 
 
 class FunctionTable(Generic[V]):
@@ -63,22 +64,28 @@ class FunctionTable(Generic[V]):
         if type(function) is FunctionType and not function.__closure__:  # the usual case, in a third of the time
             found = self._entries.get(id(function.__code__))
             return found[0] if found is not None and found[1][0]() is function.__code__ else None
-        # An object that was asked for before, or a method of such an object, has the marks that it had then.
+        # An object that was asked for before, or a method of such an object, has the marks that it had then. Closures and
+        # partials are usually made anew for each call.
+        anew = type(function) is FunctionType or type(function) is partial
         known: Any
         if type(function) is MethodType:
             one, known = function.__self__, (id(function.__func__), id(function.__self__))
         else:
             one, known = function, id(function)
-        before = self._places.get(known)
+        before = None if anew else self._places.get(known)
         if before is not None and before[0]() is one:
             found = self._entries.get(before[1])
             return None if found is None else found[0]
         marks = _marks(function)
         place = _place(marks)
         found = self._entries.get(place)
-        if found is None or any(reference() is not mark for mark, reference in zip(marks, found[1], strict=True)):
+        if found is None:
             return None
-        self._remember(known, one, place)
+        for mark, reference in zip(marks, found[1], strict=True):
+            if reference() is not mark:
+                return None
+        if not anew:
+            self._remember(known, one, place)
         return found[0]
 
     def _remember(self, known: Any, one: Any, place: Any) -> None:
@@ -118,16 +125,23 @@ def _marks(function: Any) -> tuple[Any, ...]:
     """Return the objects that stay the same when a function is made anew."""
     kind = type(function)
     if kind is FunctionType:
-        cells = function.__closure__
-        return (function.__code__, *_inner(_contents(cells))) if cells else (function.__code__,)
+        marks = [function.__code__]
+        for cell in function.__closure__ or ():
+            try:
+                value = cell.cell_contents
+            except ValueError:  # the variable is not assigned yet
+                continue
+            if type(value) not in _NO_FUNCTIONS and (mark := _mark(value)) is not None:
+                marks.append(mark)
+        return tuple(marks)
     if kind is MethodType:
         owner = function.__self__
         if isinstance(owner, type):
             return (*_marks(function.__func__), owner)
         return (*_marks(function.__func__), type(owner), *_inner(_attributes(owner)))
     if issubclass(kind, partial):
-        values = islice((*function.args, *function.keywords.values()), _MOST_HELD)
-        return (*_marks(function.func), *_inner(values))
+        values = (*function.args, *function.keywords.values()) if function.keywords else function.args
+        return (*_marks(function.func), *_inner(values[:_MOST_HELD]))
     calls = (vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base))
     if type(next(calls, None)) is not FunctionType:
         return (function,)
@@ -137,14 +151,6 @@ def _marks(function: Any) -> tuple[Any, ...]:
 def held_functions(owner: Any) -> list[tuple[str, Any]]:
     """Return the names and values of an object's attributes that are functions or methods, or made of them."""
     return [(name, value) for name, value in _attributes(owner, names=True) if _mark(value) is not None]
-
-
-def _contents(cells: Iterable[Any]) -> Iterator[Any]:
-    for cell in cells:
-        try:
-            yield cell.cell_contents
-        except ValueError:  # the variable is not assigned yet
-            continue
 
 
 def _attributes(owner: Any, *, names: bool = False) -> Iterable[Any]:
@@ -159,7 +165,7 @@ def _attributes(owner: Any, *, names: bool = False) -> Iterable[Any]:
 
 
 def _inner(values: Iterable[Any]) -> list[Any]:
-    return [mark for value in values if (mark := _mark(value)) is not None]
+    return [mark for value in values if type(value) not in _NO_FUNCTIONS and (mark := _mark(value)) is not None]
 
 
 def _mark(value: Any) -> Any:
