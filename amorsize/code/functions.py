@@ -29,6 +29,7 @@ V = TypeVar("V")
 _MOST_HELD = 32
 # The marks of so many objects are remembered; looking for them anew takes two microseconds.
 _MOST_PLACES = 256
+_MADE_ANEW = (FunctionType, partial)
 _NO_FUNCTIONS = frozenset({int, float, str, bytes, bool, type(None), list, tuple, dict, set})
 
 
@@ -66,7 +67,7 @@ class FunctionTable(Generic[V]):
             return found[0] if found is not None and found[1][0]() is function.__code__ else None
         # An object that was asked for before, or a method of such an object, has the marks that it had then. Closures and
         # partials are usually made anew for each call.
-        anew = type(function) is FunctionType or type(function) is partial
+        anew = type(function) in _MADE_ANEW
         known: Any
         if type(function) is MethodType:
             one, known = function.__self__, (id(function.__func__), id(function.__self__))
