@@ -65,8 +65,8 @@ class FunctionTable(Generic[V]):
         if type(function) is FunctionType and not function.__closure__:  # the usual case, in a third of the time
             found = self._entries.get(id(function.__code__))
             return found[0] if found is not None and found[1][0]() is function.__code__ else None
-        # An object that was asked for before, or a method of such an object, has the marks that it had then. Closures and
-        # partials are usually made anew for each call.
+        # An object that was asked for before, or a method of such an object, has the marks that it had then. Closures
+        # and partials are usually made anew for each call.
         anew = type(function) in _MADE_ANEW
         known: Any
         if type(function) is MethodType:
