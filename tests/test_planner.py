@@ -47,6 +47,9 @@ machines = st.builds(
     bytes_per_second=st.floats(1e6, 1e11),
     worker_bytes=st.integers(1, 10**9),
     warm_workers=st.integers(0, 300),
+    seconds_per_call=_plausible(1.0),
+    seconds_load=_plausible(10.0),
+    prediction_error=st.floats(0.0, 1.0),
 )
 limits = st.builds(
     Limits,
@@ -249,7 +252,7 @@ def test_every_limit_is_obeyed(work: WorkProfile, machine: MachineProfile, n_ite
 
 @given(works, machines, counts, limits)
 def test_best_of_all_widths(work: WorkProfile, machine: MachineProfile, n_items: int, bounds: Limits) -> None:
-    """No width within the limits, and not the caller, is predicted to be quicker, by more than predictions are wrong."""
+    """No width within the limits, and not the caller, is predicted to be clearly quicker than the plan."""
     plan = choose(work, machine, n_items, bounds)
     most = min(widest(machine, work)[0], n_items) if bounds.chunksize is None else 1
     widths = range(1, most + 1) if bounds.n_jobs is None else [bounds.n_jobs]
