@@ -220,6 +220,28 @@ class TestBounds:
 
         assert drain(begin(Backend(newest), range(100_000), pace=Pace(seconds)))[0] == list(range(100_000))
 
+    @pytest.mark.parametrize("turns", range(1, 14))
+    def test_nothing_is_lost_when_workers_become_ready_in_between(self, begin, turns):
+        """Whichever question it is that first hears of it."""
+        backend = Backend(room=2)
+        backend.prompt = False
+        asked = itertools.count(1)
+        backend.starting = lambda: next(asked) < turns
+        pump = begin(backend, list(range(50)), function=lambda item: item, pace=Pace(1e-3), start_seconds=5.0)
+
+        assert drain(pump) == (list(range(50)), None)
+
+    @pytest.mark.parametrize("turns", range(1, 30, 4))
+    def test_what_is_asked_back_is_heard_of(self, begin, clock, turns):
+        """Chunks that wait for workers which take long are run by the caller, in order, and none is lost."""
+        backend = Backend(room=2)
+        backend.prompt = False
+        asked = itertools.count(1)
+        backend.starting = lambda: next(asked) < turns
+        pump = begin(backend, list(range(30)), function=lambda item: item, pace=Pace(1.0), start_seconds=0.5)
+
+        assert drain(pump) == (list(range(30)), None)
+
     def test_without_a_length_chunks_are_short(self, begin):
         """The end comes without notice, and perhaps soon, so that no long chunk may be begun last."""
         lengths = {}

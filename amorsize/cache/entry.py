@@ -51,6 +51,7 @@ _MAX_SECONDS = 1e9
 _MAX_COUNT = 10**15
 _MAX_BYTES = 1e18
 _MAX_TEXT = 300
+_LEAST_SLOWDOWN = 1e-3
 _MAX_WARNINGS = 5
 # The fields of a profile that are stored, which are those measured on its own route.
 _KEPT = tuple(name for name in WorkProfile._fields if name != "worker_seconds_per_item")
@@ -274,6 +275,8 @@ def checked(entry: Entry) -> Entry:
     )
     if time_bucket(profile.seconds_per_item) != entry.key.time:
         raise ValueError("seconds_per_item lies in another bucket than the key says")
+    if profile.slowdown is not None and not _LEAST_SLOWDOWN <= profile.slowdown <= 1 / _LEAST_SLOWDOWN:
+        raise ValueError("slowdown is out of range")
     if profile.route != entry.key.route:
         raise ValueError("the profile is of another route than the key says")
     memory = system.available_memory

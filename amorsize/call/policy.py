@@ -412,7 +412,7 @@ class Policy:
         if backend.start.load_seconds is not None:
             machine.learn_load(backend.route, backend.start.load_seconds)
             self._load_seconds = backend.start.load_seconds
-        if not backend.start.warm or not seen.items:
+        if not backend.start.warm or not seen.items or backend.width < 1:
             return
         from ..plan.model import processes_line
 

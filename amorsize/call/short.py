@@ -12,7 +12,7 @@ call.
 
 from __future__ import annotations
 
-from _thread import allocate_lock
+from _thread import RLock  # `threading.RLock`, without the import of `threading`
 from functools import partial
 from operator import length_hint
 from time import monotonic, perf_counter
@@ -46,8 +46,8 @@ __all__ = ["ShortCall"]
 # clock is read more often, 40 ns each time.
 _EIGHTH, _EACH = 7, 0
 _LONG_ITEM_SECONDS = 10e-6
-# Held while the rest of a call that turned long is made, which happens once.
-_making = allocate_lock()
+# Held while the rest of a call that turned long is made, which happens once. A signal handler may come in between.
+_making = RLock()
 
 
 class ShortCall:
@@ -146,8 +146,8 @@ class ShortCall:
             with _making:
                 if self._rest is None:  # no other thread was faster
                     self._rest = Phases(self._go_on())
-        rest: Iterator[Iterator[Any]] = self._rest
-        return next(rest)
+        following: Iterator[Any] = next(self._rest)
+        return following
 
     def _go_on(self) -> Generator[Iterable[Any], None, None]:
         """Run the rest in the usual way."""
@@ -172,7 +172,7 @@ class ShortCall:
 def _after_fork_in_child() -> None:
     """Make a new lock, because another thread of the parent may have held the old one."""
     global _making
-    _making = allocate_lock()
+    _making = RLock()
 
 
 register(after_fork=_after_fork_in_child)

@@ -179,14 +179,18 @@ class Pump:
         """
         order, judge = self._feed.order, self._judge
         entered = began = perf_counter()
-        if not self._has_results(away_seconds) and not self._prefers_here():
+        has_results = self._has_results(away_seconds)
+        waits = not has_results and self._prefers_here()
+        if not (has_results or waits):
             self._fill()
         self._say()
         if not order.ready():
             if not self._work_here():
+                if waits:
+                    self._fill()  # a worker became ready in between, or the caller has found nothing to do
                 if self.backend.busy() or self._feed.next_try_at() is not None:
                     began = self._wait(began)
-                elif not self._may_go_on():
+                elif not order.ready() and not self._may_go_on():
                     self.seconds += perf_counter() - entered
                     return False
             if not self._prefers_here():
@@ -238,6 +242,7 @@ class Pump:
         events = self.backend.wait(pause)
         if waits_for_start and not events and self.backend.starting():
             self.backend.ask_back()  # workers take longer than was expected, so the caller goes on meanwhile
+            events = self.backend.wait(0.0)
         for event in events:
             self._take(event)
         # Workers are not judged by the time before the first answer, when they were starting.
@@ -308,7 +313,9 @@ class Pump:
     def _is_alone(self, chunk: Chunk) -> bool:
         """Say whether an input of unknown length was over after one item, which was then run in the caller."""
         source = self._source
-        if self._here is None or self._held or len(chunk.items) > 1 or source.unfixed or source.remaining() is not None:
+        if self._here is None or self._held or len(chunk.items) > 1 or source.unfixed or source.slow:
+            return False
+        if source.remaining() is not None:
             return False
         second = self._chunk(1)
         if second is not None:

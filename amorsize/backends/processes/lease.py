@@ -136,7 +136,8 @@ class Lease:
             for worker in [*self._workers]:
                 if len(self._payload) >= _LARGE_BYTES and not worker.has(self._payload.digest):
                     worker.takes_chunks = False
-                if worker.ready and not (worker.takes_chunks or worker.flights):
+                loads = any(flight.loads for flight in worker.flights)
+                if worker.ready and not worker.takes_chunks and not loads:
                     self._load_in(worker)  # it was still starting when the call before was over
         except BaseException:
             self._release([])
@@ -394,7 +395,7 @@ class Lease:
                 self._note_loading(loading, worker)
                 if self.prompt:  # it has what the caller has loaded
                     worker.takes_chunks = not worker.retires
-                elif not worker.retires:
+                elif not worker.retires and worker in self._workers:  # it may have died since it said so
                     self._load_in(worker)
             else:
                 self._refused(worker, unpack_error(body))
