@@ -55,6 +55,7 @@ _STARTED_BESIDE = 0.25
 # What it costs that a function reaches a worker, as a multiple of what pickling it costs: sending it and rebuilding it
 # in each worker take about three times as long (a dict of six million numbers).
 _WAY_OF_FUNCTION = 4.0
+# A call that began in the caller is asked again once it has taken so many times as long as was known.
 _LONGER = 1.25
 # A call with more work than this says little of what a call costs apart from its items.
 _CALL_LEARNT_SECONDS = 0.050
@@ -331,11 +332,7 @@ class Policy:
         times = serial.times
         cpu_share = serial.cpu_seconds / serial.seconds if serial.seconds else 1.0
         work = WorkProfile(times.n, serial.seconds_per_item, times.std, times.max, cpu_share)
-        return self._with_transfer(work, or_known=or_known)
-
-    def _with_transfer(self, work: WorkProfile, *, or_known: bool) -> WorkProfile:
-        """Return a profile with what sending costs, as measured in this call or, if that may be, as known before."""
-        told, known = self._transfer, self._known
+        known = self._known
         if known is not None:
             there = known.worker_seconds_per_item
             if known.slowdown is not None:
@@ -346,6 +343,11 @@ class Policy:
                 call_seconds=known.call_seconds,
                 load_seconds=known.load_seconds,
             )
+        return self._with_transfer(work, or_known=or_known)
+
+    def _with_transfer(self, work: WorkProfile, *, or_known: bool) -> WorkProfile:
+        """Return a profile with what sending costs, as measured in this call or, if that may be, as known before."""
+        told, known = self._transfer, self._known
         if told is None and or_known and known is not None:
             told = Transfer(known.bytes_in, known.bytes_out, known.transfer_seconds_per_item)
         if told is None:
@@ -509,9 +511,10 @@ class Policy:
             lookup.store(self._function, n_items, found, plan, system, on_disk=on_disk)
         if there and pace is not None and pace.route is not None:
             mean = pace.seconds / there
+            known = self._known or work
             found = work._replace(
-                call_seconds=work.call_seconds if self._call_seconds is None else self._call_seconds,
-                load_seconds=work.load_seconds if self._load_seconds is None else self._load_seconds,
+                call_seconds=known.call_seconds if self._call_seconds is None else self._call_seconds,
+                load_seconds=known.load_seconds if self._load_seconds is None else self._load_seconds,
                 items=there,
                 seconds_per_item=mean,
                 seconds_max=mean,
@@ -523,8 +526,11 @@ class Policy:
 
     def seconds_until_ready(self) -> float:
         """Return after how many seconds workers that are ordered now are expected to be able to run items."""
-        profile = self._machine(self._known)
-        return profile.seconds_first_start + profile.seconds_load
+        method = self.start_method()
+        served = _is_served(method)
+        profile = machine.machine_profile(method, served=served)
+        load = self._known.load_seconds if self._known is not None and not served else None
+        return profile.seconds_first_start + (profile.seconds_load if load is None else load)
 
     def _warm_workers(self) -> int:
         """Return how many idle workers this call would get."""
