@@ -166,6 +166,15 @@ class TestLeaving:
         ((measured, results, _),) = seen
         assert (type(measured[-1]), results[-1]) == (Place, 2 * measured[-1].number)
 
+    def test_what_workers_cost_is_not_kept_with_the_callers_profile(self, world):
+        """Another route would find it there."""
+        world.pays = False
+        world.known = WorkProfile(9, STEP, slowdown=2.0, call_seconds=0.5, load_seconds=1.5)
+        list(amorsize.map(world.work, numbers(5)))
+
+        ((_, kept),) = world.stored
+        assert (kept.slowdown, kept.call_seconds, kept.load_seconds) == (None, None, None)
+
     def test_it_stays_when_that_does_not_pay(self, world):
         """Without a reason to leave, all items run in the caller."""
         world.pays = False

@@ -257,13 +257,19 @@ class Policy:
 
     def _would_gain(self, work: WorkProfile, profile: MachineProfile, n_items: int) -> bool:
         """Say whether workers are predicted to be faster."""
+        from ..plan.planner import gains
+
+        return gains(*self._predicted(work, profile, n_items), profile)
+
+    def _predicted(self, work: WorkProfile, profile: MachineProfile, n_items: int) -> tuple[float, float]:
+        """Return the seconds predicted on workers and in the caller."""
         from ..plan.model import predict_seconds
-        from ..plan.planner import best_width, gains
+        from ..plan.planner import best_width
 
         limits = self._limits()
         n_jobs = best_width(work, profile, n_items, limits)
         there = predict_seconds(work, profile, n_items, "processes", n_jobs, limits.chunksize)
-        return gains(there, predict_seconds(work, profile, n_items, "serial", 1), profile)
+        return there, predict_seconds(work, profile, n_items, "serial", 1)
 
     def is_distrusted(self) -> bool:
         """Say whether the function has lost on workers, so that the calls that stay are counted."""
@@ -298,14 +304,9 @@ class Policy:
             return 0.0
         if self.patience_seconds == float("inf") or self._function in unfit:
             return 0.0
-        from ..plan.model import predict_seconds
-        from ..plan.planner import best_width
-
-        work, n_items, limits = self._measured(serial, or_known=True), self._source.index, self._limits()
-        profile = _as_if_running(self._machine(work))
-        n_jobs = best_width(work, profile, n_items, limits)
-        there = predict_seconds(work, profile, n_items, "processes", n_jobs, limits.chunksize)
-        return max(0.0, predict_seconds(work, profile, n_items, "serial", 1) - there)
+        work = self._measured(serial, or_known=True)
+        there, here = self._predicted(work, _as_if_running(self._machine(work)), self._source.index)
+        return max(0.0, here - there)
 
     def would_start(self, missed_seconds: float) -> bool:
         """Say whether the seconds that all calls have missed are as much as starting a worker costs."""
