@@ -9,7 +9,6 @@ import builtins
 import sys
 
 from .call.stream import Stream, start
-from .errors import UnsupportedError
 from .lean import TypeVar, overload
 from .lean import map as builtin_map
 from .options import check, resolve, undecorated
@@ -17,11 +16,12 @@ from .replaced import means_the_builtin, standing_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterable, Callable, Iterable
     from typing import Any
 
     from typing_extensions import Unpack
 
+    from .call.astream import AsyncStream
     from .options import GivenOptions
 
 __all__ = ["amap", "map", "shutdown", "starmap"]
@@ -154,6 +154,7 @@ def map(
             initargs: arguments of `initializer`, a tuple.
             progress: True for a bar, or a callable to be told.
             use_cache: False neither uses nor keeps what was measured.
+            thread_safe: False forbids that "auto" runs `func` on threads, which it does where items mostly wait.
 
     Returns:
         A lazy iterator of results. It has `close()`, works in a `with` block, which closes it, and tells its `plan`.
@@ -224,35 +225,53 @@ def amap(
     iterable: Iterable[Any] | AsyncIterable[Any],
     /,
     *iterables: Iterable[Any] | AsyncIterable[Any],
+    strict: bool = False,
     **options: Unpack[GivenOptions],
-) -> AsyncIterator[Any]:
-    """Apply `func` to every item and yield the results in order, asynchronously. This is not built yet, and refused.
+) -> AsyncStream[Any]:
+    """Apply `func` to every item and yield the results in order, asynchronously, for `async for`.
 
     The plain equivalent is `[func(item) async for item in iterable]`, with an `await` before a coroutine function.
 
+    A coroutine function runs on the event loop of whoever iterates, several items at once; how many is found from how
+    long they take, up to 32 unless `n_jobs` says how many. A plain function runs as `amorsize.map` would run it, beside
+    the loop. Inputs are read a bounded number of items ahead of the results that were asked for; those of a coroutine
+    function on the loop, those of a plain one in the thread beside it, save asynchronous ones.
+
+    Use `async with amorsize.amap(...) as results:` around the loop if it may be left early: this closes at once what
+    runs, however the block is left. A result that was cancelled while it was awaited is not lost.
+
     Args:
         func: a function or a coroutine function, called with one item of each iterable.
-        iterable: the items, synchronous or not.
+        iterable: the items, from a plain or an asynchronous iterable.
         *iterables: further arguments of `func`, item by item.
-        **options: as for `amorsize.map`.
+        strict: whether iterables of unequal lengths are a `ValueError`, as for `zip`.
+        **options: as for `amorsize.map`. Coroutines have no `seed`, and an item beyond its `timeout` is cancelled.
 
     Returns:
-        An asynchronous iterator of results.
+        An asynchronous iterator of results, with `aclose()`, `failures` and `plan`.
 
     Raises:
-        UnsupportedError: always, when it is called.
+        UnsupportedError: an option asks for what cannot be done here; while iterating, no asyncio event loop runs.
         TypeError, ValueError: an option is unknown or unfit, as for `amorsize.map`.
+        Exception: while iterating, as for `amorsize.map`. In order, the first error is raised once all results before
+            it were handed out, and what lies behind is cancelled.
 
-    Not for blocking code, which `amorsize.map` serves.
+    Not for code that has no event loop, which `amorsize.map` serves; it takes coroutine functions as well.
 
-    >>> import amorsize
-    >>> amorsize.amap(abs, [-1])
-    Traceback (most recent call last):
-    amorsize.UnsupportedError: amorsize.amap is not built yet; amorsize.map takes synchronous functions and inputs
+    >>> import amorsize, asyncio
+    >>> async def double(number):
+    ...     await asyncio.sleep(0.001)
+    ...     return 2 * number
+    >>> async def main():
+    ...     return [result async for result in amorsize.amap(double, [1, 2, 3])]
+    >>> asyncio.run(main())
+    [2, 4, 6]
     """
-    del func, iterable, iterables
-    check(options, "amap")
-    raise UnsupportedError("amorsize.amap is not built yet; amorsize.map takes synchronous functions and inputs")
+    from .call.astream import start_asynchronous
+
+    plain, decorated = undecorated(func)
+    given = resolve(check(options, "amap") if options else options, decorated)
+    return start_asynchronous(plain, (iterable, *iterables), given, strict=strict)
 
 
 def shutdown() -> None:

@@ -14,6 +14,8 @@ from types import MethodType
 
 from .advise import optimize
 from .call.stream import start
+from .code.coroutines import is_coroutine_function
+from .errors import UnsupportedError
 from .lean import Generic, ParamSpec, TypeVar, overload
 from .options import Options, check, resolve
 from .rng import runs_items
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .advise import OptimizedPlan
+    from .call.astream import AsyncStream
     from .call.stream import Stream
     from .options import GivenOptions
 
@@ -36,7 +39,7 @@ _Q = ParamSpec("_Q")
 _R = TypeVar("_R")
 _S = TypeVar("_S")
 # These are bits of `__code__.co_flags`. Asking `inspect` instead would cost every user of the decorator its import.
-_ASYNC_FLAGS = {0x80: "a coroutine function", 0x200: "an asynchronous generator function"}
+_ASYNC_GENERATOR = 0x200
 
 
 class Parallelized(Generic[_P, _R]):
@@ -176,13 +179,16 @@ class Parallelized(Generic[_P, _R]):
         return type(self)(function, options)
 
     def _start(self, iterables: tuple[Iterable[Any], ...], constants: dict[str, Any], *, star: bool) -> Stream[_R]:
-        function: Callable[..., _R] = self._function
-        if constants:
-            self._refuse_options(constants)
-            function = partial(function, **constants)
-        stream = start(function, iterables, resolve(decorated=self._options), star=star)
+        stream = start(self._with(constants), iterables, resolve(decorated=self._options), star=star)
         stream.warn_if_never_iterated(f"{_label(self._function)}.{'starmap' if star else 'map'}")
         return stream
+
+    def _with(self, constants: dict[str, Any]) -> Callable[..., _R]:
+        """Return the function with some of its own keyword arguments."""
+        if not constants:
+            return self._function
+        self._refuse_options(constants)
+        return partial(self._function, **constants)
 
     def _refuse_options(self, constants: dict[str, Any]) -> None:
         """Refuse an option among the function's own arguments at the call, where the slip is, not at the first item."""
@@ -199,6 +205,46 @@ class Parallelized(Generic[_P, _R]):
                 f"{_label(self._function)}() has no parameter {name!r}; keywords of .map are the function's own, "
                 f"options go to .with_options({name}=...)"
             )
+
+
+class ParallelizedCoroutines(Parallelized[_P, _R]):
+    """A coroutine function that can map itself over items. `parallelize` makes it; calling it gives a coroutine.
+
+    `map` and `starmap` return asynchronous iterators, as `amorsize.amap` does.
+
+    >>> import amorsize, asyncio
+    >>> @amorsize.parallelize
+    ... async def double(number):
+    ...     return 2 * number
+    >>> async def main():
+    ...     return await double(4), [result async for result in double.map([1, 2, 3])]
+    >>> asyncio.run(main())
+    (8, [2, 4, 6])
+    """
+
+    def __init__(self, function: Callable[_P, _R], options: Mapping[str, Any]) -> None:
+        super().__init__(function, options)
+        mark = getattr(sys.modules.get("inspect"), "markcoroutinefunction", None)  # new in CPython 3.12
+        if mark is not None:
+            mark(self)
+
+    def optimize(self, data: Iterable[Any], /, *, profile: bool = False, **options: Any) -> OptimizedPlan:
+        """Refuse: there is no pool for coroutines.
+
+        Raises:
+            UnsupportedError: always.
+        """
+        raise UnsupportedError(f"{_label(self._function)} is a coroutine function, which no pool runs; use its .map")
+
+    def _start(  # type: ignore[override]
+        self, iterables: tuple[Iterable[Any], ...], constants: dict[str, Any], *, star: bool
+    ) -> AsyncStream[Any]:
+        from .call.astream import start_asynchronous
+
+        function = self._with(constants)
+        stream = start_asynchronous(function, iterables, resolve(decorated=self._options), star=star)
+        stream.warn_if_never_iterated(f"{_label(self._function)}.{'starmap' if star else 'map'}")
+        return stream
 
 
 class ParallelizedOver(Parallelized[_P, _R]):
@@ -271,7 +317,8 @@ def parallelize(function: Any = None, /, *, over: str | None = None, **options: 
     class, it goes above `@classmethod`, and above or below `@staticmethod`.
 
     Args:
-        function: a function, method or other callable; not a class, and not a coroutine function.
+        function: a function, method or other callable; not a class. A coroutine function stays one, and its `map` and
+            `starmap` return asynchronous iterators, as `amorsize.amap` does.
         over: name of a parameter. Calling the function then maps over this parameter, with the other arguments
             constant, and returns a list. None leaves calls alone.
         **options: as for `amorsize.map`; the options of a call win over these.
@@ -303,6 +350,10 @@ def parallelize(function: Any = None, /, *, over: str | None = None, **options: 
 def _decorate(options: Mapping[str, Any], over: str | None, function: Any) -> Parallelized[Any, Any]:
     plain: Any = function.__func__ if isinstance(function, (classmethod, staticmethod)) else function
     _refuse_unfit(plain)
+    if is_coroutine_function(plain):
+        if over is not None:
+            raise TypeError(f"over={over!r}: {_label(plain)} is a coroutine function; use .map, which is asynchronous")
+        return ParallelizedCoroutines(function, options)
     if over is None:
         return Parallelized(function, options)
     _refuse_missing(plain, over)
@@ -316,12 +367,11 @@ def _refuse_unfit(function: Any) -> None:
         raise TypeError(f"{_label(function)} is parallelized already; use .with_options for other options")
     if not callable(function):
         raise TypeError(f"parallelize() takes a function, not {type(function).__name__} {function!r}")
-    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
-    for flag, kind in _ASYNC_FLAGS.items():
-        if flags & flag:
-            raise TypeError(
-                f"{function.__qualname__} is {kind}, which a worker cannot run to its end; decorate a plain function"
-            )
+    if getattr(getattr(function, "__code__", None), "co_flags", 0) & _ASYNC_GENERATOR:
+        raise TypeError(
+            f"{function.__qualname__} is an asynchronous generator function, which has no single result; decorate a "
+            "plain function or a coroutine function"
+        )
 
 
 def _refuse_missing(function: Callable[..., Any], over: str) -> None:

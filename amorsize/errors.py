@@ -11,7 +11,7 @@ from .lean import map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
     from typing import Any
 
 __all__ = [
@@ -24,10 +24,15 @@ __all__ = [
     "WorkerCrashError",
     "add_index",
     "from_signal_handler",
+    "items_in_words",
     "let_signals_through",
     "raised_by",
     "signal_handlers",
 ]
+
+
+# A text names at most so many items.
+_NAMED = 5
 
 
 class AmorsizeError(Exception):
@@ -129,6 +134,16 @@ def add_index(error: BaseException, index: int) -> BaseException:
     except Exception as refusal:  # noqa: BLE001 - a class may forbid attributes; the index is a courtesy
         let_signals_through(refusal)
     return error
+
+
+def items_in_words(indexes: Sequence[int]) -> str:
+    """Return how a text names a few items.
+
+    >>> items_in_words([3]), items_in_words([1, 2])
+    ('item 3', 'items 1, 2')
+    """
+    named = ", ".join(map(str, indexes[:_NAMED])) + (", ..." if len(indexes) > _NAMED else "")
+    return f"item {named}" if len(indexes) == 1 else f"items {named}"
 
 
 def _how(exitcode: int | None) -> str:

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         initargs: tuple[Any, ...]
         progress: bool | Callable[..., object]
         use_cache: bool
+        thread_safe: bool
 
 
 __all__ = ["DEFAULTS", "Options", "check", "config", "resolve"]
@@ -74,6 +75,7 @@ class Options(NamedTuple):
     initargs: tuple[Any, ...] = ()
     progress: Any = False
     use_cache: bool = True
+    thread_safe: bool = True
 
 
 def check(given: Mapping[str, Any], caller: str = "amorsize") -> Mapping[str, Any]:
@@ -165,6 +167,10 @@ def _environment() -> Mapping[str, Any]:
                 value = int(text)
             except ValueError:
                 raise ValueError(f"{variable} must be a whole number, not {text!r}") from None
+        elif name == "thread_safe":
+            value = _TRUTHS.get(text.lower())
+            if value is None:
+                raise ValueError(f"{variable} must be one of {', '.join(_TRUTHS)}, not {text!r}")
         try:
             _CHECKERS[name](name, value)
         except ValueError as error:
@@ -267,13 +273,16 @@ _CHECKERS: dict[str, Callable[[str, Any], None]] = {
     "initargs": _arguments,
     "progress": _progress,
     "use_cache": _truth,
+    "thread_safe": _truth,
 }
 _VARIABLES = (
     ("backend", "AMORSIZE_BACKEND"),
     ("n_jobs", "AMORSIZE_N_JOBS"),
     ("start_method", "AMORSIZE_START_METHOD"),
+    ("thread_safe", "AMORSIZE_THREAD_SAFE"),
 )
 _ENCODED_VARIABLES = frozenset(os.environ.encodekey(variable) for _, variable in _VARIABLES)
+_TRUTHS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 DEFAULTS = Options()
 # The options of the blocks that are open in this context, outermost first; each includes those of the blocks around it.
 _configured: ContextVar[tuple[Mapping[str, Any], ...]] = ContextVar("amorsize_config", default=(_EMPTY,))

@@ -21,9 +21,11 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, not written to
 # The standard library keeps these until exit.
 LASTING_PROCESSES = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")
 
+VARIABLES = {"AMORSIZE_BACKEND", "AMORSIZE_N_JOBS", "AMORSIZE_START_METHOD", "AMORSIZE_THREAD_SAFE"}
 OPTIONS = {
     "auto": {},
     "serial": {"backend": "serial"},
+    "threads": {"backend": "threads", "n_jobs": 2},
     "processes-fork": {"backend": "processes", "n_jobs": 2, "start_method": "fork"},
     "processes-spawn": {"backend": "processes", "n_jobs": 2, "start_method": "spawn"},
     "processes-forkserver": {"backend": "processes", "n_jobs": 2, "start_method": "forkserver"},
@@ -53,6 +55,12 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(params=_choices(*OPTIONS))
 def anywhere(request):
     """Give the options of every backend in turn, and of "auto"."""
+    return dict(request.param)
+
+
+@pytest.fixture(params=_choices(*(name for name in OPTIONS if name != "threads")))
+def seedable(request):
+    """Give the options of every backend that takes a seed, and of "auto"."""
     return dict(request.param)
 
 
@@ -89,7 +97,7 @@ def python():
 @pytest.fixture(autouse=True)
 def isolated(amorsize_cache, monkeypatch):
     """Start each test with nothing measured, nothing configured and no worker, and fail it for what it leaves."""
-    for variable in set(os.environ) & {"AMORSIZE_BACKEND", "AMORSIZE_N_JOBS", "AMORSIZE_START_METHOD"}:
+    for variable in set(os.environ) & VARIABLES:
         monkeypatch.delenv(variable)
     threads = set(threading.enumerate())
     yield

@@ -23,6 +23,7 @@ class FakeBackend:
 
     route = "fake"
     prompt = True
+    found = None
     start = Start(warm=True)
 
     def __init__(self, *script, room=4, width=2):

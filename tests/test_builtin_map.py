@@ -14,9 +14,11 @@ test_builtin = pytest.importorskip("test.test_builtin", reason="this Python come
 NAMES = ("test_map", "test_map_strict", "test_map_strict_error_handling")
 
 
+@pytest.mark.parametrize("backend", ["auto", "threads"])
 @pytest.mark.parametrize("name", [name for name in NAMES if hasattr(test_builtin.BuiltinTest, name)])
-def test_builtin_map(name, monkeypatch):
-    """The module's global `map` is ours, and its tests pass."""
+def test_builtin_map(name, backend, monkeypatch):
+    """The module's global `map` is ours, and its tests pass, whatever backend the whole process is to use."""
+    monkeypatch.setenv("AMORSIZE_BACKEND", backend)
     monkeypatch.setattr(test_builtin, "map", amorsize.map, raising=False)
     result = unittest.TestResult()
 

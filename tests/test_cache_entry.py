@@ -41,7 +41,7 @@ def changed(**changes):
 
 def test_the_key_is_readable_text():
     """The key names fingerprint, buckets, route and format version."""
-    assert KEY.text == "func:0123456789abcdef_size:medium_time:fast_route:caller_v:3"
+    assert KEY.text == "func:0123456789abcdef_size:medium_time:fast_route:caller_v:4"
 
 
 def test_a_file_name_gives_its_key_back():
@@ -174,10 +174,10 @@ def test_wrong_content_is_refused(data):
         decode(data, KEY)
 
 
-@pytest.mark.parametrize("version", [0, 1, 2, 4, "3", None, [3], "long" * 100])
+@pytest.mark.parametrize("version", [0, 1, 2, 3, 5, "4", None, [3], "long" * 100])
 def test_another_format_version_is_told_apart(version):
     """A file of another format is named as such."""
-    with pytest.raises(FormatError, match="not 3"):
+    with pytest.raises(FormatError, match="not 4"):
         decode(changed(version=version), KEY)
 
 

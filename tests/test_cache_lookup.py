@@ -84,7 +84,7 @@ def test_what_was_stored_is_found():
     store(work, 500, FAST, Planned(), SYSTEM)
     found = find(work, 999, SYSTEM)
     assert (found.profile, found.reason, found.plan_stale) == (FAST, "hit", False)
-    assert found.key.endswith("_size:medium_time:fast_route:caller_v:3")
+    assert found.key.endswith("_size:medium_time:fast_route:caller_v:4")
     assert find(work, 1_000, SYSTEM).reason == "new"
     assert find(other, 500, SYSTEM).reason == "new"
 
@@ -245,13 +245,13 @@ def test_files_of_older_formats_are_misses_and_pruned():
     reset_all()
     file = the_file()
     name = os.path.basename(file)
-    for other_name in (name.replace("-caller-v3", "-v1"), name.replace("-v3", "-v2"), name.replace("-v3", "-v4")):
+    for other_name in (name.replace("-caller-v4", "-v1"), name.replace("-v4", "-v2"), name.replace("-v4", "-v5")):
         shutil.copy(file, os.path.join(disk.folder(), other_name))
     os.unlink(file)
 
     assert find(work, 500, SYSTEM) == Found(None, "new")
     assert prune_expired_cache() == 2
-    assert os.path.basename(the_file()) == name.replace("-v3", "-v4")
+    assert os.path.basename(the_file()) == name.replace("-v4", "-v5")
 
 
 def test_the_right_bucket_must_be_valid_too(clock):
@@ -456,7 +456,7 @@ def test_the_folder_is_told_as_a_path(amorsize_cache):
     assert lookup.get_cache_dir() == amorsize_cache / "optimization_cache"
 
 
-@pytest.mark.parametrize("data", [b"", b"garbage", b"[" * 9_000, b"x" * 100_000, b'{"version": 3}'])
+@pytest.mark.parametrize("data", [b"", b"garbage", b"[" * 9_000, b"x" * 100_000, b'{"version": 4}'])
 def test_a_damaged_file_is_a_miss_and_one_debug_line(data, caplog):
     """Whatever stands in a file, the look-up answers, says why at debug level, and the next store mends it."""
     store(work, 500, FAST, None, SYSTEM)

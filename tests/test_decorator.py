@@ -207,15 +207,6 @@ class TestRefused:
         with pytest.raises(TypeError, match=r"not the class Cart; decorate its methods"):
             amorsize.parallelize(workers.Cart)
 
-    def test_a_coroutine_function(self):
-        """Decorating a coroutine function is a TypeError."""
-
-        async def fetch(url):
-            return url
-
-        with pytest.raises(TypeError, match=r"fetch is a coroutine function"):
-            amorsize.parallelize(fetch)
-
     def test_an_asynchronous_generator(self):
         """Decorating an asynchronous generator function is a TypeError, through `staticmethod` too."""
 

@@ -106,6 +106,7 @@ def world(monkeypatch):
         return Elsewhere(Job(call._one_item(), outgoing, width, "fork"), world)
 
     monkeypatch.setattr(serial_module, "perf_counter", world.clock)
+    monkeypatch.setattr(serial_module, "busy_seconds", world.clock)  # items compute, and do not wait
     monkeypatch.setattr(Call, "_open", open_backend)
     monkeypatch.setattr(escalate, "should_escalate", lambda *_: world.pays)
     monkeypatch.setattr(machine, "cores", lambda: 2)

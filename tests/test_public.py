@@ -70,15 +70,15 @@ def test_a_public_method_is_documented(method):
 def test_a_traceback_shows_the_public_name():
     """An error is shown by the name under which users catch it."""
     with pytest.raises(amorsize.UnsupportedError) as raised:
-        amorsize.amap(abs, [1])
+        amorsize.map(abs, [1], progress=True)
 
-    assert raised.exconly().startswith("amorsize.UnsupportedError: amorsize.amap is not built yet")
+    assert raised.exconly().startswith("amorsize.UnsupportedError: progress= is not built yet")
 
 
-def test_amap_is_refused_at_the_call():
-    """What is not built refuses when it is called, naming itself, whatever it is given."""
-    with pytest.raises(NotImplementedError, match=r"amorsize\.amap is not built yet"):
-        amorsize.amap(None, None, None, n_jobs=2)
+def test_what_is_not_built_is_refused_at_the_call():
+    """It refuses when it is called, naming itself."""
+    with pytest.raises(NotImplementedError, match="'dask' is not built yet"):
+        amorsize.map(abs, [], backend="dask")
 
 
 def test_shutdown_without_workers_is_nothing():

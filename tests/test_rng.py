@@ -51,7 +51,7 @@ def draw_twice(_):
 @pytest.mark.parametrize("function", [draw, draw_from_numpy])
 @pytest.mark.parametrize("chunk", [1, 3, 10])
 def test_an_items_numbers_depend_on_seed_and_position_alone(function, chunk):
-    """Chunks that begin anywhere, and run in any order, give what one loop over everything gives."""
+    """Chunks that begin seedable, and run in any order, give what one loop over everything gives."""
     if function is draw_from_numpy:
         pytest.importorskip("numpy")
     whole = list(loop(function, range(10), 7))
@@ -217,7 +217,7 @@ def test_another_kind_is_refused():
     ids=lambda iterable: type(iterable).__name__,
 )
 def test_numbered_tells_the_position_of_the_newest_item(iterable):
-    """The items are the same, and each one's position is known while it is the newest; the start may be anywhere."""
+    """The items are the same, and each one's position is known while it is the newest; the start may be seedable."""
     iterator = iter(iterable)
     assert next(iterator) == 5
     again, position = numbered(iterator, 1)
@@ -253,23 +253,23 @@ def draw_everything_with_numpy(_):
 
 @pytest.mark.parametrize("function", [draw_everything, draw_everything_with_numpy])
 @pytest.mark.parametrize("chunksize", [1, 5, None])
-def test_every_backend_gives_the_same_numbers(anywhere, function, chunksize):
+def test_every_backend_gives_the_same_numbers(seedable, function, chunksize):
     """Serial or on workers, in chunks of any length: bit for bit the same."""
     if function is draw_everything_with_numpy:
         pytest.importorskip("numpy")
     serial = list(amorsize.map(function, range(12), seed=7, backend="serial"))
 
-    assert list(amorsize.map(function, range(12), seed=7, chunksize=chunksize, **anywhere)) == serial
+    assert list(amorsize.map(function, range(12), seed=7, chunksize=chunksize, **seedable)) == serial
     assert len({number for drawn in serial for number in drawn}) == 24
 
 
-def test_serial_work_leaves_the_callers_state(anywhere):
+def test_serial_work_leaves_the_callers_state(seedable):
     """Between and after the items, the caller draws what it would have drawn anyway."""
     random.seed(3)
     expected = [random.random() for _ in range(4)]
     random.seed(3)
 
-    drawn = [random.random() for _ in amorsize.map(draw_everything, range(3), seed=7, **anywhere)]
+    drawn = [random.random() for _ in amorsize.map(draw_everything, range(3), seed=7, **seedable)]
 
     assert [*drawn, random.random()] == expected
 

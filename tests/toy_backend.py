@@ -24,6 +24,7 @@ class InTurn:
 
     route = "toy"
     prompt = True
+    found = None
     start = Start(warm=True)
 
     def __init__(self, job):

@@ -53,15 +53,23 @@ class Backend(Protocol):
 
     Attributes:
         route: the name of the way to the workers, by which costs are learnt.
-        width: how many workers the backend has, or may have, now.
         start: how its workers were started.
         prompt: whether what is submitted while workers start waits for no more than a few milliseconds.
+        found: the width to begin with the next time, if the backend finds out what is best; 1 says that more than one
+            worker did not help. None for others.
     """
 
     route: str
-    width: int
     start: Start
     prompt: bool
+
+    @property
+    def width(self) -> int:
+        """How many workers the backend has, or may have, now."""
+
+    @property
+    def found(self) -> int | None:
+        """The width to begin with the next time."""
 
     def room(self, chunk_seconds: float | None) -> int:
         """Return how many chunks may be submitted now.

@@ -6,7 +6,7 @@ from .. import context
 from ..errors import UnsupportedError
 from ..lean import NamedTuple
 from . import rows
-from .rows import AUTO, PROCESSES, SERIAL, row_of
+from .rows import AUTO, PROCESSES, SERIAL, THREADS, row_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .base import Backend
     from .rows import Row
 
-__all__ = ["Job", "check_input", "find", "find_for_plan", "open_backend", "stays"]
+__all__ = ["Job", "check_input", "find", "find_for_coroutines", "find_for_plan", "open_backend", "stays"]
 
 
 # What opens a backend, by the name of its module, for modules that have been imported.
@@ -39,6 +39,9 @@ class Job(NamedTuple):
         initializer, initargs: the function that each worker calls first, and its arguments.
         by_name: whether the user named the backend, so that it also does what "auto" would leave to the caller.
         gain_seconds: how many seconds the call is expected to gain; 0 if unknown.
+        finds_width: whether `width` is only the most, for a backend that finds out what is best.
+        known_width: the width that was found earlier; None if none was.
+        alone_seconds: seconds of an item that runs alone in the caller; None if that is not known.
     """
 
     function: Callable[[Any], Any] | Seeded
@@ -51,6 +54,9 @@ class Job(NamedTuple):
     initargs: tuple[Any, ...] = ()
     by_name: bool = True
     gain_seconds: float = 0.0
+    finds_width: bool = False
+    known_width: int | None = None
+    alone_seconds: float | None = None
 
 
 def find(function: Callable[..., Any], options: Options) -> Row:
@@ -75,10 +81,30 @@ def find(function: Callable[..., Any], options: Options) -> Row:
         raise UnsupportedError(f"backend={row.name!r} is not built yet; {_built()} are")
     if row.can.starts_processes and row is not AUTO and context.in_daemon():
         raise UnsupportedError(f"backend={row.name!r}: a daemon process may not start processes of its own")
+    if row is THREADS:
+        _check_threads(options)
     if options.initializer is not None and not row.can.initializes:
         kind = type(options.backend).__name__
         raise UnsupportedError(f"a {kind} object has its own initializer; give it to the {kind}")
     return row
+
+
+def find_for_coroutines(options: Options) -> None:
+    """Refuse what a call of a coroutine function, whose items run on an event loop, cannot do.
+
+    Raises:
+        UnsupportedError: an option asks for it.
+    """
+    row = row_of(options.backend)
+    if options.progress is not False:
+        raise UnsupportedError("progress= is not built yet; leave it out")
+    if row is not AUTO and row is not SERIAL:
+        shown = repr(row.name) if isinstance(options.backend, str) and row else f"a {type(options.backend).__name__}"
+        raise UnsupportedError(
+            f"a coroutine function runs on an event loop of this process: backend 'auto' or 'serial', not {shown}"
+        )
+    if options.seed is not None:
+        raise UnsupportedError(f"seed= {_SHARED_STATE}, which coroutines share; leave it out")
 
 
 def find_for_plan(options: Options) -> tuple[Row, str]:
@@ -88,7 +114,7 @@ def find_for_plan(options: Options) -> tuple[Row, str]:
         UnsupportedError: the advisor does not know this backend, or it cannot be used here.
     """
     row = row_of(options.backend)
-    if row is None or row.module is None or row.accepts is not None:
+    if row is None or row.module is None or row.accepts is not None or row is THREADS:
         shown = repr(options.backend) if isinstance(options.backend, str) else type(options.backend).__name__
         raise UnsupportedError(
             f"optimize() advises on a Pool: backend must be {_built('or')}, not {shown}; amorsize.map takes the others"
@@ -143,6 +169,16 @@ def open_backend(row: Row, job: Job, target: object | None = None) -> Backend:
         opener = _openers[row.module] = module.open_backend
     backend: Backend = opener(job, target)
     return backend
+
+
+_SHARED_STATE = "sets the random state of this process for each item"
+
+
+def _check_threads(options: Options) -> None:
+    if options.seed is not None:
+        raise UnsupportedError(f"seed= {_SHARED_STATE}, which threads share: backend 'auto', 'serial' or 'processes'")
+    if not options.thread_safe:
+        raise UnsupportedError("backend='threads' was asked for, and thread_safe=False forbids threads")
 
 
 def _that_stops(row: Row | None, given: object, function: Callable[..., Any], *, inside: bool) -> Row:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["AUTO", "PROCESSES", "ROWS", "SERIAL", "Can", "Row", "names", "row_of"]
+__all__ = ["AUTO", "PROCESSES", "ROWS", "SERIAL", "THREADS", "Can", "Row", "names", "row_of"]
 
 
 class Can(NamedTuple):
@@ -26,7 +26,8 @@ class Can(NamedTuple):
         initializes: whether it runs an initializer in each worker.
         crosses: whether items and results are sent between processes, so that they must be picklable.
         starts_processes: whether it starts child processes, which a daemon process may not.
-        width: "cores" if it has as many workers as are asked for or as pay; "own" if as many as the user's object has.
+        width: "cores" if it has as many workers as are asked for or as pay; "found" if it finds out how many are best;
+            "own" if it has as many as the user's object.
     """
 
     stops_items: bool = False
@@ -63,10 +64,11 @@ def _is_pool(given: object) -> bool:
 AUTO = Row("auto", "")
 SERIAL = Row("serial", "", Can(crosses=False, starts_processes=False))
 PROCESSES = Row("processes", "amorsize.backends.processes.lease", Can(stops_items=True))
+THREADS = Row("threads", "amorsize.backends.threads", Can(crosses=False, starts_processes=False, width="found"))
 ROWS = [
     AUTO,
     SERIAL,
-    Row("threads", None),
+    THREADS,
     PROCESSES,
     Row("pool", "amorsize.backends.stock"),
     Row("dask", None, extra="dask"),

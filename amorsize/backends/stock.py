@@ -85,6 +85,7 @@ class StockPool:
         self._pool = pool
         self.route = f"pool/{job.start_method}"
         self.prompt = True  # the pool queues what it is given
+        self.found: int | None = None
         self.start = Start(warm=not self._own)
         self.width: int = job.width if self._own else getattr(pool, "_processes", job.width)
         self._under_way: dict[int, tuple[Chunk, bytes, float]] = {}

@@ -40,7 +40,7 @@ __all__ = [
     "stored_plan",
 ]
 
-FORMAT = 3
+FORMAT = 4
 TTL_SECONDS = 7 * 24 * 3600.0
 # A plan is not reused when free memory has changed by more than this share since. A smaller value means that ordinary
 # fluctuation discards plans; a larger one means that a plan may no longer fit into memory.
@@ -272,6 +272,7 @@ def checked(entry: Entry) -> Entry:
         slowdown=_number_or_none("slowdown", profile.slowdown, _MAX_COUNT),
         call_seconds=_number_or_none("call_seconds", profile.call_seconds, _MAX_SECONDS),
         load_seconds=_number_or_none("load_seconds", profile.load_seconds, _MAX_SECONDS),
+        width=None if profile.width is None else _whole("width", profile.width, 1),
     )
     if time_bucket(profile.seconds_per_item) != entry.key.time:
         raise ValueError("seconds_per_item lies in another bucket than the key says")

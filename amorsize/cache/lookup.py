@@ -187,7 +187,9 @@ def _together(here: Entry | None, there: Entry) -> WorkProfile:
         )
     else:
         profile = profile._replace(worker_seconds_per_item=work.slowdown * profile.seconds_per_item)
-    return profile._replace(slowdown=work.slowdown, call_seconds=work.call_seconds, load_seconds=work.load_seconds)
+    return profile._replace(
+        slowdown=work.slowdown, call_seconds=work.call_seconds, load_seconds=work.load_seconds, width=work.width
+    )
 
 
 def _slowdown(digits: str, size: str, profile: WorkProfile) -> float | None:
@@ -445,6 +447,7 @@ def _is_news(entry: Entry, written: Entry) -> bool:
         or memory_changed(written.system.available_memory, entry.system.available_memory)
         or (then.bytes_in is None and now.bytes_in is not None)
         or (then.bytes_out is None and now.bytes_out is not None)
+        or then.width != now.width
     )
 
 

@@ -23,6 +23,7 @@ from weakref import ref
 from ..context import in_import
 from ..errors import add_index, raised_by
 from ..lean import NamedTuple
+from ..measure.machine import busy_seconds
 from ..measure.sampling import ItemTimes
 from ..plan.retry import NOT_OF_ITEMS, backoff_seconds
 from ..rng import runs_items
@@ -240,7 +241,8 @@ class Serial:
         self.times = ItemTimes()
         self.seconds = 0.0
         self.cpu_seconds = 0.0
-        self._cpu_noted = thread_time(), 0.0  # this thread's clock, and `seconds`, when it was read last
+        # This thread's clock, and `seconds`, when it was read last; and the whole process's, when all began.
+        self._cpu_noted = thread_time(), 0.0, busy_seconds()
         self.ended = self.failed = self.counted = False
         self._recent: deque[tuple[Any, Any]] = deque(maxlen=_KEPT)  # items and results, as `_in_sight` returns them
         self._at_hand: tuple[Any, Any] | None = None  # the newest pair, while `leave` is asked
@@ -336,10 +338,14 @@ class Serial:
                     if self._stop():
                         return
 
+    def busy_seconds(self) -> float:
+        """Return the CPU seconds of the whole process meanwhile, and of programs that it has run; at most `seconds`."""
+        return max(0.0, min(busy_seconds() - self._cpu_noted[2], self.seconds))
+
     def note_cpu(self) -> None:
         """Take in the CPU time since the last look."""
-        clock, seconds = self._cpu_noted
-        self._cpu_noted = thread_time(), self.seconds
+        clock, seconds, before = self._cpu_noted
+        self._cpu_noted = thread_time(), self.seconds, before
         self.cpu_seconds += max(0.0, min(self._cpu_noted[0] - clock, self.seconds - seconds))
 
     def _stop(self) -> bool:

@@ -307,6 +307,8 @@ class Call:
             move = self._taken(policy.before_first())
             if move is not None:
                 return move
+        if (move := policy.waiting.to_threads(serial, self._source.remaining())) is not None:
+            return self._taken(move)
         if not policy.is_due(serial):
             if policy.wants_transfer(serial):
                 policy.measure_transfer(serial)
@@ -412,17 +414,18 @@ class Call:
         remaining = source.remaining()
         if remaining is None or remaining < 2 or in_import():  # asked last, as it costs 0.1 us per frame of the stack
             return None
+        self._policy.waiting.note_first()
         return Headstart(self._policy.first_may_take, self._begin_beside)
 
     def _begin_beside(self) -> Pump:
-        """Start workers on the items after the first one, which keeps one core busy itself."""
-        width = self._policy.width(self.plan)
-        move = self._policy.beside_first(width)
+        """Start workers on the items after the first one, which keeps one core busy itself unless it waits."""
+        move = self._policy.beside_first()
+        width = self._policy.width(move.plan, move.row)
         self.plan = move.plan
         outgoing = _outgoing()
         backend = self._open(move, max(1, width - 1), outgoing)
         try:
-            return self._pump_on(backend, outgoing, width)
+            return self._pump_on(move, backend, outgoing, width)
         except BaseException:
             backend.close(hurry=True)
             raise
@@ -434,7 +437,9 @@ class Call:
             yield from pump
         finally:
             withdrawal = pump.withdrawal
-            if opened is not None:
+            if (found := pump.backend.found) is not None:
+                self._note_width(found)
+            elif opened is not None:
                 now, seconds = self._paced()
                 self._policy.visits.append(
                     Visit(*opened, pump.backend, pump.seconds, now - items, seconds - item_seconds, withdrawal)
@@ -448,7 +453,14 @@ class Call:
         if withdrawal.for_good:
             self._policy.stay()
         else:
-            self._policy.come_back()
+            self._policy.come_back(self._pace)
+
+    def _note_width(self, found: int) -> None:
+        """Take in how many workers were found to be best."""
+        if self._pace is not None:
+            self._pace.width = found
+        if self.plan is not None:
+            self.plan = self.plan._replace(n_jobs=found)
 
     def _paced(self) -> tuple[int, float]:
         return (0, 0.0) if self._pace is None else (self._pace.items, self._pace.seconds)
@@ -461,7 +473,7 @@ class Call:
         except Exception as error:  # the first chunks can do without it
             let_signals_through(error)
             debug("what is known of the function is not used: %r", error)
-        yield from self._on_workers(self._policy.named(self._policy.width(None)))
+        yield from self._on_workers(self._policy.named(self._policy.width(None, self._request.row)))
         self._learn()
 
     def _on_workers(self, move: Move) -> Iterator[Iterable[Any]]:
@@ -470,10 +482,11 @@ class Call:
         try:
             began = perf_counter()
             outgoing = _outgoing()
-            backend = self._open(move, self._policy.width(move.plan), outgoing)
+            width = self._policy.width(move.plan, move.row)
+            backend = self._open(move, width, outgoing)
             opened = move, perf_counter() - began
             self.plan = move.plan if backend.width == move.plan.n_jobs else move.plan._replace(n_jobs=backend.width)
-            pump = self._pump_on(backend, outgoing)
+            pump = self._pump_on(move, backend, outgoing, width if move.row.can.width == "found" else None)
         except BaseException as error:
             if backend is not None:
                 backend.close(hurry=True)
@@ -503,11 +516,14 @@ class Call:
                 initargs=options.initargs,
                 by_name=self._request.row is not AUTO,
                 gain_seconds=max(0.0, plan.serial_seconds - plan.predicted_seconds),
+                finds_width=move.row.can.width == "found" and options.n_jobs is None,
+                known_width=self._policy.known_width(),
+                alone_seconds=None if self._serial is None else self._serial.seconds_per_item,
             ),
             None if isinstance(options.backend, str) else options.backend,
         )
 
-    def _pump_on(self, backend: Backend, outgoing: Outgoing, width: int | None = None) -> Pump:
+    def _pump_on(self, move: Move, backend: Backend, outgoing: Outgoing, width: int | None = None) -> Pump:
         from ..feed.pace import Pace
         from ..feed.pump import Pump
 
@@ -524,6 +540,8 @@ class Call:
             start_seconds=self._policy.seconds_until_ready(),
             outgoing=outgoing,
             width=width,
+            crosses=move.row.can.crosses,
+            abandoned=self._request.abandoned,
         )
         return self._pump
 

@@ -23,6 +23,7 @@ from time import perf_counter
 from ..context import others_import
 from ..errors import from_signal_handler
 from ..log import debug
+from ..measure.machine import note_own_thread
 from ..state import register
 from .preload import preload
 
@@ -161,6 +162,7 @@ class Headstart:
         with _quick_turns:
             # This runs in the caller's context, because workers must get its decimal precision and NumPy error state.
             self._context.run(self._begin_when_due, began)
+        note_own_thread()
 
     def _is_over_while_others_import(self) -> bool:
         """Wait while other threads import, since they may wait for this call; say whether the item ended meanwhile."""

@@ -12,22 +12,23 @@ from __future__ import annotations
 import sys
 from time import monotonic, perf_counter, sleep
 
-from ..backends.rows import AUTO, PROCESSES
+from ..backends.rows import AUTO, PROCESSES, THREADS
 from ..cache import lookup
 from ..code.functions import FunctionSet, FunctionTable, unfit
 from ..context import imported_here, others_import
-from ..lean import map
 from ..measure import machine
 from ..measure.sampling import Transfer, measure_transfer
 from ..plan.profile import Limits, WorkProfile
 from ..plan.trust import Trust
 from ..transport.values import holds_iterator
 from .move import Move
+from .waiting import Waiting, system_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..backends.rows import Row
     from ..feed.pace import Pace
     from ..feed.source import Source
     from ..measure.sampling import ItemTimes
@@ -81,6 +82,7 @@ class Policy:
         looked_up: whether the cache was asked already.
         patience_seconds: how much serial work must have passed before workers are considered.
         visits: the visits to workers that are over.
+        waiting: decides whether the items go to threads.
     """
 
     def __init__(self, request: Request, source: Source) -> None:
@@ -98,6 +100,7 @@ class Policy:
         self._call_seconds: float | None = None
         self._load_seconds: float | None = None
         self._start_method: str | None = None
+        self.waiting = Waiting(request.function, request.options)
 
     # What the driver tells it.
 
@@ -111,8 +114,8 @@ class Policy:
                 self._function,
                 # As in `remember`, the whole length counts, some of which may have run.
                 None if remaining is None else self._source.index + remaining,
-                self._system(),
-                route=machine.route_of(self.start_method()),
+                system_of(self._options),
+                route=THREADS.name if self._row is THREADS else machine.route_of(self.start_method()),
                 seconds_per_item=seconds,
             ).profile
 
@@ -153,8 +156,13 @@ class Policy:
         if seconds < _MEASURED_SECONDS or self.knows_transfer():
             self.patience_seconds = max(self.patience_seconds, seconds)
 
-    def come_back(self) -> None:
+    def come_back(self, pace: Pace | None) -> None:
         """Take in that workers turned out not to help: they are considered again after more serial work."""
+        if pace is not None and pace.route == THREADS.name:
+            self.waiting.give_up()
+            if pace.cpu_seconds < pace.seconds / 2:
+                self.stay()  # the items wait for something that serves one at a time
+                return
         self.patience_seconds = max(_PATIENCE_SECONDS, 4 * self.patience_seconds)
 
     # What the driver asks it.
@@ -178,6 +186,8 @@ class Policy:
         # If all items would be over before a decision was made, none is needed.
         if n_items * known.seconds_per_item < SILENT_SECONDS or self.must_wait():
             return None
+        if (move := self.waiting.before_first(known, n_items)) is not None:
+            return move
         return self._move(known, n_items) or self._paid_for(known, n_items)
 
     def _paid_for(self, work: WorkProfile, n_items: int) -> Move | None:
@@ -199,6 +209,12 @@ class Policy:
             return None
         said = f"{plan.reason}, and calls like it have missed the price of a start"
         return Move(PROCESSES, plan._replace(reason=said), pays_missed=True, n_items=n_items)
+
+    def known_width(self) -> int | None:
+        """Return how many items at once were best in an earlier call; None if that is not known."""
+        if self._row is THREADS:
+            return None if self._known is None else self._known.width
+        return self.waiting.known_width
 
     def is_due(self, serial: Serial) -> bool:
         """Say whether enough time was spent in the caller (`plan.escalate`), by what was measured so far."""
@@ -238,8 +254,11 @@ class Policy:
     def _row_was_named(self) -> bool:
         return bool(self._options.backend != AUTO.name)
 
-    def beside_first(self, width: int) -> Move:
-        """Return the move to workers that begin beside a long first item."""
+    def beside_first(self) -> Move:
+        """Return the move to workers that begin beside a long first item: threads, if it waits."""
+        if (move := self.waiting.beside_first()) is not None:
+            return move
+        width = self.width(None)
         reason = f"{width} workers: the first item took long enough to start them beside it"
         return Move(PROCESSES, self._unpriced(PROCESSES.name, width, reason))
 
@@ -367,11 +386,13 @@ class Policy:
         there = known.worker_seconds_per_item
         return known.seconds_per_item if there is None else there
 
-    def width(self, plan: Plan | None) -> int:
+    def width(self, plan: Plan | None, row: Row = PROCESSES) -> int:
         """Return the number of workers: the user's, the plan's, or what cores, memory and input allow."""
         limits = self._limits()
         if limits.n_jobs is not None:
             return limits.n_jobs
+        if row.can.width == "found":
+            return self.waiting.most()
         if plan is not None:
             return plan.n_jobs
         from ..plan.planner import widest
@@ -498,7 +519,7 @@ class Policy:
         work = self._with_transfer(WorkProfile(0, 0.0), or_known=True)
         # The next call is looked up by the length of its input, so items that were not read count here as well.
         n_items = self._source.index + (self._source.remaining() or 0)
-        system = self._system()
+        system = system_of(self._options)
         # If only a few items ran here before the rest left, they say little, as the first may have imported something.
         if here.n and (not there or here.n >= _LEAST_ITEMS_HERE):
             mean = seconds_here / here.n
@@ -521,6 +542,7 @@ class Policy:
                 seconds_max=mean,
                 cpu_share=pace.cpu_seconds / pace.seconds if pace.seconds else 1.0,
                 route=pace.route,
+                width=pace.width,
             )
             kept = lookup.store(self._function, n_items, found, plan, system, on_disk=on_disk)
             self._slowdown = (kept.slowdown if kept is not None else None) or 1.0
@@ -560,15 +582,6 @@ class Policy:
             seconds_first_start=_STARTED_BESIDE * profile.seconds_first_start,
             seconds_next_start=_STARTED_BESIDE * profile.seconds_next_start,
             seconds_load=_STARTED_BESIDE * load,
-        )
-
-    def _system(self) -> lookup.System:
-        return lookup.System(
-            machine.physical_cores(),
-            machine.configured_start_method(self._options.start_method),
-            machine.available_memory(),
-            sys.platform,
-            ".".join(map(str, sys.version_info[:3])),
         )
 
 

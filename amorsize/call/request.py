@@ -23,9 +23,11 @@ class Request(NamedTuple):
         options: the resolved options.
         row: the backend; with `AUTO`, measurements decide.
         star: whether an item is a tuple of arguments.
+        abandoned: a list that is no longer empty once another thread has abandoned the call; None if none may.
     """
 
     function: Callable[..., Any]
     options: Options
     row: Row
     star: bool = False
+    abandoned: list[bool] | None = None

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from itertools import chain
 
-from ..backends.registry import check_input, find
+from ..backends.registry import check_input, find, find_for_coroutines
 from ..backends.rows import AUTO, SERIAL
+from ..code.coroutines import is_coroutine_function
 from ..feed.source import Source
 from ..lean import TypeVar
 from ..options import DEFAULTS
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ..options import Options
     from ..plan.planner import Plan
     from ..plan.retry import Failed
+    from .coroutines import OwnLoop
 
 __all__ = ["Stream", "start"]
 
@@ -41,6 +43,7 @@ def start(
     *,
     star: bool = False,
     strict: bool = False,
+    abandoned: list[bool] | None = None,
 ) -> Stream[R]:
     """Begin a call: `iter` is called on each iterable and nothing else happens until the first `next()`.
 
@@ -50,21 +53,40 @@ def start(
         options: the resolved options.
         star: whether each item is a tuple of arguments.
         strict: whether iterables of unequal length are an error.
+        abandoned: a list to which another thread adds something when nobody wants the results any more.
 
     Raises:
         UnsupportedError: an option asks for what does not exist (yet), or cannot be done here.
         TypeError: an iterable is not iterable.
     """
-    if options is DEFAULTS and not strict and (stay := staying.get(function)) is not None:
+    if options is DEFAULTS and not strict and abandoned is None and (stay := staying.get(function)) is not None:
         short = ShortCall(function, iterables, stay, star=star)
         quick: Stream[Any] = Stream.from_iterable(short)  # type: ignore[assignment]  # as its subclass
         quick._call = short
         return quick
+    if is_coroutine_function(function):
+        return _on_own_loop(function, iterables, options, star=star, strict=strict)
     row = find(function, options)
     source = Source(iterables, strict=strict)
     if row is not AUTO and row is not SERIAL:
         check_input(row, source.worklist_call())
-    call = Call(Request(function, options, row, star or len(iterables) > 1), source)
+    call = Call(Request(function, options, row, star or len(iterables) > 1, abandoned), source)
+    stream: Stream[Any] = Stream.from_iterable(Phases(call.phases()))  # type: ignore[assignment]
+    stream._call = call
+    stream._dropped = Dropped(call)
+    return stream
+
+
+def _on_own_loop(
+    function: Callable[..., Any], iterables: tuple[Iterable[Any], ...], options: Options, *, star: bool, strict: bool
+) -> Stream[Any]:
+    from ..feed.inputs import Inputs
+    from .coroutines import Coroutines, OwnLoop, refuse_in_loop
+
+    find_for_coroutines(options)
+    refuse_in_loop()
+    work = Coroutines(function, Inputs(iterables, strict=strict), options, star=star or len(iterables) > 1)
+    call = OwnLoop(work)
     stream: Stream[Any] = Stream.from_iterable(Phases(call.phases()))  # type: ignore[assignment]
     stream._call = call
     stream._dropped = Dropped(call)
@@ -77,7 +99,7 @@ class Stream(chain[R]):
     It can be closed, and used in a `with` block, which closes it at the end. Made by `amorsize.map` and its relatives.
     """
 
-    _call: Call | ShortCall
+    _call: Call | ShortCall | OwnLoop
     _dropped: Dropped
 
     @property

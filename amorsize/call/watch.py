@@ -7,6 +7,7 @@ from _thread import allocate_lock, get_ident
 from ..context import others_import
 from ..errors import let_signals_through
 from ..log import debug
+from ..measure.machine import note_own_thread
 from .preload import preload
 
 TYPE_CHECKING = False
@@ -80,3 +81,4 @@ class Watch:
             return
         if self.preloads and not others_import():
             preload()  # if the caller is busy with an item, that is a long one, and workers may be needed next
+        note_own_thread()

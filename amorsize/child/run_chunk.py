@@ -35,7 +35,7 @@ class Ran(NamedTuple):
         errors: what items raised, each with its item's place in the chunk.
         began: when the first item began, in `time.perf_counter()` seconds.
         seconds: wall seconds that all items took.
-        cpu_seconds: CPU seconds that this process used meanwhile.
+        cpu_seconds: CPU seconds that this process used meanwhile, or this thread if the chunk's backend says so.
     """
 
     values: list[Any]
@@ -64,6 +64,7 @@ def run_items(
     slice_seconds: float = 0.0,
     stop_at_error: bool = True,
     plain: bool = False,
+    cpu_clock: Callable[[], float] = process_time,
 ) -> Ran:
     """Run a chunk's items until it ends, an error ends it, or its time is over.
 
@@ -74,6 +75,7 @@ def run_items(
         slice_seconds: no further item is started after so many seconds; 0 means no limit.
         stop_at_error: whether an item that raises is the last one to run.
         plain: whether all items are scalars, or all are tuples of scalars.
+        cpu_clock: returns the CPU seconds that count for the items.
     """
     offset, streams = 0, None
     if isinstance(function, Seeded):
@@ -82,7 +84,7 @@ def run_items(
         )
     values: list[Any] = []
     errors: list[tuple[int, BaseException]] = []
-    cpu_began, began = process_time(), perf_counter()
+    cpu_began, began = cpu_clock(), perf_counter()
     for offset, item in enumerate(items):
         try:
             values.append(function(item))
@@ -93,7 +95,7 @@ def run_items(
                 break
         if slice_seconds and perf_counter() - began > slice_seconds:
             break
-    return Ran(values, errors, began, perf_counter() - began, process_time() - cpu_began)
+    return Ran(values, errors, began, perf_counter() - began, cpu_clock() - cpu_began)
 
 
 def run_chunk(

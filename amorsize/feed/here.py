@@ -32,11 +32,13 @@ class Here:
     Attributes:
         mine: items that only the caller can run, with their positions.
         seconds: CPU seconds that items took in the caller while workers had others.
+        holding: number of items in a row that held iterators.
     """
 
     def __init__(self, function: Callable[[Any], Any] | Seeded, feed: Feed) -> None:
         self.mine: deque[tuple[int, Any]] = deque()
         self.seconds = 0.0
+        self.holding = 0
         self.streams: Streams | None = None
         self._index = -1
         self._feed = feed

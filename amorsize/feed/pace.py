@@ -21,6 +21,7 @@ class Pace:
         self.seconds = 0.0
         self.cpu_seconds = 0.0
         self.bytes_out = 0
+        self.width: int | None = None  # how many were found to be best at once
 
     def add(self, results: Results) -> None:
         """Take in how long some items took, and how large their results are."""

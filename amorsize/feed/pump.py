@@ -23,10 +23,12 @@ from ..measure import machine
 from ..plan.schedule import CHUNK_SECONDS, SLICE_SECONDS, UNKNOWN_CHUNK_SECONDS, chunk_length
 from ..transport.payload import Outdated
 from ..transport.remote import UnrebuiltItem, UnsentResult
-from ..transport.serialize import dump_item, load
+from ..transport.serialize import dump_item, fixed, load
+from ..transport.values import Fixed
 from .cost import ChunkCost
 from .feed import WINDOW_ITEMS, Feed
 from .here import Here
+from .judge import Judge
 from .outcome import Outcome
 
 TYPE_CHECKING = False
@@ -48,14 +50,11 @@ __all__ = ["Pump", "Withdrawal"]
 # How long the caller runs items before it looks again whether workers are ready. A smaller value means that the
 # workers' first answers wait less for the caller; a larger one means fewer looks.
 _OVERLAP_SECONDS = 0.001
-# Workers are judged after this long, because before there is only their start and the first small chunks to judge by.
-_JUDGED_SECONDS = 0.050
-# The pump withdraws when the caller would have done the workers' items in less than this share of the time. The share
-# is below 1 because times on a slow machine vary.
-_SLOWER_SHARE = 0.7
 # A user who asks again sooner than this gets the results that are ready before more of the input is read. With a larger
 # value, workers wait while the user is busy.
 _AWAY_SECONDS = 0.001
+# How long a call that another thread may abandon waits before it looks whether that was done.
+_ABANDONED_SECONDS = 0.2
 # After this many items in a row that hold iterators, the other items are taken to hold iterators, too.
 _HOLDING_IN_A_ROW = 3
 # Failures of the way to the worker and back, for which the item itself is not to blame.
@@ -89,6 +88,8 @@ class Pump:
         start_seconds: how many seconds from now workers that are still starting are expected to be ready.
         outgoing: pickles items; the backend's job must have the same object.
         width: how many workers the pump is meant for, if the backend was opened with fewer.
+        crosses: whether items are sent between processes; else one that cannot be pickled goes to a worker as it is.
+        abandoned: a list that is no longer empty once another thread has abandoned the call; None if none may.
         observer: is told of every chunk.
 
     Attributes:
@@ -109,6 +110,8 @@ class Pump:
         start_seconds: float = 0.0,
         outgoing: Outgoing | None = None,
         width: int | None = None,
+        crosses: bool = True,
+        abandoned: list[bool] | None = None,
         observer: Observer | None = None,
     ) -> None:
         self.withdrawal: Withdrawal | None = None
@@ -127,15 +130,15 @@ class Pump:
             free_memory=machine.available_memory,
         )
         self._here = None if function is None else Here(function, self._feed)
-        self._fix = _fixer(outgoing, try_first=function is not None)
+        self._fix = fixed if function is None and not crosses else _fixer(outgoing, try_first=function is not None)
         self._cost = ChunkCost()
         now = perf_counter()
         ordered_at = backend.start.ordered_at
-        self._judge = _Judge(now if ordered_at is None else ordered_at, now + start_seconds)
+        self._judge = Judge(now if ordered_at is None else ordered_at, now + start_seconds)
         self._observer = observer
+        self._abandoned = abandoned
         self._over = self._held = False
         self._to_end = False  # whether the source may be asked for more although it may be at its end
-        self._holding = 0  # items in a row that held iterators
         self._warning: str | None = None
         self._warned = False
 
@@ -239,7 +242,7 @@ class Pump:
         if waits_for_start:
             left = max(self._start_left(), self._pace.seconds_per_item or 0.0)
             pause = left if pause is None else min(pause, left)
-        events = self.backend.wait(pause)
+        events = self._wait_for_events(pause)
         if waits_for_start and not events and self.backend.starting():
             self.backend.ask_back()  # workers take longer than was expected, so the caller goes on meanwhile
             events = self.backend.wait(0.0)
@@ -247,6 +250,14 @@ class Pump:
             self._take(event)
         # Workers are not judged by the time before the first answer, when they were starting.
         return began if heard == self._judge.heard else perf_counter()
+
+    def _wait_for_events(self, pause: float | None) -> list[Event]:
+        abandoned = self._abandoned
+        if abandoned is None:
+            return self.backend.wait(pause)
+        if abandoned:
+            raise GeneratorExit
+        return self.backend.wait(_ABANDONED_SECONDS if pause is None else min(pause, _ABANDONED_SECONDS))
 
     @property
     def ahead(self) -> int:
@@ -303,7 +314,8 @@ class Pump:
                     except Unsendable as error:
                         self._keep_here(chunk, error)
                         break
-                    self._holding = 0
+                    if self._here is not None:
+                        self._here.holding = 0
                 if not self._source.exact and self._is_interrupted():
                     room = 0
                     break
@@ -445,10 +457,10 @@ class Pump:
         if self._here is None:
             self._feed.give_up(refusal.index, refusal, 1)
             return
-        self._holding += 1
+        self._here.holding += 1
         if refusal.holds_iterator:
             debug("an item stays in the caller: %s", refusal)
-            if self._holding >= _HOLDING_IN_A_ROW and self.withdrawal is None:
+            if self._here.holding >= _HOLDING_IN_A_ROW and self.withdrawal is None:
                 self.withdrawal = Withdrawal(str(refusal), for_good=True)
         elif not self._warned:
             self._warned = True  # more such items may follow, and one warning is enough
@@ -457,7 +469,11 @@ class Pump:
 
     def _withdraw_if_slower(self) -> None:
         """Leave the rest to the caller if it would have done the workers' items, one after another, in less time."""
-        if self._here is not None and self.withdrawal is None and self._judge.finds_slow(self._pace.seconds):
+        if self._here is None or self.withdrawal is not None:
+            return
+        if self.backend.found == 1:
+            self.withdrawal = Withdrawal("more threads than one did not help")
+        elif self._judge.finds_slow(self._pace.seconds):
             self.withdrawal = Withdrawal("workers turned out slower than the caller")
 
     # What is heard from workers.
@@ -535,38 +551,7 @@ class Pump:
             warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
-class _Judge:
-    """Judges whether workers are slower than the caller would be, which would run their items one after another.
-
-    Args:
-        ordered_at: when the workers were ordered, perhaps by an earlier call.
-        ready_at: when workers that are still starting are expected to be ready.
-    """
-
-    def __init__(self, ordered_at: float, ready_at: float) -> None:
-        self.ordered_at = ordered_at
-        self.ready_at = ready_at
-        self.heard = False  # whether a worker has answered yet
-        self.working_seconds = 0.0
-        self._judged_seconds = 0.0
-
-    def begin(self, item_seconds: float) -> None:
-        """Begin to judge; the time when workers were starting, and an earlier run's items in the pace, do not count."""
-        self.heard = True
-        self.working_seconds, self._judged_seconds = 0.0, item_seconds
-
-    def finds_slow(self, item_seconds: float) -> bool:
-        """Say whether it is time to judge, and workers have done too few seconds of items since the last judgement."""
-        if not self.heard or self.working_seconds < _JUDGED_SECONDS:
-            return False
-        in_caller = item_seconds - self._judged_seconds
-        slow = in_caller < _SLOWER_SHARE * self.working_seconds
-        self._judged_seconds += in_caller
-        self.working_seconds = 0.0
-        return slow
-
-
-def _fixer(outgoing: Outgoing | None, *, try_first: bool) -> Callable[[Any], bytes]:
+def _fixer(outgoing: Outgoing | None, *, try_first: bool) -> Callable[[Any], Fixed]:
     """Return the function that pickles an item that is to wait.
 
     Args:
@@ -575,11 +560,11 @@ def _fixer(outgoing: Outgoing | None, *, try_first: bool) -> Callable[[Any], byt
     """
     tried: set[type] = set()
 
-    def fix(item: Any) -> bytes:
+    def fix(item: Any) -> Fixed:
         data = dump_item(item, outgoing)
         if try_first and type(item) not in tried:
             load(data)
             tried.add(type(item))
-        return data
+        return Fixed(data)
 
     return fix

@@ -16,7 +16,7 @@ from time import perf_counter
 from ..code.worklist import worklist_call
 from ..errors import let_signals_through
 from ..lean import NamedTuple, map
-from ..transport.values import SCALARS, Fixed, holds_iterator, is_plain
+from ..transport.values import SCALARS, holds_iterator, is_plain
 from .ends import Ends
 
 TYPE_CHECKING = False
@@ -145,7 +145,7 @@ class Source:
         count: int,
         *,
         to_end: bool = True,
-        fix: Callable[[Any], bytes] | None = None,
+        fix: Callable[[Any], Any] | None = None,
         plain_only: bool = False,
         in_time: bool = False,
     ) -> Sequence[Any]:
@@ -157,7 +157,8 @@ class Source:
         Args:
             count: at least 1.
             to_end: whether to ask an input that may be at its end; right only when all results were handed out.
-            fix: pickles an item of an input that is not exact; None if the items will run before more is read.
+            fix: returns what stands for an item of an input that is not exact, such as its pickle; None if the items
+                will run before more is read.
             plain_only: whether to stop before the first item of an exact input that is not a plain value.
             in_time: whether to return fewer items if an input that is not exact is slow.
         """
@@ -209,7 +210,7 @@ class Source:
         return len(items) < count
 
     def _take_fixed(
-        self, items: list[Any], count: int, to_end: bool, fix: Callable[[Any], bytes] | None, in_time: bool
+        self, items: list[Any], count: int, to_end: bool, fix: Callable[[Any], Any] | None, in_time: bool
     ) -> bool:
         """Read up to `count` items, each one fixed before the next is pulled; say whether the input has ended."""
         if self._ends is None:
@@ -240,7 +241,7 @@ class Source:
                 items.append(item)
                 continue
             try:
-                items.append(Fixed(fix(item)))
+                items.append(fix(item))
             except Exception as error:
                 let_signals_through(error)
                 self.unfixed = Unfixed(item, error)

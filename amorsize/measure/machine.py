@@ -103,6 +103,20 @@ def native_threads() -> int | None:
     return platforms.native_threads()
 
 
+def busy_seconds() -> float:
+    """Return the CPU seconds that this process has used so far, and programs that it has run and waited for.
+
+    Those of threads that amorsize has beside items do not count, once `note_own_thread` was told of them.
+    """
+    return time.process_time() + platforms.child_cpu_seconds() - _own_cpu_seconds
+
+
+def note_own_thread() -> None:
+    """Take in that the calling thread is one of amorsize's own, and is about to end."""
+    global _own_cpu_seconds
+    _own_cpu_seconds += time.thread_time()
+
+
 def configured_start_method(requested: str | None = None) -> str:
     """Return how workers are to be started in a process with one thread. A cached plan may depend on this method.
 
@@ -200,6 +214,7 @@ def _read_available_memory() -> int | None:
     return min(known, default=None)
 
 
+_own_cpu_seconds = 0.0  # of amorsize's own threads that have ended
 _costs = Costs()
 register(_costs.forget)
 learn_start = _costs.learn_start

@@ -13,6 +13,8 @@ import sys
 from ..errors import let_signals_through
 
 __all__ = [
+    "child_cpu_seconds",
+    "descriptors_left",
     "free_memory",
     "global_start_method",
     "has_fork",
@@ -100,6 +102,28 @@ def native_threads(root: str = "/", pid: int | None = None) -> int | None:
         return int(psutil.Process(pid).num_threads())
     except psutil.Error:
         return None
+
+
+def descriptors_left() -> int | None:
+    """Return how many more files this process may open; None where nothing tells, or where there is no limit."""
+    try:
+        import resource
+    except ImportError:  # Windows, whose limit is far away
+        return None
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY:
+        return None
+    try:
+        return max(0, most - len(os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd")))
+    except OSError as error:
+        let_signals_through(error)
+        return None
+
+
+def child_cpu_seconds() -> float:
+    """Return the CPU seconds of all child processes that have ended and been waited for; 0 where nothing tells."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def has_fork() -> bool:

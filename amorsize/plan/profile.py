@@ -32,6 +32,7 @@ class WorkProfile(NamedTuple):
         call_seconds: the caller's seconds for a call on these workers beyond their start and the items' own time:
             pickling the function, waking the workers, hearing from them; None if no call was measured.
         load_seconds: seconds that a fresh worker takes to load the function and the modules it needs; None if unknown.
+        width: how many items were found to be best under way at once, where that was found out; 1 if more did not help.
     """
 
     items: int
@@ -48,6 +49,7 @@ class WorkProfile(NamedTuple):
     slowdown: float | None = None
     call_seconds: float | None = None
     load_seconds: float | None = None
+    width: int | None = None
 
 
 class MachineProfile(NamedTuple):

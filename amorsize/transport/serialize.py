@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["PROTOCOL", "Outgoing", "Undumpable", "Unpicklable", "dump", "dump_function", "dump_item", "dump_items"]
-__all__ += ["dump_values", "function_pieces", "is_scalars", "load", "load_values", "rebuilt"]
+__all__ += ["dump_values", "fixed", "function_pieces", "is_scalars", "load", "load_values", "rebuilt"]
 
 _LENGTH = Struct("<Q")
 _WHOLE_CODE = WHOLE[0]
@@ -160,6 +160,24 @@ def dump_item(item: object, outgoing: Outgoing | None = None) -> bytes:
             f"it is or holds an iterator ({type(item).__name__}), whose rest is in this process only"
         )
     return dump(item, outgoing)
+
+
+def fixed(item: Any) -> Any:
+    """Return what stands for an item that stays in this process until it runs: its pickle, or itself if it has none.
+
+    Raises:
+        HeldIteratorError: the item must run before more is read.
+    """
+    try:
+        return Fixed(dump_item(item))
+    except HeldIteratorError:
+        raise
+    except Exception as error:  # the user's classes
+        let_signals_through(error)
+        parts = item if type(item) in {tuple, list} else (item,)
+        if memoryview in set(map(type, parts)):
+            raise HeldIteratorError("it is or holds a view of memory, which may be filled anew") from error
+        return item
 
 
 def _joined(

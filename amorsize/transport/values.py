@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from functools import lru_cache
 from itertools import chain, islice
+from sys import getsizeof
 from types import MemberDescriptorType
 
 from ..errors import let_signals_through
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
-__all__ = ["SCALARS", "Fixed", "HeldIteratorError", "holds_iterator", "is_plain", "plainly_hold_none"]
+__all__ = ["SCALARS", "Fixed", "HeldIteratorError", "holds_iterator", "is_plain", "plainly_hold_none", "rough_size"]
 
 SCALARS = frozenset({int, float, complex, str, bytes, bool, type(None)})
 # So many elements of an item are looked at; in a longer container they are spread over all of it. With a larger value,
@@ -49,6 +50,19 @@ class Fixed:
 
 class HeldIteratorError(TypeError):
     """An item is or holds an iterator, which can get the rest of its own items only in this process."""
+
+
+def rough_size(value: Any) -> int:
+    """Return how many bytes a value takes, without what it refers to; 0 if it does not say.
+
+    >>> rough_size(bytes(1000)) >= 1000
+    True
+    """
+    try:
+        return getsizeof(value, 0)
+    except Exception as error:  # the user's class
+        let_signals_through(error)
+        return 0
 
 
 def is_plain(value: Any) -> bool:

@@ -99,6 +99,8 @@ def open_backend(job: Job, target: None = None) -> Lease:  # noqa: ARG001 - as e
 class Lease:
     """A `Backend` on some workers, which one call holds."""
 
+    found: int | None = None
+
     def __init__(self, kind: Kind, payload: Payload, job: Job) -> None:
         self._kind = kind
         self._workers: list[Worker] = []

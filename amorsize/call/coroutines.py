@@ -1,0 +1,201 @@
+"""The work of one call whose function is a coroutine function: on the caller's event loop, or on one of its own.
+
+`amorsize.amap` is iterated on a loop that runs. `amorsize.map` has a loop of its own, which runs only inside `next()`:
+tasks stand still while the user is busy with a result. Both are driven by `feed.tasks`, which is loaded, as asyncio is,
+when the first result is asked for.
+"""
+
+from __future__ import annotations
+
+import sys
+from threading import Thread
+
+from ..context import in_worker
+from ..errors import UnsupportedError
+from ..measure import machine
+from .waiting import COROUTINES, Widths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Awaitable, Callable, Generator, Iterable
+    from typing import Any
+
+    from ..feed.inputs import Inputs
+    from ..feed.tasks import Tasks
+    from ..options import Options
+    from ..plan.planner import Plan
+    from ..plan.retry import Failed
+
+__all__ = ["Coroutines", "OwnLoop", "in_loop"]
+
+
+def in_loop() -> bool:
+    """Say whether the calling thread is inside a running asyncio event loop."""
+    asyncio: Any = sys.modules.get("asyncio")
+    return asyncio is not None and hasattr(asyncio, "_get_running_loop") and asyncio._get_running_loop() is not None
+
+
+class Coroutines:
+    """The items of one call of a coroutine function.
+
+    Args:
+        function: the user's function, undecorated.
+        inputs: the input.
+        options: the resolved options.
+        star: whether an item is a tuple of arguments.
+
+    Attributes:
+        plan: how many run at once, and why; None until the first result was asked for.
+        failures: the items that failed for good so far.
+    """
+
+    def __init__(
+        self, function: Callable[..., Awaitable[Any]], inputs: Inputs, options: Options, *, star: bool = False
+    ) -> None:
+        self.plan: Plan | None = None
+        self.failures: list[Failed] = []
+        self._function = function
+        self._inputs = inputs
+        self._options = options
+        self._star = star
+        self._tasks: Tasks | None = None
+        self._widths = Widths(function, options, COROUTINES)
+        self._over = False
+
+    async def next(self) -> list[Any] | None:
+        """Return the next results, at least one; None if there are no more."""
+        if self._over:
+            return None
+        import asyncio
+
+        tasks = self._tasks
+        if tasks is None:
+            tasks = self._tasks = self._begin()
+        elif tasks.loop is not asyncio.get_running_loop():
+            raise UnsupportedError("these results belong to another event loop, the one that asked for them first")
+        results = await tasks.next()
+        if results is None:
+            self._over = True
+            self._learn(tasks)
+        return results
+
+    async def close(self) -> None:
+        """Cancel what runs, and wait for its end, but not for long."""
+        self._over = True
+        if self._tasks is not None:
+            await self._tasks.close()
+
+    def drop(self) -> None:
+        """Cancel what runs, from any thread."""
+        self._over = True
+        tasks = self._tasks
+        if tasks is not None and not tasks.loop.is_closed():
+            tasks.loop.call_soon_threadsafe(tasks.cancel)
+
+    def _begin(self) -> Tasks:
+        from ..feed.tasks import Tasks
+
+        options = self._options
+        if options.initializer is not None:
+            options.initializer(*options.initargs)
+        function: Callable[[Any], Awaitable[Any]] = self._function
+        if self._star:
+            from functools import partial
+
+            from .caller import apply_star
+
+            function = partial(apply_star, self._function)
+        most = machine.workers_asked(options.n_jobs)
+        if options.backend == "serial" or in_worker.get():
+            most = 1
+        known = self._widths.known(self._inputs.remaining()) if most is None else None
+        tasks = Tasks(function, self._inputs, options, self.failures, most=most, known_width=known)
+        self.plan = self._widths.plan(tasks.width)
+        return tasks
+
+    def _learn(self, tasks: Tasks) -> None:
+        found = tasks.found
+        if found is not None:
+            self.plan = self._widths.plan(found)
+            self._widths.remember(found, tasks.items, tasks.seconds)
+
+
+class OwnLoop:
+    """The state behind the stream of `amorsize.map` over a coroutine function. To the stream it is as a `Call`.
+
+    Args:
+        work: the call's items.
+
+    Attributes:
+        begun: whether somebody has asked for a result.
+        unused_name: the name to use in a warning if nobody ever asks; None for no warning.
+    """
+
+    def __init__(self, work: Coroutines) -> None:
+        self.begun = False
+        self.unused_name: str | None = None
+        self._work = work
+        self._generator: Any = self._results()
+
+    @property
+    def plan(self) -> Plan | None:
+        """How many items run at once, and why."""
+        return self._work.plan
+
+    @property
+    def failures(self) -> list[Failed]:
+        """The items that failed for good so far."""
+        return self._work.failures
+
+    def phases(self) -> Generator[Iterable[Any], None, None]:
+        """Return the generator of iterables of results."""
+        results: Generator[Iterable[Any], None, None] = self._generator
+        return results
+
+    def length_hint(self) -> Any:
+        """Return that it is not known how many results are still to come."""
+        return 0 if self._generator.gi_frame is None else NotImplemented
+
+    def close(self, *, dropped: bool = False) -> None:
+        """Cancel what is not done."""
+        self.unused_name = None
+        self._generator.close()
+
+    def _results(self) -> Generator[Iterable[Any], None, None]:
+        import asyncio
+
+        self.begun = True
+        refuse_in_loop()
+        loop = asyncio.new_event_loop()
+        try:
+            while (results := loop.run_until_complete(self._work.next())) is not None:
+                yield results
+        finally:
+            if in_loop():  # it was dropped there, and two loops cannot run in one thread
+                thread = Thread(target=_end, args=(loop, self._work), name="amorsize-loop-end")
+                thread.start()
+                thread.join()
+            else:
+                _end(loop, self._work)
+
+
+def refuse_in_loop() -> None:
+    """Refuse to run a loop inside another one.
+
+    Raises:
+        UnsupportedError: the calling thread is in a running event loop.
+    """
+    if in_loop():
+        raise UnsupportedError(
+            "amorsize.map of a coroutine function would block the event loop that runs here: write "
+            "`async for result in amorsize.amap(func, items)`"
+        )
+
+
+def _end(loop: AbstractEventLoop, work: Coroutines) -> None:
+    try:
+        loop.run_until_complete(work.close())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()

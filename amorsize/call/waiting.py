@@ -1,0 +1,190 @@
+"""Work that mostly waits: may it run on threads, is it worth it, and how many were right the last time?
+
+Threads are chosen for items that use little CPU time: a wait lets other threads run, nothing need be pickled, and what
+such work uses, sessions and pools of connections, is made for threads. Real items say how much CPU time they use, that
+of the whole process and of the programs it has run meanwhile included, so that work which another thread or a child
+does is not taken for waiting. What threads must not share stays off them (`code.sharing`).
+"""
+
+from __future__ import annotations
+
+import sys
+from time import perf_counter, thread_time
+
+from ..backends.rows import THREADS
+from ..cache import lookup
+from ..code.functions import FunctionSet
+from ..errors import let_signals_through
+from ..log import debug
+from ..measure import machine
+from ..plan.profile import WorkProfile
+from ..plan.waiting import is_due, is_worth_it, predicted_seconds, waits
+from ..plan.width import MOST_WIDTH
+from .move import Move
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..options import Options
+    from ..plan.planner import Plan
+    from .caller import Serial
+
+__all__ = ["COROUTINES", "Waiting", "Widths", "system_of", "unhelped"]
+
+COROUTINES = "coroutines"  # the route of coroutine functions, and the name of their plan's backend
+# Functions for which more threads than one did not help; they stay off threads in this process.
+unhelped = FunctionSet()
+
+
+def system_of(options: Options) -> lookup.System:
+    """Return the facts of this machine on which what was measured depends."""
+    return lookup.System(
+        machine.physical_cores(),
+        machine.configured_start_method(options.start_method),
+        machine.available_memory(),
+        sys.platform,
+        ".".join(map(str, sys.version_info[:3])),
+    )
+
+
+class Widths:
+    """What is known of how many items of a function may wait at once, on one route.
+
+    Args:
+        function: the user's function, undecorated.
+        options: the call's options.
+        route: where the items wait.
+    """
+
+    def __init__(self, function: Any, options: Options, route: str) -> None:
+        self._function = function
+        self._options = options
+        self._route = route
+        self._n_items = 0
+
+    def known(self, n_items: int | None) -> int | None:
+        """Return the width that was found for about so many items; None if none was."""
+        self._n_items = n_items or 0
+        if not self._options.use_cache:
+            return None
+        try:
+            profile = lookup.find(self._function, n_items, system_of(self._options), route=self._route).profile
+        except Exception as error:  # tuning never breaks work
+            let_signals_through(error)
+            debug("what is known of the function is not used: %r", error)
+            return None
+        return None if profile is None else profile.width
+
+    def plan(self, width: int) -> Plan:
+        """Return the plan of a call that runs so many items at once."""
+        from ..plan.planner import Plan
+
+        return Plan(self._route, width, 1, 0.0, 0.0, f"{self._route}: {width} items wait at once")
+
+    def remember(self, width: int, items: int, seconds: float) -> None:
+        """Keep the width that was found for the next call.
+
+        Args:
+            width: the width.
+            items: how many items ran.
+            seconds: how long they took in all.
+        """
+        if self._options.use_cache and items:
+            mean = seconds / items
+            found = WorkProfile(items, mean, seconds_max=mean, cpu_share=0.0, route=self._route, width=width)
+            lookup.store(self._function, max(self._n_items, items), found, None, system_of(self._options))
+
+
+class Waiting:
+    """Decides whether the items of one call under "auto" go to threads.
+
+    Args:
+        function: the user's function, undecorated.
+        options: the call's options.
+
+    Attributes:
+        known_width: the width that was found by an earlier call; None if none was.
+    """
+
+    def __init__(self, function: Any, options: Options) -> None:
+        self.known_width: int | None = None
+        self._function = function
+        self._options = options
+        self._reason: str | None = None  # why threads must not share the function; empty if they may
+        self._given_up = self._asked = False
+        self._first_began = (0.0, 0.0)
+
+    def give_up(self) -> None:
+        """Take in that threads did not help."""
+        self._given_up = True
+        unhelped.add(self._function)
+
+    def may(self) -> bool:
+        """Say whether threads may run the function at all."""
+        options = self._options
+        if self._given_up or options.thread_safe is False or options.seed is not None or options.timeout is not None:
+            return False
+        if options.n_jobs == 1 or self._function in unhelped:
+            return False
+        if self._reason is None:
+            from ..code.sharing import why_not_shared  # only work that waits needs it
+
+            # It is asked anew for each call, because closures with the same code may hold different things.
+            reason = why_not_shared(self._function)
+            if not reason and options.initializer is not None:
+                reason = why_not_shared(options.initializer)
+            self._reason = reason
+            if reason:
+                debug("no threads for %r: %s", self._function, reason)
+        return not self._reason
+
+    def before_first(self, known: WorkProfile, n_items: int) -> Move | None:
+        """Return the move to make at once, by what earlier calls have measured; None if there is none."""
+        if not waits(known) or not is_worth_it(known.seconds_per_item, n_items) or not self.may():
+            return None
+        if self._options.use_cache and not self._asked:
+            self._asked = True
+            self.known_width = Widths(self._function, self._options, THREADS.name).known(n_items)
+        if self.known_width == 1:
+            return None  # they did not help
+        return self._move(known.seconds_per_item, n_items)
+
+    def to_threads(self, serial: Serial, remaining: int | None) -> Move | None:
+        """Return the move that is due, by what items in the caller have shown; None if none is."""
+        if not is_due(serial.times.n, serial.seconds, serial.busy_seconds()):
+            return None
+        left = 2 * serial.times.n if remaining is None else remaining
+        if not is_worth_it(serial.seconds_per_item, left) or not self.may():
+            return None
+        return self._move(serial.seconds_per_item, left)
+
+    def note_first(self) -> None:
+        """Take in that the first item begins now."""
+        self._first_began = perf_counter(), machine.busy_seconds()
+
+    def beside_first(self) -> Move | None:
+        """Return the move to threads beside a first item that has mostly waited so far; None if it has not.
+
+        It is called in a thread that was started beside that item; what this thread has done is no part of the item.
+        """
+        began, busy = self._first_began
+        seconds = perf_counter() - began
+        if is_due(1, seconds, machine.busy_seconds() - busy - thread_time()) and self.may():
+            return self._move(seconds, self.most())
+        return None
+
+    def most(self) -> int:
+        """Return how many threads there may be."""
+        asked = machine.workers_asked(self._options.n_jobs)
+        return MOST_WIDTH if asked is None else asked
+
+    def _move(self, seconds_per_item: float, n_items: int) -> Move:
+        from ..plan.planner import Plan, seconds_in_words
+
+        width = min(self.known_width or self.most(), max(1, n_items), self.most())
+        serial = n_items * seconds_per_item
+        each = seconds_in_words(seconds_per_item)
+        reason = f"threads: {n_items:,} items wait for most of their {each}, up to {width} at once"
+        predicted = predicted_seconds(seconds_per_item, n_items, width)
+        return Move(THREADS, Plan(THREADS.name, width, 1, predicted, serial, reason), n_items=n_items)

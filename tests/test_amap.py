@@ -1,0 +1,548 @@
+"""`amap`, and `map` of coroutine functions: values, order, errors, limits, and what is left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import threading
+import time
+import warnings
+
+import pytest
+
+import amorsize
+
+GUARD_SECONDS = 30
+VARIABLE = contextvars.ContextVar("variable", default="unset")
+
+
+def run(coroutine):
+    """Run it on a loop of its own; nothing may be left there."""
+
+    async def main():
+        result = await asyncio.wait_for(coroutine, GUARD_SECONDS)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for _ in range(10):
+            if not left:
+                break
+            await asyncio.sleep(0.01)
+            left = {task for task in left if not task.done()}
+        assert not left
+        return result
+
+    return asyncio.run(main())
+
+
+async def collect(stream):
+    return [result async for result in stream]
+
+
+async def double(number):
+    await asyncio.sleep(0.001 * (number % 3))
+    return 2 * number
+
+
+def plain_double(number):
+    return 2 * number
+
+
+async def numbers(count):
+    for number in range(count):
+        await asyncio.sleep(0)
+        yield number
+
+
+FUNCTIONS = pytest.mark.parametrize("function", [double, plain_double])
+
+
+class TestValues:
+    """What comes out."""
+
+    @FUNCTIONS
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    @pytest.mark.parametrize("kind", [list, iter])
+    def test_results_come_in_order(self, function, asynchronous, kind):
+        """From plain and asynchronous inputs."""
+        items = numbers(100) if asynchronous else kind(list(range(100)))
+
+        assert run(collect(amorsize.amap(function, items))) == [2 * number for number in range(100)]
+
+    @FUNCTIONS
+    def test_unordered_is_the_same_multiset(self, function):
+        """Each once."""
+        assert sorted(run(collect(amorsize.amap(function, range(50), ordered=False)))) == [2 * n for n in range(50)]
+
+    @pytest.mark.parametrize("strict", [False, True])
+    def test_several_iterables_end_with_the_shortest(self, strict):
+        """Plain and asynchronous ones together; unequal lengths are an error where that is asked."""
+
+        async def add(one, other):
+            return one + other
+
+        def plain_add(one, other):
+            return one + other
+
+        for function in (add, plain_add):
+            for inputs in ((range(5), numbers(4)), (numbers(4), range(5)), (range(5), range(4))):
+                stream = amorsize.amap(function, *inputs, strict=strict)
+                if strict:
+                    with pytest.raises(ValueError, match=r"shorter|longer"):
+                        run(collect(stream))
+                else:
+                    assert run(collect(stream)) == [0, 2, 4, 6]
+
+    def test_equal_lengths_are_no_error(self):
+        """With `strict`."""
+
+        async def add(one, other):
+            return one + other
+
+        assert run(collect(amorsize.amap(add, numbers(3), range(3), strict=True))) == [0, 2, 4]
+
+    def test_readers_may_refill_one_record(self):
+        """Each item is what it was when it was read."""
+
+        async def refilled():
+            record = [None]
+            for number in range(30):
+                record[0] = number
+                yield record
+
+        async def later(record):
+            await asyncio.sleep(0.002)
+            return record[0]
+
+        assert run(collect(amorsize.amap(later, refilled()))) == list(range(30))
+
+    def test_what_cannot_be_pickled_is_handed_on_as_it_is(self):
+        """As sessions are."""
+        lock = threading.Lock()
+
+        async def use(pair):
+            await asyncio.sleep(0)
+            return pair[0] is lock, pair[1]
+
+        assert run(collect(amorsize.amap(use, ((lock, n) for n in range(9))))) == [(True, n) for n in range(9)]
+
+    def test_bound_methods_partials_and_objects(self):
+        """Whatever makes coroutines."""
+        from functools import partial
+
+        class Adder:
+            async def add(self, one, other=1):
+                return one + other
+
+            async def __call__(self, one):
+                return one + 10
+
+        async def main():
+            adder = Adder()
+            return [
+                await collect(amorsize.amap(function, range(3)))
+                for function in (adder.add, partial(adder.add, other=5), adder)
+            ]
+
+        assert run(main()) == [[1, 2, 3], [5, 6, 7], [10, 11, 12]]
+
+    @FUNCTIONS
+    def test_nothing_runs_before_the_first_result_is_asked_for(self, function):
+        """Not even the input is read."""
+        pulled = []
+
+        def items():
+            for number in range(5):
+                pulled.append(number)
+                yield number
+
+        async def main():
+            stream = amorsize.amap(function, items())
+            await asyncio.sleep(0.01)
+            assert pulled == []
+            return await collect(stream)
+
+        assert run(main()) == [0, 2, 4, 6, 8]
+
+    @FUNCTIONS
+    def test_an_endless_input_is_read_within_bounds(self, function):
+        """However slow the user is."""
+        pulled = 0
+
+        def endless():
+            nonlocal pulled
+            while True:
+                pulled += 1
+                yield pulled
+
+        async def main():
+            async with amorsize.amap(function, endless()) as results:
+                first = [await results.__anext__() for _ in range(10)]
+                await asyncio.sleep(0.2)
+            return first
+
+        assert run(main()) == [2 * number for number in range(1, 11)]
+        assert pulled < 6_000
+
+    def test_items_run_in_copies_of_the_callers_context(self):
+        """On the loop, and in the thread beside it."""
+
+        async def look(number):
+            before = VARIABLE.get()
+            VARIABLE.set(number)
+            await asyncio.sleep(0)
+            return before
+
+        def plain_look(number):
+            return VARIABLE.get()
+
+        async def main():
+            VARIABLE.set("the caller's")
+            return {*await collect(amorsize.amap(look, range(9))), *await collect(amorsize.amap(plain_look, range(9)))}
+
+        assert run(main()) == {"the caller's"}
+
+
+class TestErrors:
+    """What goes wrong."""
+
+    def test_the_first_error_in_order_is_raised(self):
+        """What lies before it is handed out, what lies behind is cancelled, and others that had happened are told."""
+        ended = []
+
+        async def fail(number):
+            try:
+                if number == 2:
+                    await asyncio.sleep(0.05)
+                    raise ValueError(number)
+                if number == 4:
+                    raise KeyError(number)
+                if number > 4:
+                    await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                ended.append(number)
+                raise
+            return number
+
+        async def main():
+            stream = amorsize.amap(fail, range(8), n_jobs=8)
+            results = [await stream.__anext__(), await stream.__anext__()]
+            with pytest.raises(ValueError, match="2") as caught:
+                await stream.__anext__()
+            return results, caught.value.amorsize_index, stream.failures
+
+        results, index, failures = run(main())
+        assert (results, index) == ([0, 1], 2)
+        assert sorted(failure.index for failure in failures) == [2, 4]
+        assert sorted(ended) == [5, 6, 7]
+
+    @FUNCTIONS
+    def test_errors_may_stand_in_their_places(self, function):
+        """With `on_error="return"`."""
+
+        async def fail(number):
+            return 1 // number
+
+        def plain_fail(number):
+            return 1 // number
+
+        stream = amorsize.amap(fail if function is double else plain_fail, [1, 0, 2], on_error="return")
+        first, error, last = run(collect(stream))
+
+        assert (first, type(error), last) == (1, ZeroDivisionError, 0)
+        assert [failure.index for failure in stream.failures] == [1]
+
+    def test_retries_try_again(self):
+        """As often as was asked."""
+        tries = []
+
+        async def sometimes(number):
+            tries.append(number)
+            if tries.count(number) < 3:
+                raise OSError("not yet")
+            return number
+
+        assert run(collect(amorsize.amap(sometimes, range(4), retries=2))) == [0, 1, 2, 3]
+        assert len(tries) == 12
+
+    def test_an_item_beyond_its_time_is_cancelled(self):
+        """And only that one."""
+        cancelled = []
+
+        async def slow(number):
+            try:
+                await asyncio.sleep(60 if number == 1 else 0)
+            except asyncio.CancelledError:
+                cancelled.append(number)
+                raise
+            return number
+
+        first, error, last = run(collect(amorsize.amap(slow, range(3), timeout=0.05, on_error="return")))
+
+        assert (first, type(error), last) == (0, amorsize.ItemTimeoutError, 2)
+        assert cancelled == [1]
+
+    @pytest.mark.parametrize("function", [double, plain_double])
+    def test_errors_of_the_input_come_in_their_place(self, function):
+        """After the results of the items before them."""
+
+        async def broken():
+            yield 1
+            yield 2
+            raise OSError("the input broke")
+
+        async def main():
+            stream = amorsize.amap(function, broken())
+            results = [await stream.__anext__(), await stream.__anext__()]
+            with pytest.raises(OSError, match="broke"):
+                await stream.__anext__()
+            return results
+
+        assert run(main()) == [2, 4]
+
+    def test_an_items_exit_is_its_error(self):
+        """It does not end the loop."""
+
+        async def leave(number):
+            raise SystemExit(number)
+
+        (error,) = run(collect(amorsize.amap(leave, [3], on_error="return")))
+        assert isinstance(error, SystemExit)
+
+    @pytest.mark.parametrize(
+        ("options", "match"),
+        [({"backend": "processes"}, "event loop"), ({"seed": 1}, "share"), ({"backend": "threads"}, "event loop")],
+    )
+    def test_what_coroutines_cannot_do_is_refused(self, options, match):
+        """At the call."""
+        with pytest.raises(amorsize.UnsupportedError, match=match):
+            amorsize.amap(double, [1], **options)
+
+    def test_without_a_loop_it_says_so(self):
+        """Whoever drives it."""
+        stream = amorsize.amap(double, [1])
+        awaiting = stream.__anext__()
+        with pytest.raises(amorsize.UnsupportedError, match="asyncio"):
+            awaiting.send(None)
+
+    def test_it_is_no_plain_iterator(self):
+        """The error says what to write."""
+        with pytest.raises(TypeError, match="async for"):
+            list(amorsize.amap(double, [1]))
+
+
+class TestEnd:
+    """What is left of a call."""
+
+    def test_leaving_the_block_cancels_what_runs(self):
+        """However it is left."""
+        running = set()
+
+        async def wait(number):
+            running.add(number)
+            try:
+                await asyncio.sleep(0 if number == 0 else 60)
+            finally:
+                running.discard(number)
+            return number
+
+        async def main():
+            async with amorsize.amap(wait, range(100), n_jobs=8) as results:
+                async for _ in results:
+                    break
+            left = len(running)
+            with pytest.raises(StopAsyncIteration):
+                await results.__anext__()
+            return left
+
+        assert run(main()) == 0
+
+    def test_a_dropped_iterator_cancels_its_tasks(self):
+        """No task keeps it alive."""
+
+        async def wait(number):
+            await asyncio.sleep(0 if number == 0 else 60)
+            return number
+
+        async def main():
+            async for _ in amorsize.amap(wait, range(100), n_jobs=8):
+                break
+            gc.collect()
+            for _ in range(100):
+                if len(asyncio.all_tasks()) <= 2:
+                    break
+                await asyncio.sleep(0.01)
+            return len(asyncio.all_tasks())
+
+        assert run(main()) <= 2
+
+    def test_a_cancelled_wait_loses_nothing(self):
+        """The next one gets the result."""
+
+        async def slow(number):
+            await asyncio.sleep(0.05)
+            return number
+
+        async def main():
+            stream = amorsize.amap(slow, range(20), n_jobs=2)
+            results = []
+            while True:
+                try:
+                    results.append(await asyncio.wait_for(stream.__anext__(), 0.01))
+                except (TimeoutError, asyncio.TimeoutError):
+                    continue
+                except StopAsyncIteration:
+                    return results
+
+        assert run(main()) == list(range(20))
+
+    def test_what_does_not_end_is_named(self):
+        """After a second."""
+        async def stubborn(number):
+            for _ in range(2):
+                try:
+                    await asyncio.sleep(3)
+                except asyncio.CancelledError:
+                    continue
+            return number
+
+        async def main():
+            stream = amorsize.amap(stubborn, range(2), n_jobs=2)
+            asking = asyncio.ensure_future(stream.__anext__())
+            await asyncio.sleep(0.05)
+            asking.cancel()
+            with pytest.warns(RuntimeWarning, match="items 0, 1 of .* go on"):
+                await stream.aclose()
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+
+        asyncio.run(main())
+    def test_a_plain_item_that_goes_on_is_named(self):
+        """It cannot be stopped."""
+        release = threading.Event()
+
+        def stuck(number):
+            release.wait(GUARD_SECONDS)
+            return number
+
+        async def main():
+            stream = amorsize.amap(stuck, [0])
+            asking = asyncio.ensure_future(stream.__anext__())
+            await asyncio.sleep(0.1)
+            asking.cancel()
+            with pytest.warns(RuntimeWarning, match="still runs in a thread"):
+                await stream.aclose()
+            release.set()
+
+        asyncio.run(main())
+        for thread in threading.enumerate():
+            if thread.name.startswith("amorsize"):
+                thread.join(GUARD_SECONDS)
+
+    def test_a_plain_function_on_workers_is_closed_soon(self):
+        """Although its items take long."""
+
+        async def main():
+            stream = amorsize.amap(time.sleep, [0, *[60] * 7], backend="processes", n_jobs=2)
+            await stream.__anext__()
+            began = time.monotonic()
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                await stream.aclose()
+            return time.monotonic() - began
+
+        assert asyncio.run(main()) < GUARD_SECONDS / 2
+        for thread in threading.enumerate():
+            if thread.name.startswith("amorsize"):
+                thread.join(GUARD_SECONDS)
+
+    def test_a_result_never_asked_for_is_told_for_decorated_functions(self):
+        """As a coroutine that is never awaited."""
+        stream = amorsize.parallelize(double).map([1])
+        with pytest.warns(RuntimeWarning, match="never iterated"):
+            del stream
+
+
+class TestOwnLoop:
+    """`map` of a coroutine function."""
+
+    def test_it_has_a_loop_of_its_own(self):
+        """Which several items share."""
+        began = time.monotonic()
+
+        async def wait(number):
+            await asyncio.sleep(0.02)
+            return number
+
+        assert list(amorsize.map(wait, range(100))) == list(range(100))
+        assert time.monotonic() - began < GUARD_SECONDS
+
+    def test_starmap_too(self):
+        """Arguments are spread."""
+
+        async def add(one, other):
+            return one + other
+
+        assert list(amorsize.starmap(add, [(1, 2), (3, 4)])) == [3, 7]
+        assert list(amorsize.map(add, [1, 2], [10, 20])) == [11, 22]
+
+    def test_serial_is_one_by_one(self):
+        """In order, and nothing at once."""
+        now, most = 0, 0
+
+        async def count(number):
+            nonlocal now, most
+            now += 1
+            most = max(most, now)
+            await asyncio.sleep(0)
+            now -= 1
+            return number
+
+        assert list(amorsize.map(count, range(9), backend="serial")) == list(range(9))
+        assert most == 1
+
+    def test_inside_a_loop_it_names_amap(self):
+        """It would block that loop."""
+
+        async def main():
+            with pytest.raises(amorsize.UnsupportedError, match="amap"):
+                amorsize.map(double, [1])
+            return stream
+
+        stream = amorsize.map(double, [1])
+        assert run(main()) is stream
+
+        async def later():
+            with pytest.raises(amorsize.UnsupportedError, match="amap"):
+                next(stream)
+
+        run(later())
+
+    def test_errors_and_early_ends_close_the_loop(self):
+        """Nothing is left of it."""
+
+        async def fail(number):
+            await asyncio.sleep(0)
+            return 1 // (number - 3)
+
+        with pytest.raises(ZeroDivisionError):
+            list(amorsize.map(fail, range(9)))
+        with amorsize.map(double, range(1000)) as results:
+            assert next(results) == 0
+        assert list(results) == []
+
+    def test_a_decorated_coroutine_function_stays_one(self):
+        """And its map is asynchronous."""
+
+        @amorsize.parallelize(n_jobs=3)
+        async def triple(number, *, more=0):
+            return 3 * number + more
+
+        async def main():
+            mapped = await collect(triple.map([1, 2], more=1))
+            return await triple(5), mapped, await collect(triple.starmap([(1,), (2,)]))
+
+        assert run(main()) == (15, [4, 7], [3, 6])
+        with pytest.raises(amorsize.UnsupportedError):
+            triple.optimize([1])
+        with pytest.raises(TypeError, match="over"):
+            amorsize.parallelize(over="number")(double)
