@@ -278,7 +278,8 @@ def note_predictions(noted: list[tuple[float, float]]) -> None:
     take_in = Policy._take_in
 
     def noting(policy: Any, seen: Any) -> None:
-        if seen.withdrawal is None and seen.move.plan.predicted_seconds > 0.0:
+        # Of an input that does not tell its length, a whole was not predicted.
+        if seen.withdrawal is None and seen.move.n_items and seen.move.plan.predicted_seconds > 0.0:
             noted.append((seen.move.plan.predicted_seconds, seen.open_seconds + seen.seconds))
         take_in(policy, seen)
 

@@ -546,3 +546,65 @@ class TestOwnLoop:
             triple.optimize([1])
         with pytest.raises(TypeError, match="over"):
             amorsize.parallelize(over="number")(double)
+
+
+def test_a_published_client():
+    """A server that answers after some time gets several requests at once, each once, and no more than 32."""
+    httpx = pytest.importorskip("httpx")
+    now, most, paths = 0, 0, []
+
+    async def answer(reader, writer):
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        request = await reader.readuntil(b"\r\n\r\n")
+        paths.append(request.split()[1].decode())
+        await asyncio.sleep(0.005)
+        now -= 1
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        await writer.drain()
+        writer.close()
+
+    async def main():
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with httpx.AsyncClient(timeout=GUARD_SECONDS) as client:
+
+            async def fetch(number):
+                return (await client.get(f"http://127.0.0.1:{port}/{number}")).text
+
+            results = await collect(amorsize.amap(fetch, (number for number in range(100))))
+        server.close()
+        await server.wait_closed()
+        return results
+
+    assert run(main()) == ["ok"] * 100
+    assert sorted(paths) == sorted(f"/{number}" for number in range(100))
+    assert 1 < most <= 32
+
+
+def test_an_input_that_waits_holds_up_nothing_else():
+    """Items that are tried again go on beside it, and results are handed out."""
+    tries = []
+
+    async def sometimes(number):
+        tries.append(number)
+        if len(tries) < 3:
+            raise OSError("not yet")
+        return number
+
+    async def main():
+        release = asyncio.Event()
+
+        async def slow():
+            yield 1
+            await release.wait()
+            yield 2
+
+        stream = amorsize.amap(sometimes, slow(), retries=3)
+        first = await stream.__anext__()
+        release.set()
+        return [first, *await collect(stream)]
+
+    assert run(main()) == [1, 2]
+    assert tries == [1, 1, 1, 2]

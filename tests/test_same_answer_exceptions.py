@@ -346,6 +346,8 @@ def test_an_alarm_set_for_the_whole_call_is_no_items_error(options):
 @alarms
 def test_an_alarm_that_an_item_set_is_that_items_error(anywhere):
     """A handler that the item installed itself limits the item: what it raises is returned in its place."""
+    if anywhere.get("backend") == "threads":
+        pytest.skip("handlers are set in the main thread only")
     results = list(amorsize.map(limiting_itself, range(4), on_error="return", **anywhere))
 
     assert [type(result) for result in results] == [int, int, Limit, int]

@@ -185,7 +185,7 @@ class TestReadingAhead:
             record.append("b")
             yield "text", 2.0
 
-        first, second, third = Source((items(),)).take(3, fix=pickle.dumps)
+        first, second, third = Source((items(),)).take(3, fix=lambda item: Fixed(pickle.dumps(item)))
 
         assert (first, third) == (1, ("text", 2.0))
         assert type(second) is Fixed

@@ -29,8 +29,8 @@ from ..plan.width import WidthControl
 from ..rng import runs_items
 from ..transport.remote import UnrebuiltItem
 from ..transport.serialize import rebuilt
-from ..transport.values import Fixed, rough_size
-from .base import Start
+from ..transport.values import Fixed, held_iterator_error, holds_iterator, plainly_hold_none, rough_size
+from .base import Start, Unsendable
 from .events import Broken, Chunk, Failure, Refused, Results, Returned
 from .overload import is_overload
 
@@ -206,6 +206,10 @@ class Threads:
         return self.width + waiting - len(self._under_way)
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> int:
+        if not (type(chunk.items) is range or plainly_hold_none(chunk.items)):
+            for index, item in enumerate(chunk.items, chunk.first):
+                if type(item) is not Fixed and holds_iterator(item):
+                    raise Unsendable(index, held_iterator_error(item), item)
         number, now = next(self._numbers), perf_counter()
         self._under_way[number] = chunk, now
         self._shared.tasks.put(_Task(number, chunk, slice_seconds, now))

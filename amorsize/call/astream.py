@@ -353,6 +353,7 @@ class _FromLoop:
 
     def __next__(self) -> Any:
         import asyncio
+        from concurrent.futures import CancelledError
 
         assert self.loop is not None
         if self._cancelled:
@@ -360,7 +361,7 @@ class _FromLoop:
         asked = self._asked = asyncio.run_coroutine_threadsafe(self._next(), self.loop)
         try:
             found = asked.result()
-        except asyncio.CancelledError:
+        except CancelledError:  # nobody wants the items any more
             raise StopIteration from None
         if found is _NO_MORE:
             raise StopIteration

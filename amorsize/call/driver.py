@@ -453,14 +453,15 @@ class Call:
         if withdrawal.for_good:
             self._policy.stay()
         else:
-            self._policy.come_back(self._pace)
+            self._policy.come_back(self._pace, pump.seconds)
 
     def _note_width(self, found: int) -> None:
         """Take in how many workers were found to be best."""
         if self._pace is not None:
             self._pace.width = found
-        if self.plan is not None:
-            self.plan = self.plan._replace(n_jobs=found)
+        plan = self.plan
+        if plan is not None:
+            self.plan = plan._replace(n_jobs=found, reason=f"{plan.reason}; {found} at once were best")
 
     def _paced(self) -> tuple[int, float]:
         return (0, 0.0) if self._pace is None else (self._pace.items, self._pace.seconds)

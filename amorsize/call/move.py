@@ -21,7 +21,7 @@ class Move(NamedTuple):
         row: the backend.
         plan: how the work is run there, and why.
         pays_missed: whether the time that earlier calls have missed justifies the start of workers.
-        n_items: the number of items that the plan is for.
+        n_items: the number of items that the plan is for; 0 if that was a guess, as the input does not tell.
     """
 
     row: Row

@@ -156,11 +156,11 @@ class Policy:
         if seconds < _MEASURED_SECONDS or self.knows_transfer():
             self.patience_seconds = max(self.patience_seconds, seconds)
 
-    def come_back(self, pace: Pace | None) -> None:
-        """Take in that workers turned out not to help: they are considered again after more serial work."""
+    def come_back(self, pace: Pace | None, seconds: float) -> None:
+        """Take in that workers turned out not to help, in so long: they are considered again after more serial work."""
         if pace is not None and pace.route == THREADS.name:
             self.waiting.give_up()
-            if pace.cpu_seconds < pace.seconds / 2:
+            if pace.cpu_seconds < seconds / 2:
                 self.stay()  # the items wait for something that serves one at a time
                 return
         self.patience_seconds = max(_PATIENCE_SECONDS, 4 * self.patience_seconds)
@@ -208,7 +208,7 @@ class Policy:
         if plan.backend == "serial" or missed < self._price(profile, plan.n_jobs):
             return None
         said = f"{plan.reason}, and calls like it have missed the price of a start"
-        return Move(PROCESSES, plan._replace(reason=said), pays_missed=True, n_items=n_items)
+        return Move(PROCESSES, plan._replace(reason=said), pays_missed=True, n_items=self._known_length(n_items))
 
     def known_width(self) -> int | None:
         """Return how many items at once were best in an earlier call; None if that is not known."""
@@ -244,7 +244,7 @@ class Policy:
         profile, chunksize = self._machine(work), self._limits().chunksize
         plan = choose(work, profile, left, Limits(min(widest(profile, work)[0], left), chunksize, ("processes",)))
         spent = f"{plan.n_jobs} workers: as much was missed in the caller as starting them costs"
-        return Move(PROCESSES, plan._replace(reason=spent), n_items=left)
+        return Move(PROCESSES, plan._replace(reason=spent), n_items=self._known_length(left))
 
     def named(self, width: int) -> Move:
         """Return the move to the backend that the user named, whose cost is not predicted."""
@@ -272,7 +272,10 @@ class Policy:
             return None
         self.measure_carrying()
         plan = choose(work, self._machine(work), n_items, self._limits())
-        return None if plan.backend == "serial" else Move(PROCESSES, plan, n_items=n_items)
+        return None if plan.backend == "serial" else Move(PROCESSES, plan, n_items=self._known_length(n_items))
+
+    def _known_length(self, n_items: int) -> int:
+        return 0 if self._source.remaining() is None else n_items
 
     def _would_gain(self, work: WorkProfile, profile: MachineProfile, n_items: int) -> bool:
         """Say whether workers are predicted to be faster."""

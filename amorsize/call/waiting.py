@@ -15,6 +15,7 @@ from ..backends.rows import THREADS
 from ..cache import lookup
 from ..code.functions import FunctionSet
 from ..errors import let_signals_through
+from ..lean import map
 from ..log import debug
 from ..measure import machine
 from ..plan.profile import WorkProfile
@@ -128,12 +129,19 @@ class Waiting:
         if options.n_jobs == 1 or self._function in unhelped:
             return False
         if self._reason is None:
-            from ..code.sharing import why_not_shared  # only work that waits needs it
+            # Only work that waits needs these.
+            from ..code.reach import surroundings
+            from ..code.sharing import why_not_shared
+            from ..transport.payload import must_draw_here
 
             # It is asked anew for each call, because closures with the same code may hold different things.
-            reason = why_not_shared(self._function)
-            if not reason and options.initializer is not None:
-                reason = why_not_shared(options.initializer)
+            function, initializer = self._function, options.initializer
+            reason = why_not_shared(function)
+            if not reason and initializer is not None:
+                reason = why_not_shared(initializer)
+            if not reason:  # on threads, whose turn it is to draw depends on chance
+                around = surroundings(function)
+                reason = must_draw_here(function, around, seeded=False, initializer=initializer)
             self._reason = reason
             if reason:
                 debug("no threads for %r: %s", self._function, reason)

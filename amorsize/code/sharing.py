@@ -21,7 +21,6 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, Modul
 
 from ..errors import let_signals_through
 from .bytecode import outer_names
-from .functions import FunctionTable
 from .reading import UNKNOWN, Reading
 from .strict import is_foreign
 
@@ -50,7 +49,6 @@ _SCALARS = frozenset({bool, int, float, complex, str, bytes, type(None)})
 # At most so many values and pieces of code are looked at; of what is more, nothing is known.
 _MAX_STEPS = 500
 _MAX_MEMBERS = 100
-_known: FunctionTable[str] = FunctionTable()
 
 
 def why_not_shared(function: Any) -> str:

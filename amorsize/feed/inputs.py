@@ -33,6 +33,7 @@ class Inputs:
         index: position of the next item.
         over: whether there are no more items.
         error: what an input raised; the items before it were returned.
+        waits: whether taking an item may wait.
     """
 
     def __init__(self, iterables: tuple[Any, ...], *, strict: bool = False) -> None:
@@ -43,7 +44,8 @@ class Inputs:
         self.single = len(iterables) == 1
         self._source: Source | None = None
         self._iterators: list[tuple[Any, bool]] = []  # each with whether it is asynchronous
-        if any(map(is_asynchronous, iterables)):
+        self.waits = any(map(is_asynchronous, iterables))
+        if self.waits:
             for iterable in iterables:
                 asynchronous = is_asynchronous(iterable)
                 made = type(iterable).__aiter__(iterable) if asynchronous else iter(iterable)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from ..options import Options
     from ..plan.retry import Failed
-    from .inputs import Inputs
+    from .inputs import Inputs, Taken
 
 __all__ = ["END_SECONDS", "Tasks"]
 
@@ -119,6 +119,7 @@ class Tasks:
         self._given_up: dict[Task[Any], int] = {}  # tasks that were cancelled and have not ended, with their items
         self._more = asyncio.Event()  # there is something for the driver to do
         self._ready = asyncio.Event()  # there is something for the user
+        self._reading: Task[Taken | None] | None = None  # waits for the next item
         self._ended = False  # whether nothing more will be read or run
         self.items, self.seconds = 0, 0.0
         self._in_use = 0  # how many ran when the driver had last started what it could
@@ -189,13 +190,24 @@ class Tasks:
         if feed.has_backlog(perf_counter()):
             index, (item,) = feed.from_backlog(1)
             return index, item, False
-        if inputs.over or not feed.may_read(inputs.index, 1, self.width, lasting=False):
+        index, reading = inputs.index, self._reading
+        if reading is None:
+            if inputs.over or not feed.may_read(index, 1, self.width, lasting=False):
+                return None
+            taking = inputs.take(fixed, to_end=not self._running and feed.order.next == index)
+            if not inputs.waits:
+                return self._taken(index, await taking)
+            # An input that lets others wait must not hold up items that are tried again.
+            reading = self._reading = self.loop.create_task(taking)
+            reading.add_done_callback(lambda _: self._more.set())
+        if not reading.done():
             return None
-        index = inputs.index
-        handed_out = not self._running and feed.order.next == index
-        found = await inputs.take(fixed, to_end=handed_out)
-        if inputs.error is not None:
-            feed.end_at(inputs.index, inputs.error)
+        self._reading = None
+        return self._taken(index - 1, reading.result())
+
+    def _taken(self, index: int, found: Taken | None) -> tuple[int, Any, bool] | None:
+        if self._inputs.error is not None:
+            self._feed.end_at(self._inputs.index, self._inputs.error)
             self._ready.set()
         return None if found is None else (index, *found)
 
@@ -215,7 +227,7 @@ class Tasks:
 
     def _is_over(self) -> bool:
         feed = self._feed
-        if self._running or feed.is_pending():
+        if self._running or self._reading is not None or feed.is_pending():
             return False
         return self._inputs.over or feed.failed_at is not None
 
@@ -308,9 +320,11 @@ class Tasks:
         for task in tuple(self._running):
             self._give_up(task)
         self._ended = True
-        self._driver.cancel()
+        ours = [self._driver] if self._reading is None else [self._driver, self._reading]
+        for task in ours:
+            task.cancel()
         self._ready.set()
-        return {task for task in (self._driver, *self._given_up) if not task.done()}
+        return {task for task in (*ours, *self._given_up) if not task.done()}
 
     def _warn(self) -> None:
         """Warn of items that go on although they were cancelled."""

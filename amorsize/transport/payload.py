@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     Place = tuple[str, str]
 
-__all__ = ["LENGTH", "Outdated", "Payload", "Uncarriable", "payload_of", "users_classes"]
+__all__ = ["LENGTH", "Outdated", "Payload", "Uncarriable", "must_draw_here", "payload_of", "users_classes"]
 
 LENGTH = Struct("<Q")
 # Data that may have changed in place are compared again before a call that sends work, if they have no more than
@@ -230,7 +230,7 @@ def payload_of(
     most_parts = max(_ALWAYS_PARTS, gain_seconds * _SHARE_OF_GAIN / _SECONDS_PER_PART)
     look = partial(surroundings, plain, most_parts)
     payload = Payload(pickled, look, initialized=initializer is not None, ambient=packed_snapshot())
-    reason = _must_draw_here(plain, payload.surroundings, seeded=plain is not function, initializer=initializer)
+    reason = must_draw_here(plain, payload.surroundings, seeded=plain is not function, initializer=initializer)
     if reason and not by_name:
         raise KeptHere(reason)
     if reason and plain not in _warned:
@@ -239,10 +239,10 @@ def payload_of(
     return payload
 
 
-def _must_draw_here(
+def must_draw_here(
     function: Any, around: Surroundings, *, seeded: bool, initializer: Callable[..., object] | None
 ) -> str:
-    """Return why a function's random numbers would differ in a worker; the text is empty if they would not.
+    """Return why a function's random numbers would differ elsewhere; the text is empty if they would not.
 
     Args:
         function: the user's function.

@@ -21,7 +21,7 @@ from ..lean import NamedTuple, map
 from . import by_value
 from .by_value import PROTOCOL, Outgoing
 from .envelope import PARTS, WHOLE, Envelope
-from .values import SCALARS, Fixed, HeldIteratorError, holds_iterator, plainly_hold_none
+from .values import SCALARS, Fixed, HeldIteratorError, held_iterator_error, holds_iterator, plainly_hold_none
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -156,9 +156,7 @@ def dump_item(item: object, outgoing: Outgoing | None = None) -> bytes:
     if type(item) is Fixed:
         return item.data
     if holds_iterator(item):
-        raise HeldIteratorError(
-            f"it is or holds an iterator ({type(item).__name__}), whose rest is in this process only"
-        )
+        raise held_iterator_error(item)
     return dump(item, outgoing)
 
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
-__all__ = ["SCALARS", "Fixed", "HeldIteratorError", "holds_iterator", "is_plain", "plainly_hold_none", "rough_size"]
+__all__ = ["SCALARS", "Fixed", "HeldIteratorError", "held_iterator_error", "holds_iterator", "is_plain"]
+__all__ += ["plainly_hold_none", "rough_size"]
 
 SCALARS = frozenset({int, float, complex, str, bytes, bool, type(None)})
 # So many elements of an item are looked at; in a longer container they are spread over all of it. With a larger value,
@@ -63,6 +64,12 @@ def rough_size(value: Any) -> int:
     except Exception as error:  # the user's class
         let_signals_through(error)
         return 0
+
+
+def held_iterator_error(item: object) -> HeldIteratorError:
+    """Return the error about an item that is or holds an iterator."""
+    kind = type(item).__name__
+    return HeldIteratorError(f"it is or holds an iterator ({kind}), which gets the rest of its items only here")
 
 
 def is_plain(value: Any) -> bool:
