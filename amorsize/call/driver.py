@@ -216,7 +216,7 @@ class Call:
                 attempt=self._attempt(),
             )
             pump = yield from self._first_item(serial)
-            if pump is None and not serial.is_over():
+            if pump is None and not serial.is_over() and not self._leave(serial):
                 yield from serial.phases()
             if serial.is_over():
                 self._over = True
@@ -300,15 +300,16 @@ class Call:
         serial.note_cpu()
         if self._items_stay(serial):
             return None
-        if serial.times.n == 1 and serial.first is not None and serial.first.imported:
-            return None  # the first item imported something, so it says nothing of the next ones
+        imported = serial.times.n == 1 and serial.first is not None and serial.first.imported
         if not policy.looked_up:
-            policy.look_up(serial)
+            policy.look_up(None if imported else serial)
             move = self._taken(policy.before_first())
             if move is not None:
                 return move
         if (move := policy.waiting.to_threads(serial, self._source.remaining())) is not None:
             return self._taken(move)
+        if imported:
+            return None  # the first item imported something, so it says nothing of the next ones
         if not policy.is_due(serial):
             if policy.wants_transfer(serial):
                 policy.measure_transfer(serial)
@@ -320,7 +321,7 @@ class Call:
 
     def _before_thread(self) -> None:
         try:
-            self._policy.start_method()
+            self._policy.starting.method()
         except Exception as error:  # as said above
             self._stay(error)
 
@@ -405,7 +406,7 @@ class Call:
     def _headstart_wanted(self) -> Headstart | None:
         if self._source.index or self._policy.looked_up or self._request.function in _short:
             return None
-        self._policy.start_method()  # asked now, before the headstart's thread is counted
+        self._policy.starting.method()  # asked now, before the headstart's thread is counted
         if self._seeded is not None:
             return None  # how far the input was read tells which item runs, so it must not be read ahead
         source = self._source
@@ -510,7 +511,7 @@ class Call:
                 function=self._to_send(),
                 outgoing=outgoing,
                 width=width,
-                start_method=self._policy.start_method_now(),
+                start_method=self._policy.starting.method_now() if move.row.can.starts_processes else "",
                 stop_at_error=options.on_error == "raise" and not options.retries,
                 timeout=options.timeout,
                 initializer=options.initializer,

@@ -23,7 +23,7 @@ from time import perf_counter
 from ..context import others_import
 from ..errors import from_signal_handler
 from ..log import debug
-from ..measure.machine import note_own_thread
+from ..measure.machine import OwnThread
 from ..state import register
 from .preload import preload
 
@@ -95,6 +95,8 @@ class Headstart:
         self._begin = begin
         self._delay_seconds = delay_seconds
         self._over = allocate_lock()  # held while the item runs
+        self._deciding = allocate_lock()  # held by the thread while it decides or begins something
+        self._ended = False  # whether the item is over, so that nothing is to be decided or begun any more
         self._glances = allocate_lock()  # held while the bare thread lives
         self._error: BaseException | None = None
         self._abandoned = False
@@ -130,8 +132,10 @@ class Headstart:
         try:
             with self._glances:
                 thread = self._thread
-            if thread is not None:
-                thread.join()
+            with self._deciding:
+                self._ended = True
+            if thread is not None and self.pump is not None:
+                thread.join()  # one that has begun nothing ends by itself, and may still be importing
         except BaseException:  # a signal handler raised it; a thread that is still starting workers will end them
             self._abandoned = True
             if self.pump is not None and (self._thread is None or not self._thread.is_alive()):
@@ -159,10 +163,9 @@ class Headstart:
             self._glances.release()
 
     def _stand_by(self, began: float) -> None:
-        with _quick_turns:
+        with OwnThread(), _quick_turns:
             # This runs in the caller's context, because workers must get its decimal precision and NumPy error state.
             self._context.run(self._begin_when_due, began)
-        note_own_thread()
 
     def _is_over_while_others_import(self) -> bool:
         """Wait while other threads import, since they may wait for this call; say whether the item ended meanwhile."""
@@ -174,18 +177,28 @@ class Headstart:
     def _begin_when_due(self, began: float) -> None:
         if self._is_over_while_others_import():
             return
-        # What workers need is imported during the wait, because it would hold them up later.
-        preload()
         try:
-            if self._over.acquire(timeout=max(0.0, self._delay_seconds() - (perf_counter() - began))):
+            with self._deciding:
+                if self._ended:
+                    return
+                delay = self._delay_seconds()
+            if delay > 0.0:
+                # What workers need is imported during the wait, because it would hold them up later; but not at once,
+                # because that would hold up an item which is not so long, and what comes after it.
+                if self._over.acquire(timeout=max(0.0, delay / 2 - (perf_counter() - began))):
+                    return
+                preload()
+            if self._over.acquire(timeout=max(0.0, delay - (perf_counter() - began))):
                 return
             if self._is_over_while_others_import():
                 return
-            begun = self._begin()
+            with self._deciding:
+                if self._ended:
+                    return
+                begun = self.pump = self._begin()
         except Exception as error:  # this was only an attempt: the caller goes on, and meets the cause itself
             debug("no workers beside the first item: %r", error)
             return
-        self.pump = begun
         try:
             while not self._over.acquire(blocking=False):
                 begun.step(_STEP_SECONDS)

@@ -10,7 +10,7 @@ an item or starts a worker. Questions change nothing; the driver calls `look_up`
 from __future__ import annotations
 
 import sys
-from time import monotonic, perf_counter, sleep
+from time import monotonic, perf_counter
 
 from ..backends.rows import AUTO, PROCESSES, THREADS
 from ..cache import lookup
@@ -22,6 +22,7 @@ from ..plan.profile import Limits, WorkProfile
 from ..plan.trust import Trust
 from ..transport.values import holds_iterator
 from .move import Move
+from .starting import Starting, is_served
 from .waiting import Waiting, system_of
 
 TYPE_CHECKING = False
@@ -60,7 +61,6 @@ _WAY_OF_FUNCTION = 4.0
 _LONGER = 1.25
 # A call with more work than this says little of what a call costs apart from its items.
 _CALL_LEARNT_SECONDS = 0.050
-_THREAD_END_SECONDS = 0.002
 _LEAST_ITEMS_HERE = 4
 # After workers turned out not to help, at least this much serial work must pass before they are considered again.
 _PATIENCE_SECONDS = 0.1
@@ -83,6 +83,7 @@ class Policy:
         patience_seconds: how much serial work must have passed before workers are considered.
         visits: the visits to workers that are over.
         waiting: decides whether the items go to threads.
+        starting: knows how workers are started.
     """
 
     def __init__(self, request: Request, source: Source) -> None:
@@ -99,7 +100,7 @@ class Policy:
         self._slowdown = 1.0
         self._call_seconds: float | None = None
         self._load_seconds: float | None = None
-        self._start_method: str | None = None
+        self.starting = Starting(request.options)
         self.waiting = Waiting(request.function, request.options)
 
     # What the driver tells it.
@@ -115,7 +116,7 @@ class Policy:
                 # As in `remember`, the whole length counts, some of which may have run.
                 None if remaining is None else self._source.index + remaining,
                 system_of(self._options),
-                route=THREADS.name if self._row is THREADS else machine.route_of(self.start_method()),
+                route=THREADS.name if self._row is THREADS else machine.route_of(self.starting.method()),
                 seconds_per_item=seconds,
             ).profile
 
@@ -312,7 +313,7 @@ class Policy:
         if others_import():
             return True
         # A worker that is not forked would import the module anew, and run this same call in it.
-        return imported_here(getattr(self._function, "__module__", None)) and self.start_method() != "fork"
+        return imported_here(getattr(self._function, "__module__", None)) and self.starting.method() != "fork"
 
     def is_news(self, items: int, seconds: float) -> bool:
         """Say whether a call is worth keeping, as it was long or was taken for long before it began."""
@@ -343,7 +344,7 @@ class Policy:
         from ..plan.model import start_seconds
 
         load_known = self._known is not None and self._known.load_seconds is not None
-        beside = load_known and self.start_method() != "fork"  # then the profile has the share already
+        beside = load_known and self.starting.method() != "fork"  # then the profile has the share already
         return (1.0 if beside else _STARTED_BESIDE) * start_seconds(profile, n_jobs)
 
     def knows_transfer(self) -> bool:
@@ -405,31 +406,20 @@ class Policy:
         return allowed if remaining is None else max(1, min(allowed, remaining))
 
     def first_may_take(self) -> float:
-        """Return after how many seconds of the first item workers start beside it: as many as a start costs."""
+        """Return after how many seconds of the first item workers start beside it: as many as a start costs.
+
+        Where earlier calls are known to have waited, threads cost nothing to start.
+        """
+        if not self.looked_up:
+            self.look_up()
+        remaining = self._source.remaining()
+        if self._known is not None and self.waiting.before_first(self._known, remaining or 0) is not None:
+            return 0.0
         limits = self._limits()
         if (machine.cores() if limits.n_jobs is None else limits.n_jobs) < 2:
             return _FOR_EVER_SECONDS
-        method = self._method_beside()
-        return machine.seconds_first_start(method, served=_is_served(method))
-
-    def start_method(self) -> str:
-        """Return how workers are started, as it was when this was first asked."""
-        if self._start_method is None:
-            self._start_method = machine.start_method(self._options.start_method)
-        return self._start_method
-
-    def start_method_now(self) -> str:
-        """Return how workers are started, asked anew: threads may have come since the plan, and our own have gone."""
-        planned = self.start_method()
-        until = perf_counter() + _THREAD_END_SECONDS
-        while (method := machine.start_method(self._options.start_method)) != planned and perf_counter() < until:
-            sleep(0)  # a thread that was joined is still counted until the system has ended it
-        return method
-
-    def _method_beside(self) -> str:
-        """Return how workers are started while a second thread runs, so that a fork is not safe."""
-        method = machine.configured_start_method(self._options.start_method)
-        return machine.threaded_start_method() if method == "fork" else method
+        method = self.starting.method_beside()
+        return machine.seconds_first_start(method, served=is_served(method))
 
     # What it remembers.
 
@@ -523,8 +513,11 @@ class Policy:
         # The next call is looked up by the length of its input, so items that were not read count here as well.
         n_items = self._source.index + (self._source.remaining() or 0)
         system = system_of(self._options)
+        waited = self.waiting.seen_alone(here, pace)
+        if waited is not None:
+            lookup.store(self._function, n_items, work._replace(**waited), plan, system, on_disk=on_disk)
         # If only a few items ran here before the rest left, they say little, as the first may have imported something.
-        if here.n and (not there or here.n >= _LEAST_ITEMS_HERE):
+        elif here.n and (not there or here.n >= _LEAST_ITEMS_HERE):
             mean = seconds_here / here.n
             found = work._replace(
                 items=here.n,
@@ -552,8 +545,8 @@ class Policy:
 
     def seconds_until_ready(self) -> float:
         """Return after how many seconds workers that are ordered now are expected to be able to run items."""
-        method = self.start_method()
-        served = _is_served(method)
+        method = self.starting.method()
+        served = is_served(method)
         profile = machine.machine_profile(method, served=served)
         load = self._known.load_seconds if self._known is not None and not served else None
         return profile.seconds_first_start + (profile.seconds_load if load is None else load)
@@ -564,7 +557,7 @@ class Policy:
         # The module has no such function while a thread is still importing it; then there are no workers.
         if not hasattr(pool, "warm_count"):
             return 0
-        count: int = pool.warm_count(self.start_method(), self._options.initializer, self._options.initargs)
+        count: int = pool.warm_count(self.starting.method(), self._options.initializer, self._options.initargs)
         return count
 
     def _limits(self) -> Limits:
@@ -572,13 +565,13 @@ class Policy:
 
     def _machine(self, work: WorkProfile | None = None) -> MachineProfile:
         """Return the machine profile, with what the function takes to be loaded if that is known."""
-        served = _is_served(self.start_method())
-        profile = machine.machine_profile(self.start_method(), warm_workers=self._warm_workers(), served=served)
+        served = is_served(self.starting.method())
+        profile = machine.machine_profile(self.starting.method(), warm_workers=self._warm_workers(), served=served)
         load, carrying = profile.seconds_load, self._carrying_seconds or 0.0
         if work is not None and work.load_seconds is not None and not served:
             load = work.load_seconds
         profile = profile._replace(seconds_load=load, seconds_per_call=profile.seconds_per_call + carrying)
-        if work is None or work.load_seconds is None or self.start_method() == "fork":
+        if work is None or work.load_seconds is None or self.starting.method() == "fork":
             return profile
         # The function has been on such workers before, and will be again: a start costs what goes on beside it.
         return profile._replace(
@@ -586,12 +579,6 @@ class Policy:
             seconds_next_start=_STARTED_BESIDE * profile.seconds_next_start,
             seconds_load=_STARTED_BESIDE * load,
         )
-
-
-def _is_served(start_method: str) -> bool:
-    """Say whether a fork server runs for such workers; it is taken to have loaded what they need."""
-    pool: Any = sys.modules.get(PROCESSES.module or "")
-    return start_method == "forkserver" and hasattr(pool, "server_stands") and bool(pool.server_stands())
 
 
 def _as_if_running(profile: MachineProfile) -> MachineProfile:

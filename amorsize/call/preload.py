@@ -1,26 +1,60 @@
-"""Imports what a call on workers needs before it is needed, in a thread that has time for it."""
+"""Imports what a call on workers needs before it is needed, in a thread that has time for it.
+
+Such a thread may go on when the item is over beside which it began: nobody waits for it, save a call that is about to
+start workers (`finish`), and a fork, because the child would find modules half imported and locked for ever.
+"""
 
 from __future__ import annotations
 
-from _thread import get_ident
+import os
+from _thread import allocate_lock, get_ident
 
 from ..context import preloading
 from ..log import debug
 
-__all__ = ["preload"]
+__all__ = ["finish", "preload"]
+
+# How long a fork waits. It is as long as an import of our own can reasonably take.
+_FORK_SECONDS = 1.0
+_busy = allocate_lock()  # held while a thread imports
+_held_for_fork = False
 
 
 def preload() -> None:
     """Import what a call on workers imports, from any thread. It takes tens of milliseconds in a fresh process."""
-    preloading.add(get_ident())
-    try:
-        from ..backends.processes import lease  # noqa: F401
-        from ..backends.processes.start import serves_here
+    with _busy:
+        preloading.add(get_ident())
+        try:
+            from ..backends.processes import lease  # noqa: F401
+            from ..backends.processes.start import serves_here
 
-        if serves_here():
-            from ..backends.processes import launch  # noqa: F401
-        from ..feed import pump  # noqa: F401
-    except Exception as error:  # this was only an attempt
-        debug("what workers need was not imported: %r", error)
-    finally:
-        preloading.discard(get_ident())
+            if serves_here():
+                from ..backends.processes import launch  # noqa: F401
+            from ..feed import pump  # noqa: F401
+        except Exception as error:  # this was only an attempt
+            debug("what workers need was not imported: %r", error)
+        finally:
+            preloading.discard(get_ident())
+
+
+def finish() -> None:
+    """Wait until no thread is importing what workers need."""
+    with _busy:
+        return
+
+
+def _before_fork() -> None:
+    global _held_for_fork
+    if get_ident() not in preloading:
+        _held_for_fork = _busy.acquire(timeout=_FORK_SECONDS)
+
+
+def _after_fork() -> None:
+    global _held_for_fork
+    if _held_for_fork:
+        _held_for_fork = False
+        _busy.release()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

@@ -9,7 +9,7 @@ does is not taken for waiting. What threads must not share stays off them (`code
 from __future__ import annotations
 
 import sys
-from time import perf_counter, thread_time
+from time import perf_counter
 
 from ..backends.rows import THREADS
 from ..cache import lookup
@@ -27,6 +27,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..feed.pace import Pace
+    from ..measure.sampling import ItemTimes
     from ..options import Options
     from ..plan.planner import Plan
     from .caller import Serial
@@ -115,6 +117,8 @@ class Waiting:
         self._reason: str | None = None  # why threads must not share the function; empty if they may
         self._given_up = self._asked = False
         self._first_began = (0.0, 0.0)
+        self._known_move: Move | None = None
+        self._alone_seconds = 0.0
 
     def give_up(self) -> None:
         """Take in that threads did not help."""
@@ -156,7 +160,8 @@ class Waiting:
             self.known_width = Widths(self._function, self._options, THREADS.name).known(n_items)
         if self.known_width == 1:
             return None  # they did not help
-        return self._move(known.seconds_per_item, n_items)
+        self._known_move = self._move(known.seconds_per_item, n_items)
+        return self._known_move
 
     def to_threads(self, serial: Serial, remaining: int | None) -> Move | None:
         """Return the move that is due, by what items in the caller have shown; None if none is."""
@@ -165,6 +170,7 @@ class Waiting:
         left = 2 * serial.times.n if remaining is None else remaining
         if not is_worth_it(serial.seconds_per_item, left) or not self.may():
             return None
+        self._alone_seconds = serial.seconds_per_item
         return self._move(serial.seconds_per_item, left)
 
     def note_first(self) -> None:
@@ -174,13 +180,27 @@ class Waiting:
     def beside_first(self) -> Move | None:
         """Return the move to threads beside a first item that has mostly waited so far; None if it has not.
 
-        It is called in a thread that was started beside that item; what this thread has done is no part of the item.
+        It is called in a thread of our own that was started beside that item.
         """
+        if self._known_move is not None:
+            return self._known_move
         began, busy = self._first_began
         seconds = perf_counter() - began
-        if is_due(1, seconds, machine.busy_seconds() - busy - thread_time()) and self.may():
+        if is_due(1, seconds, machine.busy_seconds() - busy) and self.may():
             return self._move(seconds, self.most())
         return None
+
+    def seen_alone(self, here: ItemTimes, pace: Pace | None) -> dict[str, Any] | None:
+        """Return what is known of items that run alone, by a call that has found its width; None if it says nothing.
+
+        Only the first few have run alone, and the first may have imported something. How much CPU time an item uses is
+        told by those on threads.
+        """
+        seconds = self._alone_seconds or here.mean
+        if pace is None or pace.width is None or not (pace.items and here.n and seconds > 0.0):
+            return None
+        share = min(1.0, pace.cpu_seconds / pace.items / seconds)
+        return {"items": here.n, "seconds_per_item": seconds, "seconds_max": seconds, "cpu_share": share}
 
     def most(self) -> int:
         """Return how many threads there may be."""

@@ -7,7 +7,7 @@ from _thread import allocate_lock, get_ident
 from ..context import others_import
 from ..errors import let_signals_through
 from ..log import debug
-from ..measure.machine import note_own_thread
+from ..measure.machine import OwnThread
 from .preload import preload
 
 TYPE_CHECKING = False
@@ -80,5 +80,5 @@ class Watch:
             self._over.release()
             return
         if self.preloads and not others_import():
-            preload()  # if the caller is busy with an item, that is a long one, and workers may be needed next
-        note_own_thread()
+            with OwnThread():  # if the caller is busy with an item, that is a long one, and workers may be needed next
+                preload()

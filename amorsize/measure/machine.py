@@ -8,6 +8,7 @@ a second, and the number of physical cores only once.
 from __future__ import annotations
 
 import time
+from _thread import get_ident
 
 from ..lean import Generic, TypeVar
 from ..plan.profile import MachineProfile
@@ -106,15 +107,22 @@ def native_threads() -> int | None:
 def busy_seconds() -> float:
     """Return the CPU seconds that this process has used so far, and programs that it has run and waited for.
 
-    Those of threads that amorsize has beside items do not count, once `note_own_thread` was told of them.
+    Those of threads that amorsize has beside items do not count.
     """
-    return time.process_time() + platforms.child_cpu_seconds() - _own_cpu_seconds
+    own = _own_cpu_seconds + sum([platforms.thread_cpu_seconds(ident) for ident in tuple(_own_threads)])
+    return time.process_time() + platforms.child_cpu_seconds() - own
 
 
-def note_own_thread() -> None:
-    """Take in that the calling thread is one of amorsize's own, and is about to end."""
-    global _own_cpu_seconds
-    _own_cpu_seconds += time.thread_time()
+class OwnThread:
+    """In a `with` block of this, the calling thread counts as one of amorsize's own; it ends after the block."""
+
+    def __enter__(self) -> None:
+        _own_threads.add(get_ident())
+
+    def __exit__(self, *_: object) -> None:
+        global _own_cpu_seconds
+        _own_threads.discard(get_ident())
+        _own_cpu_seconds += time.thread_time()
 
 
 def configured_start_method(requested: str | None = None) -> str:
@@ -215,6 +223,8 @@ def _read_available_memory() -> int | None:
 
 
 _own_cpu_seconds = 0.0  # of amorsize's own threads that have ended
+_own_threads: set[int] = set()  # the identifiers of those that run
+register(after_fork=_own_threads.clear)
 _costs = Costs()
 register(_costs.forget)
 learn_start = _costs.learn_start

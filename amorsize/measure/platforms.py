@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from ..errors import let_signals_through
 
@@ -22,6 +23,7 @@ __all__ = [
     "native_threads",
     "physical_cores",
     "process_memory",
+    "thread_cpu_seconds",
     "usable_cores",
 ]
 
@@ -124,6 +126,17 @@ def child_cpu_seconds() -> float:
     """Return the CPU seconds of all child processes that have ended and been waited for; 0 where nothing tells."""
     times = os.times()
     return times.children_user + times.children_system
+
+
+def thread_cpu_seconds(ident: int) -> float:
+    """Return the CPU seconds that a thread of this process has used; 0 where nothing tells, or if it has ended."""
+    if not hasattr(time, "pthread_getcpuclockid"):
+        return 0.0
+    try:
+        return time.clock_gettime(time.pthread_getcpuclockid(ident))
+    except OSError as error:
+        let_signals_through(error)
+        return 0.0
 
 
 def has_fork() -> bool:

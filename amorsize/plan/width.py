@@ -22,8 +22,9 @@ __all__ = ["MOST_WIDTH", "START_WIDTH", "WidthControl"]
 
 # No more than this unless the user asks for more: servers ban clients that open hundreds of connections.
 MOST_WIDTH = 32
-# Where nothing is known. With a larger value, work for which two threads are right is begun with too many.
-START_WIDTH = 2
+# Where nothing is known. With a larger value, work for which few threads are right is begun with too many; with a
+# smaller one, the way to the right number is longer.
+START_WIDTH = 4
 # A round has at least so many completions: while doubling about half the width, which are those that run beside all
 # others first, otherwise as many as the width. With fewer, one odd latency decides; with more, the way to the right
 # width is longer.
@@ -44,7 +45,7 @@ _STEP_GAIN = 0.5
 _SLOWER = 1.5
 _CLEAR_ERRORS = 3.0
 # A width is held for so many rounds before another one is tried again: first, and after many tries that have failed.
-_FIRST_PATIENCE = 2
+_FIRST_PATIENCE = 4
 _MOST_PATIENCE = 32
 # The width rises only if at least this share of it was in use: a width that nobody uses says nothing.
 _USED_SHARE = 0.7
@@ -79,7 +80,7 @@ class WidthControl:
         self._usual: tuple[float, float] | None = None  # while holding: the usual latency, and its error
         self._patience = self._left = _FIRST_PATIENCE
         self._upwards = True  # where the next try goes
-        self._skipped = self._mode == _HOLDING  # whether the first completion, which met no other, was left out
+        self._left_out = 0 if known is not None else self.width - 1  # the first completions met an idle server
         self._since = float("-inf")  # only completions that began later count for this round
         self._begin_round(self._since)
 
@@ -121,8 +122,8 @@ class WidthControl:
             self._lose_patience()
             self._hold(now, self.width // 2)
             return
-        if not self._skipped:
-            self._skipped = True
+        if self._left_out:
+            self._left_out -= 1
             return
         latency = seconds / items
         self._n += 1
