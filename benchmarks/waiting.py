@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -96,6 +97,7 @@ class Server:
 # What is run.
 
 ADDRESS = ""
+MEGABYTE = bytes(range(256)) * 4096
 
 
 def fetch(number: int) -> int:
@@ -118,6 +120,11 @@ def spin(number: int) -> int:
     return number
 
 
+def compress(number: int) -> int:
+    """Compress a megabyte, which lets other threads run."""
+    return len(zlib.compress(MEGABYTE, 1 + number % 2))
+
+
 def read_row(number: int) -> int:
     """Read one row of a database, opened anew."""
     connection = sqlite3.connect(os.environ["WAITING_DB"])
@@ -137,9 +144,10 @@ def child(task: str, contender: str, width: int) -> dict[str, object]:
     number = LIMITED if task.endswith("limited") else FETCHES
     if task.startswith("coroutines"):
         return asyncio_child(number, contender, width)
-    function = {"naps": nap, "database": read_row, "files": read_file}.get(task, fetch)
-    if task == "naps":
-        number = 10_000
+    function = {
+        "naps": nap, "database": read_row, "files": read_file, "zlib": compress, "a loop": spin,
+    }.get(task, fetch)  # fmt: skip
+    number = {"naps": 10_000, "zlib": 200, "a loop": 100}.get(task, number)
     items = range(number)
     expected = list(items)
     if function is not nap:
@@ -162,7 +170,7 @@ def child(task: str, contender: str, width: int) -> dict[str, object]:
     elif contender == "joblib":
         results = joblib.Parallel(n_jobs=width, prefer="threads")(map(joblib.delayed(function), items))
     else:
-        stream = amorsize.map(function, items)
+        stream = amorsize.map(function, items, backend="threads" if contender == "named" else "auto")
         results = list(stream)
         found["plan"] = stream.plan and f"{stream.plan.backend} {stream.plan.n_jobs}"
     found["seconds"] = time.perf_counter() - began
@@ -329,6 +337,22 @@ def compare_local(turns: int, say) -> None:
             )
 
 
+def compare_computing(turns: int, say) -> None:
+    """Compare threads that were asked for by name with a serial loop, for work that computes."""
+    for task in ("zlib", "a loop"):
+        seconds: dict[str, list[float]] = {"serial": [], "named": []}
+        plan = ""
+        for _ in range(turns):
+            with tempfile.TemporaryDirectory() as cache:
+                for name, values in seconds.items():
+                    found = run(task, name, cache=cache)
+                    assert found["same"]
+                    values.append(found["seconds"])
+                    plan = found.get("plan", plan)
+        serial, named = (statistics.median(values) for values in seconds.values())
+        say(f"threads by name, {task}: {serial / named:.2f} times as fast as a serial loop; in the end {plan}")
+
+
 def can_import(name: str) -> bool:
     """Say whether a contender is installed."""
     return importlib.util.find_spec(name) is not None
@@ -377,6 +401,8 @@ def main() -> None:
         )
     if options.only in "local":
         compare_local(options.turns, say)
+    if options.only in "computing":
+        compare_computing(options.turns, say)
     if options.only in "lag":
         with tempfile.TemporaryDirectory() as cache:
             found = run("lag", "ours", cache=cache)

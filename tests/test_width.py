@@ -154,6 +154,15 @@ def test_work_that_holds_the_interpreter_is_found_out():
     assert control.found == 1
 
 
+def test_it_is_found_out_too_where_nothing_ran_alone():
+    """One is tried before some more or fewer is, where doubling has not helped."""
+    control = WidthControl(32)
+    client = Client(Queueing(1, seconds=0.01), control)
+    client.run(1.5)
+
+    assert control.found == 1
+
+
 def test_a_width_that_nobody_uses_does_not_grow():
     """A user who is slow with results keeps few items under way."""
     control = WidthControl(32)

@@ -35,8 +35,9 @@ _LEAST_HELD = 8
 _ENOUGH_ERROR = 0.1
 _MOST_HELD = 32
 _MOST_ROUNDS = 4
-# Twice the width stays if throughput may have risen by this share.
-_DOUBLE_GAIN = 0.15
+# Twice the width stays if throughput may have risen by this share. Where a line only becomes longer, the first
+# completions seem to show a rise by a third, because they have met a shorter one.
+_DOUBLE_GAIN = 0.5
 # A try holds so many more or fewer, as a share of the width. More stays if throughput has risen by this part of that
 # share, fewer if it has fallen by no more than the rest of it.
 _STEP_SHARE = 0.25
@@ -80,6 +81,7 @@ class WidthControl:
         self._usual: tuple[float, float] | None = None  # while holding: the usual latency, and its error
         self._patience = self._left = _FIRST_PATIENCE
         self._upwards = True  # where the next try goes
+        self._may_be_one = not serial_seconds and known is None  # whether nothing has run alone yet
         self._left_out = 0 if known is not None else self.width - 1  # the first completions met an idle server
         self._since = float("-inf")  # only completions that began later count for this round
         self._begin_round(self._since)
@@ -210,6 +212,9 @@ class WidthControl:
             self._begin_round(at)
             return
         step = max(1, int(self.width * _STEP_SHARE))
+        if self._may_be_one and 1 < self.width <= START_WIDTH:
+            # More did not help from here on, so perhaps nothing beyond one does.
+            self._may_be_one, self._upwards, step = False, False, self.width - 1
         upwards, self._upwards = self._upwards, not self._upwards
         wider = upwards and used and self.width < self._most
         if not wider and self.width == 1:
