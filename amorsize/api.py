@@ -9,6 +9,7 @@ import builtins
 import sys
 
 from .call.stream import Stream, start
+from .code.coroutines import is_coroutine_function
 from .lean import TypeVar, overload
 from .lean import map as builtin_map
 from .options import check, resolve, undecorated
@@ -180,7 +181,9 @@ def map(
     stands: Any = builtins.map
     if stands is not builtin_map:
         asked = {"strict": True, **options} if strict else options
-        if means_the_builtin(sys._getframe(1), asked, None if stands is map else stands):
+        replaced = stands is map
+        coroutines = replaced and is_coroutine_function(func)  # `gather(*map(fetch, urls))` wants them as they are
+        if coroutines or means_the_builtin(sys._getframe(1), asked, None if replaced else stands):
             only_strict = {"strict": True} if strict else {}  # CPython 3.14's own option; a wrapper's others are ours
             return builtin_map(func, iterable, *iterables, **only_strict)  # type: ignore[return-value]
     plain, decorated = undecorated(func)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
+import concurrent.futures
 import contextvars
 import gc
 import threading
@@ -608,3 +610,101 @@ def test_an_input_that_waits_holds_up_nothing_else():
 
     assert run(main()) == [1, 2]
     assert tries == [1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_list_that_grows_with_its_results_is_read_to_its_end(asynchronous):
+    """As a crawler's does; its end is believed only when somebody asks behind its last result."""
+
+    async def visit(number):
+        await asyncio.sleep(0)
+        return number
+
+    def follow(found, todo):
+        if found < 5:
+            todo.append(found + 1)
+
+    async def main():
+        todo, found = [0], []
+        async for number in amorsize.amap(visit, todo):
+            await asyncio.sleep(0.01)
+            follow(number, todo)
+            found.append(number)
+        return found
+
+    if asynchronous:
+        assert run(main()) == list(range(6))
+        return
+    todo, found = [0], []
+    for number in amorsize.map(visit, todo):
+        follow(number, todo)
+        found.append(number)
+    assert found == list(range(6))
+
+
+class SloppyError(Exception):
+    """Has every attribute, or none."""
+
+    def __getattr__(self, name):
+        return {}[name]
+
+
+def test_errors_that_cannot_be_looked_at_stand_in_their_places():
+    """Whatever their class does when it is asked for a status."""
+
+    async def fail(number):
+        raise SloppyError
+
+    def plain_fail(number):
+        raise SloppyError
+
+    errors = run(collect(amorsize.amap(fail, range(3), on_error="return")))
+    assert [type(error) for error in errors] == [SloppyError] * 3
+    errors = amorsize.map(plain_fail, range(3), on_error="return", backend="threads")
+    assert [type(error) for error in errors] == [SloppyError] * 3
+
+
+@FUNCTIONS
+def test_an_input_that_is_cancelled_is_no_end(function):
+    """It raises where a plain loop over it would."""
+
+    async def cancelled():
+        yield 1
+        raise asyncio.CancelledError
+
+    async def main():
+        stream = amorsize.amap(function, cancelled())
+        assert await stream.__anext__() == 2
+        with pytest.raises((asyncio.CancelledError, concurrent.futures.CancelledError)):
+            await stream.__anext__()
+
+    run(main())
+
+
+def test_an_error_is_not_lost_with_a_cancelled_wait():
+    """Whoever asks again gets it."""
+
+    def fail(number):
+        raise ValueError(number)
+
+    async def main():
+        stream = amorsize.amap(fail, [1])
+        while True:
+            try:
+                await asyncio.wait_for(stream.__anext__(), 0.0001)
+            except (TimeoutError, asyncio.TimeoutError):
+                continue
+            except ValueError:
+                return
+
+    run(main())
+
+
+def test_where_it_stands_for_the_builtin_coroutines_are_left_alone(monkeypatch):
+    """`asyncio.gather(*map(fetch, addresses))` wants them as they are."""
+    monkeypatch.setattr(builtins, "map", amorsize.map)
+
+    async def main():
+        return await asyncio.gather(*map(double, [1, 2]))
+
+    assert run(main()) == [2, 4]

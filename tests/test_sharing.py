@@ -32,6 +32,7 @@ class Client:
     def __init__(self, base):
         self.base = base
         self.last = None
+        self.current = {}
 
     def fetch(self, path):
         with urllib.request.urlopen(self.base + path) as reply:  # noqa: S310 - never called
@@ -41,6 +42,10 @@ class Client:
         self.last = path
         time.sleep(0.01)
         return self.last
+
+    def keep(self, path):
+        self.current["path"] = path
+        return self.current["path"]
 
     def through_another(self, path):
         return self.remember(path)
@@ -103,6 +108,41 @@ def of_a_database(number):
     return sqlite3.connect("x").execute(str(number))
 
 
+STACK = []
+SETTINGS = {}
+BUFFER = bytearray(100)
+
+
+def stacked(number):
+    STACK.append(number)
+    time.sleep(0.01)
+    return STACK.pop()
+
+
+def updated(number):
+    SETTINGS.update(number=number)
+    return SETTINGS["number"]
+
+
+def read_into(path):
+    with open(path, "rb") as file:
+        file.readinto(BUFFER)
+    return sum(BUFFER)
+
+
+@functools.lru_cache
+def connection():
+    return http.client.HTTPConnection("localhost").connect()
+
+
+def of_a_cached_connection(number):
+    return connection().request(number)
+
+
+def reads_settings(number):
+    return SETTINGS.get(number), sum(BUFFER)
+
+
 def queued(number):
     return QUEUE.get()
 
@@ -124,6 +164,7 @@ def counting():
         fetch,
         makes_its_own,
         queued,
+        reads_settings,
         Client("a").fetch,
         Client("a"),
         functools.partial(fetch),
@@ -148,6 +189,11 @@ def test_what_threads_may_share(function):
         (counting(), "rebinds count"),
         (fills_a_cache, "reaches CACHE"),
         (sets_an_attribute, "attribute last"),
+        (stacked, "append of a container"),
+        (updated, "update of a container"),
+        (read_into, "fills memory"),
+        (of_a_cached_connection, "cache of connection"),
+        (Client("a").keep, "containers"),
         (Client("a").remember, "attribute last"),
         (Client("a").through_another, "attribute last"),
         (local, "local"),

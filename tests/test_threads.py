@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import errno
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -160,6 +162,64 @@ class TestAuto:
         assert list(amorsize.map(gate.pass_together, range(3))) == list(range(3))
 
 
+    def test_items_that_serve_one_thread_stay(self, tmp_path):
+        """As connections do."""
+        with contextlib.closing(sqlite3.connect(tmp_path / "x")) as connection:
+
+            def ask(pair):
+                one, number = pair
+                time.sleep(NAP_SECONDS)
+                return one.execute("select ?", (number,)).fetchone()[0]
+
+            assert list(amorsize.map(ask, [(connection, n) for n in range(8)])) == list(range(8))
+
+    def test_a_call_of_a_module_that_is_being_imported_does_not(self, tmp_path, python):
+        """A thread that imports a part of it would wait for ever."""
+        package = tmp_path / "half_imported"
+        package.mkdir()
+        (package / "__init__.py").write_text("from .data import TABLE\n")
+        (package / "util.py").write_text("ONE = 1\n")
+        (package / "data.py").write_text(
+            "import time, amorsize\n"
+            "def load(number):\n"
+            "    time.sleep(0.02)\n"
+            "    from . import util\n"
+            "    return number + util.ONE\n"
+            "TABLE = list(amorsize.map(load, range(8)))\n"
+        )
+        done = python("-c", "import half_imported; print(half_imported.TABLE)", cwd=tmp_path)
+
+        assert done.stdout.strip() == str(list(range(1, 9))), done.stderr
+
+    def test_what_a_profile_says_is_not_enough(self):
+        """Programs that a function runs are not seen by it, so items show anew that they wait."""
+        code = "import time\nend = time.process_time() + 0.05\nwhile time.process_time() < end: pass"
+
+        def run(number):
+            subprocess.run([sys.executable, "-S", "-c", code], check=True)
+            return number
+
+        for _ in range(3):
+            stream = amorsize.map(run, range(4))
+            list(stream)
+            assert stream.plan is None or stream.plan.backend != "threads"
+
+    def test_work_that_turns_to_computing_leaves_them(self):
+        """A first item that waits does not condemn the others to share one interpreter."""
+
+        def first_waits(number):
+            if number == 0:
+                time.sleep(0.1)
+            for _ in range(100_000):
+                number ^= 1
+            return number
+
+        stream = amorsize.map(first_waits, range(60))
+
+        assert list(stream) == list(range(60))
+        assert stream.plan is None or stream.plan.backend != "threads"
+
+
 class TestNamed:
     """`backend="threads"`."""
 
@@ -255,6 +315,12 @@ class TestNamed:
 
         options = {"backend": "threads", "n_jobs": 3}
         assert set(amorsize.map(lambda _: ready.value, range(9), initializer=prepare, **options)) == {1}
+
+        def set_variable():
+            VARIABLE.set("the initializer's")
+
+        results = amorsize.map(lambda _: VARIABLE.get(), range(9), initializer=set_variable, **options)
+        assert set(results) == {"the initializer's"}
 
         def fail():
             raise OSError("no")

@@ -192,4 +192,4 @@ def test_small_bounds_are_kept(most):
     control = WidthControl(most)
     Client(Queueing(64), control).run(1.0)
 
-    assert control.width == most
+    assert control.found == most

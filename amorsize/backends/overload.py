@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 
+from ..errors import let_signals_through
+
 __all__ = ["is_overload"]
 
 # Too many requests, and service unavailable (RFC 6585 section 4, RFC 9110 section 15.6.4).
@@ -28,10 +30,20 @@ def is_overload(error: BaseException | None) -> bool:
     >>> is_overload(ConnectionRefusedError()), is_overload(TimeoutError()), is_overload(ValueError())
     (True, True, False)
     """
+    try:
+        return _says_so(error)
+    except Exception as failure:  # looking at the user's error may run code of its class
+        let_signals_through(failure)
+        return False
+
+
+def _says_so(error: BaseException | None) -> bool:
     for _ in range(_DEPTH):
         if error is None:
             return False
         if isinstance(error, (ConnectionRefusedError, ConnectionResetError, TimeoutError)):
+            return True
+        if type(error).__name__ == "TimeoutError":  # those of asyncio and concurrent.futures, before CPython 3.11
             return True
         if isinstance(error, OSError) and error.errno in _ERRNOS:
             return True

@@ -16,11 +16,12 @@ import warnings
 from contextvars import copy_context
 from itertools import count
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Thread, get_ident
 from time import perf_counter, thread_time
 
 from .. import context
 from ..child.run_chunk import run_items
+from ..code.sharing import why_not_shared
 from ..errors import InitializerError, add_index, items_in_words
 from ..lean import NamedTuple, map
 from ..log import debug
@@ -29,7 +30,15 @@ from ..plan.width import WidthControl
 from ..rng import runs_items
 from ..transport.remote import UnrebuiltItem
 from ..transport.serialize import rebuilt
-from ..transport.values import Fixed, held_iterator_error, holds_iterator, plainly_hold_none, rough_size
+from ..transport.values import (
+    Fixed,
+    HeldIteratorError,
+    held_iterator_error,
+    holds_iterator,
+    is_plain,
+    plainly_hold_none,
+    rough_size,
+)
 from .base import Start, Unsendable
 from .events import Broken, Chunk, Failure, Refused, Results, Returned
 from .overload import is_overload
@@ -37,6 +46,7 @@ from .overload import is_overload
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextvars import Context
     from typing import Any
 
     from ..child.run_chunk import Ran
@@ -86,6 +96,7 @@ class _Shared:
         tasks: what is to run; None ends the thread that takes it.
         done: what has run.
         wanted: whether any further item may begin.
+        closed: whether no thread is to stay.
         running: for each thread, the position of the item that it runs.
     """
 
@@ -93,6 +104,7 @@ class _Shared:
         self.tasks: SimpleQueue[_Task | None] = SimpleQueue()
         self.done: SimpleQueue[_Done] = SimpleQueue()
         self.wanted = True
+        self.closed = False
         self.running: dict[int, int] = {}
         self._stop_at_error = job.stop_at_error
         self._initializer, self._initargs = job.initializer, job.initargs
@@ -103,9 +115,10 @@ class _Shared:
     def work(self, thread: int) -> None:
         """Run tasks until there is none; this is what a thread does."""
         refused: BaseException | None = None
+        own = self._context.copy()
         if self._initializer is not None:
             try:
-                self._context.copy().run(self._initializer, *self._initargs)
+                own.run(self._initializer, *self._initargs)  # items see the variables that it sets
             except BaseException as error:  # the user's initializer
                 refused = InitializerError(f"the initializer failed in a thread: {error!r}")
                 refused.__cause__ = error
@@ -113,15 +126,17 @@ class _Shared:
             done = _Done(task.number, thread, None, refused)
             if refused is None:
                 try:
-                    done = done._replace(ran=self._run(thread, task))
+                    done = done._replace(ran=self._run(thread, task, own))
                 except BaseException as failure:  # it must be told, for the caller waits for it
                     done = done._replace(error=failure)
             self.running.pop(thread, None)
             self.done.put(done)
             del task, done  # results are not kept while the thread waits
+        if self.closed:
+            self.tasks.put(None)  # for a thread that nobody has counted, as its start was interrupted
 
-    def _run(self, thread: int, task: _Task) -> Ran:
-        function, new_context = self._function, self._context.copy
+    def _run(self, thread: int, task: _Task, own: Context) -> Ran:
+        function, new_context = self._function, own.copy
 
         @runs_items()
         def run(item: Any) -> Any:
@@ -208,13 +223,21 @@ class Threads:
     def submit(self, chunk: Chunk, slice_seconds: float) -> int:
         if not (type(chunk.items) is range or plainly_hold_none(chunk.items)):
             for index, item in enumerate(chunk.items, chunk.first):
-                if type(item) is not Fixed and holds_iterator(item):
-                    raise Unsendable(index, held_iterator_error(item), item)
+                self._check(index, item)
         number, now = next(self._numbers), perf_counter()
         self._under_way[number] = chunk, now
         self._shared.tasks.put(_Task(number, chunk, slice_seconds, now))
         self._adjust()
         return 0
+
+    def _check(self, index: int, item: Any) -> None:
+        """Refuse an item that threads must not share: an iterator, or under "auto" what serves one thread at a time."""
+        if type(item) is Fixed or is_plain(item):
+            return
+        if holds_iterator(item):
+            raise Unsendable(index, held_iterator_error(item), item)
+        if not self._job.by_name and (reason := why_not_shared(item)):
+            raise Unsendable(index, HeldIteratorError(reason), item)
 
     def flush(self) -> None:
         return  # threads take what is submitted at once
@@ -269,11 +292,13 @@ class Threads:
         if os.getpid() != self._pid:
             return  # the threads are those of the process that this one was forked from
         given_up = bool(self._under_way)
-        shared.wanted = not given_up
+        shared.wanted, shared.closed = not given_up, True
         for _ in range(self._staying):
             shared.tasks.put(None)
         until = perf_counter() + _END_SECONDS
         for thread in self._threads:
+            if thread.ident == get_ident():
+                continue  # the call was collected as garbage in it
             thread.join(max(0.0, until - perf_counter()) if given_up else None)
         if running := sorted(shared.running.copy().values()):
             self._warn_of(running)
@@ -323,9 +348,8 @@ class Threads:
             if self._control is not None:
                 self._control.limit(self._staying)
         else:
-            self._ready += [Returned(chunk) for chunk, _ in self._under_way.values()]
+            self.ask_back()
             self._ready.append(Broken(error))
-            self._under_way.clear()
 
     def _spare_descriptors(self) -> None:
         """Do not come near the limit of open files, which each further item may need."""
@@ -338,6 +362,8 @@ class Threads:
     # What is heard from threads.
 
     def _heard(self, found: _Done, in_use: int) -> list[Event]:
+        if found.number not in self._under_way:
+            return []  # it was given up
         chunk, sent = self._under_way.pop(found.number)
         ran = found.ran
         if ran is None:

@@ -214,9 +214,8 @@ class _Beside:
             await shared.heard.wait()
         values, error = shared.batches.popleft()
         if error is not None:
-            if values:
-                shared.batches.appendleft(([], error))
-            else:
+            shared.batches.appendleft(([], error))  # after the values, and for whoever asks again
+            if not values:
                 await self.close()
                 raise error
         return values or None
@@ -359,10 +358,14 @@ class _FromLoop:
         if self._cancelled:
             raise StopIteration
         asked = self._asked = asyncio.run_coroutine_threadsafe(self._next(), self.loop)
+        if self._cancelled:
+            asked.cancel()
         try:
             found = asked.result()
-        except CancelledError:  # nobody wants the items any more
-            raise StopIteration from None
+        except CancelledError:
+            if self._cancelled:  # nobody wants the items any more
+                raise StopIteration from None
+            raise
         if found is _NO_MORE:
             raise StopIteration
         return found

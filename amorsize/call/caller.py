@@ -342,6 +342,11 @@ class Serial:
         """Return the CPU seconds of the whole process meanwhile, and of programs that it has run; at most `seconds`."""
         return max(0.0, min(busy_seconds() - self._cpu_noted[2], self.seconds))
 
+    def leave_out(self, seconds: float) -> None:
+        """Take in that so many CPU seconds were not the items'."""
+        clock, noted, before = self._cpu_noted
+        self._cpu_noted = clock, noted, before + seconds
+
     def note_cpu(self) -> None:
         """Take in the CPU time since the last look."""
         clock, seconds, before = self._cpu_noted

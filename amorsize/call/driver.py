@@ -288,11 +288,14 @@ class Call:
         """Say whether the rest should go to workers now."""
         if serial.seconds < self._policy.patience_seconds:
             return False
+        began = perf_counter()
         try:
             self._move = self._due_move(serial)
         except Exception as error:  # as said above
             self._stay(error)
             return False
+        finally:
+            serial.leave_out(perf_counter() - began)
         return self._move is not None
 
     def _due_move(self, serial: Serial) -> Move | None:

@@ -18,6 +18,7 @@ from ..code.functions import FunctionSet, FunctionTable, unfit
 from ..context import imported_here, others_import
 from ..measure import machine
 from ..measure.sampling import Transfer, measure_transfer
+from ..measure.startup import IMPORT_SECONDS
 from ..plan.profile import Limits, WorkProfile
 from ..plan.trust import Trust
 from ..transport.values import holds_iterator
@@ -189,6 +190,8 @@ class Policy:
             return None
         if (move := self.waiting.before_first(known, n_items)) is not None:
             return move
+        if self.waiting.is_undecided(known):
+            return None
         return self._move(known, n_items) or self._paid_for(known, n_items)
 
     def _paid_for(self, work: WorkProfile, n_items: int) -> Move | None:
@@ -567,6 +570,8 @@ class Policy:
         """Return the machine profile, with what the function takes to be loaded if that is known."""
         served = is_served(self.starting.method())
         profile = machine.machine_profile(self.starting.method(), warm_workers=self._warm_workers(), served=served)
+        if PROCESSES.module not in sys.modules:
+            profile = profile._replace(seconds_first_start=profile.seconds_first_start + IMPORT_SECONDS)
         load, carrying = profile.seconds_load, self._carrying_seconds or 0.0
         if work is not None and work.load_seconds is not None and not served:
             load = work.load_seconds

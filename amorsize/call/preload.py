@@ -14,10 +14,10 @@ from ..log import debug
 
 __all__ = ["finish", "preload"]
 
-# How long a fork waits. It is as long as an import of our own can reasonably take.
-_FORK_SECONDS = 1.0
+# How long anybody waits for such a thread. It is as long as an import of our own can reasonably take.
+_LONGEST_SECONDS = 1.0
 _busy = allocate_lock()  # held while a thread imports
-_held_for_fork = False
+_holder: int | None = None  # the thread that holds it while it forks
 
 
 def preload() -> None:
@@ -38,23 +38,31 @@ def preload() -> None:
 
 
 def finish() -> None:
-    """Wait until no thread is importing what workers need."""
-    with _busy:
-        return
-
-
-def _before_fork() -> None:
-    global _held_for_fork
-    if get_ident() not in preloading:
-        _held_for_fork = _busy.acquire(timeout=_FORK_SECONDS)
-
-
-def _after_fork() -> None:
-    global _held_for_fork
-    if _held_for_fork:
-        _held_for_fork = False
+    """Wait until no thread is importing what workers need, but not for long."""
+    if _busy.acquire(timeout=_LONGEST_SECONDS):
         _busy.release()
 
 
+def _before_fork() -> None:
+    global _holder
+    if get_ident() not in preloading and _busy.acquire(timeout=_LONGEST_SECONDS):
+        _holder = get_ident()
+
+
+def _after_fork_in_parent() -> None:
+    global _holder
+    if _holder == get_ident():
+        _holder = None
+        _busy.release()
+
+
+def _after_fork_in_child() -> None:
+    global _busy, _holder
+    _busy, _holder = allocate_lock(), None
+    preloading.clear()
+
+
 if hasattr(os, "register_at_fork"):  # Windows has no fork
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )

@@ -14,10 +14,11 @@ from time import perf_counter
 from ..backends.rows import THREADS
 from ..cache import lookup
 from ..code.functions import FunctionSet
+from ..context import in_import, others_import
 from ..errors import let_signals_through
 from ..lean import map
 from ..log import debug
-from ..measure import machine
+from ..measure import machine, platforms
 from ..plan.profile import WorkProfile
 from ..plan.waiting import is_due, is_worth_it, predicted_seconds, waits
 from ..plan.width import MOST_WIDTH
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["COROUTINES", "Waiting", "Widths", "system_of", "unhelped"]
 
 COROUTINES = "coroutines"  # the route of coroutine functions, and the name of their plan's backend
+_CLOCK_STEP = platforms.cpu_clock_step()
 # Functions for which more threads than one did not help; they stay off threads in this process.
 unhelped = FunctionSet()
 
@@ -132,6 +134,8 @@ class Waiting:
             return False
         if options.n_jobs == 1 or self._function in unhelped:
             return False
+        if in_import() or others_import():
+            return False  # a thread may wait for the module that is being imported, which waits for this call
         if self._reason is None:
             # Only work that waits needs these.
             from ..code.reach import surroundings
@@ -142,7 +146,7 @@ class Waiting:
             function, initializer = self._function, options.initializer
             reason = why_not_shared(function)
             if not reason and initializer is not None:
-                reason = why_not_shared(initializer)
+                reason = why_not_shared(initializer) or why_not_shared(options.initargs)
             if not reason:  # on threads, whose turn it is to draw depends on chance
                 around = surroundings(function)
                 reason = must_draw_here(function, around, seeded=False, initializer=initializer)
@@ -158,14 +162,18 @@ class Waiting:
         if self._options.use_cache and not self._asked:
             self._asked = True
             self.known_width = Widths(self._function, self._options, THREADS.name).known(n_items)
-        if self.known_width == 1:
-            return None  # they did not help
+        if self.known_width is None or self.known_width == 1:
+            return None  # nothing has shown that they help, or they did not
         self._known_move = self._move(known.seconds_per_item, n_items)
         return self._known_move
 
+    def is_undecided(self, known: WorkProfile) -> bool:
+        """Say whether the first items must show here that they wait, as is known of earlier ones."""
+        return waits(known) and self.known_width is None and self.may()
+
     def to_threads(self, serial: Serial, remaining: int | None) -> Move | None:
         """Return the move that is due, by what items in the caller have shown; None if none is."""
-        if not is_due(serial.times.n, serial.seconds, serial.busy_seconds()):
+        if not is_due(serial.times.n, serial.seconds, serial.busy_seconds(), clock_step=_CLOCK_STEP):
             return None
         left = 2 * serial.times.n if remaining is None else remaining
         if not is_worth_it(serial.seconds_per_item, left) or not self.may():
@@ -186,7 +194,7 @@ class Waiting:
             return self._known_move
         began, busy = self._first_began
         seconds = perf_counter() - began
-        if is_due(1, seconds, machine.busy_seconds() - busy) and self.may():
+        if is_due(1, seconds, machine.busy_seconds() - busy, clock_step=_CLOCK_STEP) and self.may():
             return self._move(seconds, self.most())
         return None
 
@@ -199,6 +207,7 @@ class Waiting:
         seconds = self._alone_seconds or here.mean
         if pace is None or pace.width is None or not (pace.items and here.n and seconds > 0.0):
             return None
+        seconds = min(seconds, pace.seconds / pace.items)  # the first may have waited for something once
         share = min(1.0, pace.cpu_seconds / pace.items / seconds)
         return {"items": here.n, "seconds_per_item": seconds, "seconds_max": seconds, "cpu_share": share}
 

@@ -20,6 +20,8 @@ __all__ = ["STRETCH_SECONDS", "Watch"]
 # How long a stretch of short items lasts. A smaller value means more switches to the watching thread, which cost 20 us
 # each; a larger one means that a slow item is noticed later.
 STRETCH_SECONDS = 0.005
+# How long the caller is busy with something else before what workers need is imported.
+_BUSY_SECONDS = 0.050
 
 
 class Watch:
@@ -79,6 +81,9 @@ class Watch:
         else:
             self._over.release()
             return
-        if self.preloads and not others_import():
-            with OwnThread():  # if the caller is busy with an item, that is a long one, and workers may be needed next
+        # If the caller is busy for so long, workers may be needed next; imports beside shorter work would hold it up.
+        if self._over.acquire(timeout=_BUSY_SECONDS):
+            self._over.release()
+        elif self.preloads and not others_import():
+            with OwnThread():
                 preload()

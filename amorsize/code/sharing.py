@@ -4,8 +4,9 @@ A process of its own has its own copy of everything; a thread has not. So under 
 its code, or the user's code that it reaches by name:
 
 - rebinds globals, variables of enclosing functions, or attributes of objects that it did not make itself;
-- puts elements into containers it can reach, which may be where one step leaves something for the next;
-- reaches an open file, a socket, a connection, a lock's owner or a `threading.local`, which serve one thread at a time;
+- changes containers or fills memory that it can reach, which may be where one step leaves something for the next;
+- reaches an open file, a socket, a connection, an iterator or a `threading.local`, which serve one thread at a time, or
+  calls several methods of a package's object, which may be steps of one exchange;
 - names what acts on the whole process or on the running thread: signals, event loops, the current folder.
 
 The walk follows names in the user's own code, as `code.reach` does. What installed packages do inside is theirs to
@@ -16,6 +17,7 @@ longer.
 from __future__ import annotations
 
 import sys
+from collections import deque
 from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 
@@ -41,10 +43,24 @@ _NAMES = frozenset(
     }
 )  # fmt: skip
 _SIGNAL = "signal"
+# Methods that leave something in a container for the next step.
+_CHANGERS = frozenset(
+    {
+        "add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem", "popleft", "remove",
+        "reverse", "rotate", "setdefault", "sort", "update",
+    }
+)  # fmt: skip
+# Memory that is filled again and again, as by `file.readinto`.
+_BUFFERS = frozenset({("array", "array"), ("mmap", "mmap"), ("numpy", "ndarray")})
+_FILLERS = frozenset({"into", "out", "readinto", "readinto1", "recv_into", "recvfrom_into"})
+# What makes a connection, if a cache keeps it for the next call.
+_MAKERS = frozenset({"Popen", "connect", "connection", "cursor", "launch", "socket"})
+# Objects of packages that are made for several threads say so in their class's name, more often than not.
+_MADE_FOR_THREADS = ("api", "client", "engine", "pool", "session")
 _STORES_ELEMENT = frozenset({"STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE"})
 # Iterators hand each item out once; two threads would share them out, or fail.
 _CONTAINERS: tuple[type, ...] = (list, tuple, set, frozenset)
-_MUTABLE: tuple[type, ...] = (list, dict, set, bytearray)
+_MUTABLE: tuple[type, ...] = (list, dict, set, bytearray, deque)
 _SCALARS = frozenset({bool, int, float, complex, str, bytes, type(None)})
 # At most so many values and pieces of code are looked at; of what is more, nothing is known.
 _MAX_STEPS = 500
@@ -86,6 +102,9 @@ class _Walk:
         self.pending: list[tuple[CodeType, dict[str, Any], dict[str, Any]]] = []
         self._met: dict[int, Any] = {}
         self._left = _MAX_STEPS
+        self._buffers: list[str] = []  # classes of memory that it reaches
+        self._fills = False  # whether code was met that fills memory
+        self._called: dict[int, set[str]] = {}  # for objects of packages, the methods that code calls
 
     def value(self, value: Any, text: str) -> None:
         """Look at something that code can reach."""
@@ -126,6 +145,10 @@ class _Walk:
         if why := _of_one_thread(kind):
             self.found = f"it reaches a {kind.__name__} object, {why}"
             return
+        if isinstance(value, (bytearray, memoryview)) or (kind.__module__, kind.__name__) in _BUFFERS:
+            self._buffers.append(kind.__name__)
+            self._look_at_buffers()
+            return
         function = getattr(kind, "_amorsize_function", None)
         if function is not None:
             self.value(value._amorsize_function, text)
@@ -137,7 +160,13 @@ class _Walk:
             for part in held[:_MAX_MEMBERS]:
                 if _of_one_thread(type(part)):
                     self.value(part, text)
-            self.value(getattr(value, "__wrapped__", None), text)
+            wrapped = getattr(value, "__wrapped__", None)
+            if kind.__module__ == "functools" and hasattr(kind, "cache_info"):
+                code = getattr(wrapped, "__code__", None)
+                if type(code) is CodeType and _MAKERS & outer_names(code).mentioned:
+                    self.found = f"it reaches a cache of {getattr(wrapped, '__name__', 'a function')}, which connects"
+                    return
+            self.value(wrapped, text)
             return
         self._all(held, text)
         call = next((vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base)), None)
@@ -184,6 +213,9 @@ class _Walk:
             self._stores_elements(code, space, known)
         if self.found:
             return
+        if _FILLERS & outer.mentioned:
+            self._fills = True
+            self._look_at_buffers()
         reading = Reading(self, space, dict(known))
         for part in _with_inner(code):
             reading.read(part)
@@ -195,11 +227,20 @@ class _Walk:
         for part in _with_inner(code):
             if not any(instruction.opname in _STORES_ELEMENT for instruction in dis.get_instructions(part)):
                 continue
+            self._fills = True
+            self._look_at_buffers()
             outside = {name: space.get(name) for name in outer_names(part).read} | known
             for name, value in outside.items():
-                if isinstance(value, _MUTABLE) or (name == "os" and "environ" in part.co_names):
+                state = getattr(value, "__dict__", None)
+                held = list(state.values()) if type(state) is dict and type(value) is not ModuleType else []
+                shared = any(isinstance(one, _MUTABLE) for one in (value, *held))
+                if shared or (name == "os" and "environ" in part.co_names):
                     self.found = f"it puts elements into containers, and reaches {name}"
                     return
+
+    def _look_at_buffers(self) -> None:
+        if self._fills and self._buffers and not self.found:
+            self.found = f"it fills memory, and reaches a {self._buffers[0]}"
 
     # What `Reading` tells.
 
@@ -210,6 +251,9 @@ class _Walk:
         if type(value) is ModuleType:
             return vars(value).get(name, sys.modules.get(f"{value.__name__}.{name}", UNKNOWN))
         self.value(value, text)
+        if isinstance(value, _MUTABLE) and name in _CHANGERS and not self.found:
+            self.found = f"it calls {name} of a container that threads would share"
+        self._note_call(value, name)
         state = getattr(value, "__dict__", None)
         if type(state) is dict and name in state:
             return state[name]
@@ -222,6 +266,20 @@ class _Walk:
         if type(found) is FunctionType and kind is not value:
             return MethodType(found, value)
         return found
+
+    def _note_call(self, value: Any, name: str) -> None:
+        """Take note of a method of a package's object; several may be steps of one exchange, as with a device."""
+        kind = type(value)
+        package = kind.__module__.partition(".")[0]
+        if isinstance(value, type) or package in sys.stdlib_module_names or not is_foreign(kind.__module__):
+            return
+        if package == "builtins" or any(word in kind.__name__.lower() for word in _MADE_FOR_THREADS):
+            return
+        if callable(getattr(kind, name, None)):
+            called = self._called.setdefault(id(value), set())
+            called.add(name)
+            if len(called) > 1 and not self.found:
+                self.found = f"it calls {' and '.join(sorted(called))} of a {kind.__name__} object"
 
     def store(self, value: Any, name: str) -> None:
         if value is not UNKNOWN and not self.found:

@@ -33,12 +33,14 @@ class Inputs:
         index: position of the next item.
         over: whether there are no more items.
         error: what an input raised; the items before it were returned.
+        alone: positions of the items that must run before more is read.
         waits: whether taking an item may wait.
     """
 
     def __init__(self, iterables: tuple[Any, ...], *, strict: bool = False) -> None:
         self.over = False
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
+        self.alone: set[int] = set()
         self._index = 0
         self._strict = strict
         self.single = len(iterables) == 1

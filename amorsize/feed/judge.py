@@ -9,6 +9,8 @@ _JUDGED_SECONDS = 0.050
 # The pump withdraws when the caller would have done the workers' items in less than this share of the time. The share
 # is below 1 because times on a slow machine vary.
 _SLOWER_SHARE = 0.7
+# Threads that keep this share of a core busy wait for one another; with a larger share, they let each other run.
+_ONE_INTERPRETER = 0.6, 1.2
 
 
 class Judge:
@@ -24,7 +26,18 @@ class Judge:
         self.ready_at = ready_at
         self.heard = False  # whether a worker has answered yet
         self.working_seconds = 0.0
-        self._judged_seconds = 0.0
+        self._judged_seconds = self._cpu_seconds = 0.0
+
+    def finds_computing(self, cpu_seconds: float) -> bool:
+        """Say whether it is time to judge, and items have kept just one interpreter busy since the last judgement.
+
+        This is asked of few threads, and before `finds_slow`.
+        """
+        if not self.heard or self.working_seconds < _JUDGED_SECONDS:
+            return False
+        share = (cpu_seconds - self._cpu_seconds) / self.working_seconds
+        self._cpu_seconds = cpu_seconds
+        return _ONE_INTERPRETER[0] < share < _ONE_INTERPRETER[1]
 
     def begin(self, item_seconds: float) -> None:
         """Begin to judge; the time when workers were starting, and an earlier run's items in the pace, do not count."""

@@ -21,6 +21,7 @@ from ..lean import NamedTuple
 from ..log import debug
 from ..measure import machine
 from ..plan.schedule import CHUNK_SECONDS, SLICE_SECONDS, UNKNOWN_CHUNK_SECONDS, chunk_length
+from ..plan.width import START_WIDTH
 from ..transport.payload import Outdated
 from ..transport.remote import UnrebuiltItem, UnsentResult
 from ..transport.serialize import dump_item, fixed, load
@@ -471,8 +472,11 @@ class Pump:
         """Leave the rest to the caller if it would have done the workers' items, one after another, in less time."""
         if self._here is None or self.withdrawal is not None:
             return
-        if self.backend.found == 1:
+        found, cpu_seconds = self.backend.found, self._pace.cpu_seconds
+        if found == 1:
             self.withdrawal = Withdrawal("more threads than one did not help")
+        elif found is not None and found <= START_WIDTH and self._judge.finds_computing(cpu_seconds):
+            self.withdrawal = Withdrawal("the items compute, and threads share one interpreter")
         elif self._judge.finds_slow(self._pace.seconds):
             self.withdrawal = Withdrawal("workers turned out slower than the caller")
 

@@ -22,7 +22,7 @@ from time import perf_counter
 from .. import context
 from ..backends.events import Failure
 from ..backends.overload import is_overload
-from ..errors import ItemTimeoutError, items_in_words
+from ..errors import ItemTimeoutError, items_in_words, let_signals_through
 from ..plan.width import MOST_WIDTH, WidthControl
 from ..rng import runs_items
 from ..transport.serialize import fixed, rebuilt
@@ -120,6 +120,7 @@ class Tasks:
         self._more = asyncio.Event()  # there is something for the driver to do
         self._ready = asyncio.Event()  # there is something for the user
         self._reading: Task[Taken | None] | None = None  # waits for the next item
+        self._asking = False  # whether somebody waits for a result
         self._ended = False  # whether nothing more will be read or run
         self.items, self.seconds = 0, 0.0
         self._in_use = 0  # how many ran when the driver had last started what it could
@@ -157,7 +158,12 @@ class Tasks:
             if self._ended and not self._running:
                 return None
             self._ready.clear()
-            await self._ready.wait()
+            self._asking = True
+            self._more.set()
+            try:
+                await self._ready.wait()
+            finally:
+                self._asking = False
 
     # What the driver does.
 
@@ -189,12 +195,14 @@ class Tasks:
         feed, inputs = self._feed, self._inputs
         if feed.has_backlog(perf_counter()):
             index, (item,) = feed.from_backlog(1)
-            return index, item, False
+            return index, item, index in inputs.alone
         index, reading = inputs.index, self._reading
         if reading is None:
             if inputs.over or not feed.may_read(index, 1, self.width, lasting=False):
                 return None
-            taking = inputs.take(fixed, to_end=not self._running and feed.order.next == index)
+            # The user may make a list longer as long as he has a result that he has not asked behind.
+            handed_out = self._asking and not self._running and feed.order.next == index
+            taking = inputs.take(fixed, to_end=handed_out)
             if not inputs.waits:
                 return self._taken(index, await taking)
             # An input that lets others wait must not hold up items that are tried again.
@@ -203,13 +211,20 @@ class Tasks:
         if not reading.done():
             return None
         self._reading = None
+        if reading.cancelled():  # the input raised that
+            inputs.error, inputs.over = asyncio.CancelledError(), True
+            return self._taken(index, None)
         return self._taken(index - 1, reading.result())
 
     def _taken(self, index: int, found: Taken | None) -> tuple[int, Any, bool] | None:
         if self._inputs.error is not None:
             self._feed.end_at(self._inputs.index, self._inputs.error)
             self._ready.set()
-        return None if found is None else (index, *found)
+        if found is None:
+            return None
+        if found.alone:
+            self._inputs.alone.add(index)
+        return index, *found
 
     def _start(self, index: int, item: Any, alone: bool) -> None:
         task = self._context.copy().run(self.loop.create_task, self._one(item))
@@ -232,10 +247,12 @@ class Tasks:
         return self._inputs.over or feed.failed_at is not None
 
     def _driven(self, driver: Task[None]) -> None:
+        error, _ = _outcome_of(driver)
+        if self._ended and driver.cancelled():
+            error = None  # otherwise the input raised it
         self._ended = True
-        error = None if driver.cancelled() else driver.exception()
         if error is not None:
-            self._feed.end_at(self._feed.order.next, error)
+            self._feed.end_at(self._inputs.index, error)
         self._ready.set()
 
     # What is heard from tasks.
@@ -250,8 +267,19 @@ class Tasks:
             return
         if running.timer is not None:
             running.timer.cancel()
-        error, value = _outcome_of(task)
-        if running.timed_out and error is not None:
+        try:
+            self._take(running, *_outcome_of(task))
+        except Exception as failure:  # a callback that fails would leave the user waiting
+            let_signals_through(failure)
+            self._feed.end_at(running.index, failure)
+        finally:
+            self._ready.set()
+
+    def _take(self, running: _Running, error: BaseException | None, value: Any) -> None:
+        """Take in what became of an item."""
+        if isinstance(error, KeyboardInterrupt):
+            self._feed.end_at(running.index, error)  # the loop has raised it already, and must not be kept from ending
+        elif running.timed_out and error is not None:
             self._fail_in_time(running, error)
         elif error is None:
             self._learn(running, overloaded=False)
@@ -263,7 +291,6 @@ class Tasks:
             if overloaded:
                 self._learn(running, overloaded=True)
             self._feed.fail(running.index, Failure(error, running.item), perf_counter())
-        self._ready.set()
 
     def _learn(self, running: _Running, *, overloaded: bool) -> None:
         if self._control is not None:

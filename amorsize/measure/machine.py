@@ -8,7 +8,7 @@ a second, and the number of physical cores only once.
 from __future__ import annotations
 
 import time
-from _thread import get_ident
+from _thread import RLock, get_ident
 
 from ..lean import Generic, TypeVar
 from ..plan.profile import MachineProfile
@@ -109,7 +109,8 @@ def busy_seconds() -> float:
 
     Those of threads that amorsize has beside items do not count.
     """
-    own = _own_cpu_seconds + sum([platforms.thread_cpu_seconds(ident) for ident in tuple(_own_threads)])
+    with _own_lock:  # no thread of ours ends meanwhile
+        own = _own_cpu_seconds + sum([platforms.thread_cpu_seconds(ident) for ident in _own_threads])
     return time.process_time() + platforms.child_cpu_seconds() - own
 
 
@@ -117,12 +118,22 @@ class OwnThread:
     """In a `with` block of this, the calling thread counts as one of amorsize's own; it ends after the block."""
 
     def __enter__(self) -> None:
-        _own_threads.add(get_ident())
+        if platforms.has_thread_clocks():  # elsewhere it would count while it runs, and not afterwards
+            with _own_lock:
+                _own_threads.add(get_ident())
 
     def __exit__(self, *_: object) -> None:
         global _own_cpu_seconds
-        _own_threads.discard(get_ident())
-        _own_cpu_seconds += time.thread_time()
+        if platforms.has_thread_clocks():
+            with _own_lock:
+                _own_threads.discard(get_ident())
+                _own_cpu_seconds += time.thread_time()
+
+
+def _after_fork_in_child() -> None:
+    global _own_lock
+    _own_lock = RLock()
+    _own_threads.clear()
 
 
 def configured_start_method(requested: str | None = None) -> str:
@@ -224,7 +235,8 @@ def _read_available_memory() -> int | None:
 
 _own_cpu_seconds = 0.0  # of amorsize's own threads that have ended
 _own_threads: set[int] = set()  # the identifiers of those that run
-register(after_fork=_own_threads.clear)
+_own_lock = RLock()
+register(after_fork=_after_fork_in_child)
 _costs = Costs()
 register(_costs.forget)
 learn_start = _costs.learn_start

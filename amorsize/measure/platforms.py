@@ -15,11 +15,13 @@ from ..errors import let_signals_through
 
 __all__ = [
     "child_cpu_seconds",
+    "cpu_clock_step",
     "descriptors_left",
     "free_memory",
     "global_start_method",
     "has_fork",
     "has_forkserver",
+    "has_thread_clocks",
     "native_threads",
     "physical_cores",
     "process_memory",
@@ -106,6 +108,16 @@ def native_threads(root: str = "/", pid: int | None = None) -> int | None:
         return None
 
 
+def cpu_clock_step() -> float:
+    """Return by how much the clock of a process's CPU time advances at a time, in seconds."""
+    return 0.016 if os.name == "nt" else 0.0  # Windows counts whole ticks
+
+
+def has_thread_clocks() -> bool:
+    """Say whether one thread can be asked for the CPU time of another one."""
+    return hasattr(time, "pthread_getcpuclockid")
+
+
 def descriptors_left() -> int | None:
     """Return how many more files this process may open; None where nothing tells, or where there is no limit."""
     try:
@@ -130,7 +142,7 @@ def child_cpu_seconds() -> float:
 
 def thread_cpu_seconds(ident: int) -> float:
     """Return the CPU seconds that a thread of this process has used; 0 where nothing tells, or if it has ended."""
-    if not hasattr(time, "pthread_getcpuclockid"):
+    if sys.platform == "win32" or not has_thread_clocks():
         return 0.0
     try:
         return time.clock_gettime(time.pthread_getcpuclockid(ident))

@@ -35,6 +35,9 @@ DEFAULT_STARTS = {
     "spawn": StartCost(0.080, 0.040),
     "forkserver": StartCost(0.154, 0.006),
 }
+# What it takes to import what workers need, as long as nobody has (the first rows of benchmarks/regret.py). With a
+# smaller value, a first call moves for a gain that the imports take away; with a larger one, it moves later.
+IMPORT_SECONDS = 0.020
 RUNNING_FORKSERVER = StartCost(0.011, 0.006)
 # Savings missed longer ago than this do not count, because workers that start now leave after as long without work. A
 # larger value means that workers start for calls too rare to find them still running; a smaller one means that calls

@@ -18,6 +18,7 @@ WAITING_SHARE = 0.25
 # This much waiting shows what items are: one long item, or a few shorter ones.
 _ONE_SECONDS = 0.010
 _FEW_SECONDS, _FEW = 0.003, 2
+_CLOCK_STEPS = 8
 # What threads could save must be clear of what they cost to start, 0.1 ms each.
 _LEAST_SAVED_SECONDS = 0.005
 
@@ -27,19 +28,20 @@ def waits(work: WorkProfile) -> bool:
     return work.cpu_share <= WAITING_SHARE
 
 
-def is_due(items: int, seconds: float, busy_seconds: float) -> bool:
+def is_due(items: int, seconds: float, busy_seconds: float, *, clock_step: float = 0.0) -> bool:
     """Say whether items that ran in the caller have shown that they wait.
 
     Args:
         items: number of items.
         seconds: how long they took.
         busy_seconds: CPU seconds that this process, and programs it has run, used meanwhile.
+        clock_step: by how much the clock of the CPU time advances at a time, in seconds.
 
     >>> is_due(2, 0.040, 0.002), is_due(2, 0.040, 0.039), is_due(1, 0.002, 0.0)
     (True, False, False)
     """
     enough = seconds >= _ONE_SECONDS or (items >= _FEW and seconds >= _FEW_SECONDS)
-    return enough and busy_seconds <= WAITING_SHARE * seconds
+    return enough and seconds >= _CLOCK_STEPS * clock_step and busy_seconds <= WAITING_SHARE * seconds
 
 
 def is_worth_it(seconds_per_item: float, n_items: int) -> bool:

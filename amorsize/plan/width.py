@@ -89,7 +89,8 @@ class WidthControl:
     @property
     def found(self) -> int:
         """The width to begin with the next time."""
-        return self._before[0] if self._mode == _TRYING else self.width
+        tried = self._mode == _TRYING or (self._mode == _DOUBLING and self._before[0] > 1)
+        return self._before[0] if tried else self.width
 
     def limit(self, most: int) -> None:
         """Take in that the width must not be larger from now on, or may be as large as this again."""
@@ -192,7 +193,8 @@ class WidthControl:
         self._set(at, 2 * self.width)
 
     def _hold(self, at: float, width: int) -> None:
-        self._mode, self._usual, self._left = _HOLDING, None, self._patience
+        self._mode, self._usual = _HOLDING, None
+        self._left = 1 if self._may_be_one else self._patience
         self._set(at, width)
 
     def _judge_held(self, at: float, throughput: float, *, used: bool) -> None:
