@@ -13,6 +13,10 @@ import time
 
 from ..errors import let_signals_through
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 __all__ = [
     "child_cpu_seconds",
     "cpu_clock_step",
@@ -120,10 +124,10 @@ def has_thread_clocks() -> bool:
 
 def descriptors_left() -> int | None:
     """Return how many more files this process may open; None where nothing tells, or where there is no limit."""
-    try:
-        import resource
-    except ImportError:  # Windows, whose limit is far away
-        return None
+    if sys.platform == "win32":
+        return None  # its limit is far away
+    import resource
+
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most == resource.RLIM_INFINITY:
         return None
@@ -142,10 +146,11 @@ def child_cpu_seconds() -> float:
 
 def thread_cpu_seconds(ident: int) -> float:
     """Return the CPU seconds that a thread of this process has used; 0 where nothing tells, or if it has ended."""
-    if sys.platform == "win32" or not has_thread_clocks():
+    clocks: Any = time
+    if not has_thread_clocks():
         return 0.0
     try:
-        return time.clock_gettime(time.pthread_getcpuclockid(ident))
+        return float(clocks.clock_gettime(clocks.pthread_getcpuclockid(ident)))
     except OSError as error:
         let_signals_through(error)
         return 0.0
