@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import workers
 
@@ -174,7 +175,8 @@ def test_sets_of_functions_are_forgotten_with_the_rest():
 def test_workers_are_not_forgotten():
     """They are there for the next call, whose first one measures anew."""
     options = {"backend": "processes", "n_jobs": 2}
-    before = set(amorsize.map(workers.process_id, range(50), chunksize=1, **options))
+    list(amorsize.map(workers.process_id, range(50), chunksize=1, **options))
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
     state.reset_all()
 
     assert set(amorsize.map(workers.process_id, range(50), chunksize=1, **options)) <= before
