@@ -374,7 +374,7 @@ class TestBesideTheFirst:
             sign.touch()
             return item
 
-        stream = amorsize.map(function, range(10))
+        stream = amorsize.map(function, range(10), thread_safe=False)  # otherwise it would wait on threads
         assert next(stream) == 0
         assert all_workers()
         del stream

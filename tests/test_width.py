@@ -6,6 +6,9 @@ import heapq
 import random
 
 import pytest
+
+pytest.importorskip("hypothesis")
+
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

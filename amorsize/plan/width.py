@@ -42,6 +42,8 @@ _DOUBLE_GAIN = 0.5
 # share, fewer if it has fallen by no more than the rest of it.
 _STEP_SHARE = 0.25
 _STEP_GAIN = 0.5
+# One alone stays if it has this part of the throughput: work for two cores may gain little more from threads.
+_ALONE_SHARE = 0.9
 # Latency that has grown by this factor, at one width, is more than noise if it is also clear of the error.
 _SLOWER = 1.5
 _CLEAR_ERRORS = 3.0
@@ -151,6 +153,8 @@ class WidthControl:
         if self._mode == _DOUBLING:
             least = max(_LEAST_ROUND, self.width // 2)
             most = _MOST_ROUNDS * least
+        elif self.width == 1 and self._mode == _TRYING:
+            least, most = _LEAST_ROUND, _MOST_HELD
         else:
             least = max(_LEAST_HELD, self.width)
             most = max(_MOST_HELD, least)
@@ -169,6 +173,10 @@ class WidthControl:
                 self._hold(at, self.width)
             else:
                 self._widen(at, throughput)
+        elif self._mode == _DOUBLING and self._may_be_one and self._before[0] > 1:
+            # Twice as many did not help; where nothing has run alone yet, perhaps nothing beyond one does.
+            self._may_be_one, self._mode = False, _TRYING
+            self._set(at, 1)
         else:
             if self._mode == _TRYING:
                 self._lose_patience()
@@ -181,6 +189,8 @@ class WidthControl:
             # In doubt, it stays: with latencies that vary much, waiting for certainty would take longer than going on.
             doubt = 1.0 + self._error() / self._mean if self._mean > 0.0 else 1.0
             return (1.0 + _DOUBLE_GAIN * min(1.0, self.width / before - 1.0)) / doubt
+        if self.width == 1:
+            return _ALONE_SHARE
         return 1.0 + _STEP_GAIN * (self.width - before) / before
 
     def _widen(self, at: float, throughput: float) -> None:
@@ -193,8 +203,7 @@ class WidthControl:
         self._set(at, 2 * self.width)
 
     def _hold(self, at: float, width: int) -> None:
-        self._mode, self._usual = _HOLDING, None
-        self._left = 1 if self._may_be_one else self._patience
+        self._mode, self._usual, self._left = _HOLDING, None, self._patience
         self._set(at, width)
 
     def _judge_held(self, at: float, throughput: float, *, used: bool) -> None:
@@ -214,9 +223,6 @@ class WidthControl:
             self._begin_round(at)
             return
         step = max(1, int(self.width * _STEP_SHARE))
-        if self._may_be_one and 1 < self.width <= START_WIDTH:
-            # More did not help from here on, so perhaps nothing beyond one does.
-            self._may_be_one, self._upwards, step = False, False, self.width - 1
         upwards, self._upwards = self._upwards, not self._upwards
         wider = upwards and used and self.width < self._most
         if not wider and self.width == 1:
