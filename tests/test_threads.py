@@ -20,6 +20,7 @@ import pytest
 import amorsize
 from amorsize.backends.overload import is_overload
 from amorsize.call import waiting
+from amorsize.feed.judge import Judge
 
 GUARD_SECONDS = 30
 NAP_SECONDS = 0.02
@@ -204,20 +205,16 @@ class TestAuto:
             list(stream)
             assert stream.plan is None or stream.plan.backend != "threads"
 
-    def test_work_that_turns_to_computing_leaves_them(self):
-        """A first item that waits does not condemn the others to share one interpreter."""
-
-        def first_waits(number):
-            if number == 0:
-                time.sleep(0.1)
-            for _ in range(100_000):
-                number ^= 1
-            return number
-
-        stream = amorsize.map(first_waits, range(60))
-
-        assert list(stream) == list(range(60))
-        assert stream.plan is None or stream.plan.backend != "threads"
+    def test_work_that_turns_out_to_compute_is_found_out(self):
+        """A first item that waited does not condemn the others to share one interpreter."""
+        judge = Judge(0.0, 0.0)
+        judge.begin(0.0)
+        judge.working_seconds = 0.1
+        assert judge.finds_computing(0.09)
+        assert not judge.finds_computing(0.10)  # they have waited since
+        assert not judge.finds_computing(0.29)  # they keep two cores busy, so they let each other run
+        judge.working_seconds = 0.01
+        assert not judge.finds_computing(0.30)  # that is too soon to tell
 
 
 class TestNamed:
