@@ -184,8 +184,7 @@ class Threads:
         self._control = None
         if job.finds_width:
             self._control = WidthControl(job.width, known=job.known_width, serial_seconds=job.alone_seconds)
-        self._most = job.width
-        self._fixed_width = job.width
+        self._most = job.width  # which is the width where nothing finds another
         self._job = job
         self._numbers, self._thread_numbers = count(), count(1)
         self._under_way: dict[int, tuple[Chunk, float]] = {}
@@ -202,7 +201,7 @@ class Threads:
     @property
     def width(self) -> int:
         """How many threads may run now."""
-        return self._fixed_width if self._control is None else self._control.width
+        return self._most if self._control is None else self._control.width
 
     @property
     def found(self) -> int | None:
@@ -210,7 +209,7 @@ class Threads:
         return None if self._control is None else self._control.found
 
     def resize(self, width: int) -> None:
-        self._fixed_width = self._most = width
+        self._most = width
         if self._control is not None:
             self._control.limit(width)
 
@@ -344,9 +343,7 @@ class Threads:
     def _do_with_these(self, error: BaseException) -> None:
         debug("no further thread could be started: %s", error)
         if self._staying:
-            self._fixed_width = self._staying
-            if self._control is not None:
-                self._control.limit(self._staying)
+            self.resize(self._staying)
         else:
             self.ask_back()
             self._ready.append(Broken(error))

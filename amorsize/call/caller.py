@@ -343,9 +343,9 @@ class Serial:
         return max(0.0, min(busy_seconds() - self._cpu_noted[2], self.seconds))
 
     def leave_out(self, seconds: float) -> None:
-        """Take in that so many CPU seconds were not the items'."""
+        """Take in that so many CPU seconds since the last look were not the items'."""
         clock, noted, before = self._cpu_noted
-        self._cpu_noted = clock, noted, before + seconds
+        self._cpu_noted = clock + seconds, noted, before + seconds
 
     def note_cpu(self) -> None:
         """Take in the CPU time since the last look."""

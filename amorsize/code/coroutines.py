@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 from types import FunctionType, MethodType
 
+from .functions import call_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -29,5 +31,5 @@ def is_coroutine_function(function: Any) -> bool:
         return is_coroutine_function(function.func)
     if kind is MethodType:
         return is_coroutine_function(function.__func__)
-    call = next((vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base)), None)
+    call = call_of(kind)
     return type(call) is FunctionType and bool(call.__code__.co_flags & _COROUTINE)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["FunctionSet", "FunctionTable", "held_functions", "unfit"]
+__all__ = ["FunctionSet", "FunctionTable", "call_of", "held_functions", "unfit"]
 
 V = TypeVar("V")
 
@@ -143,10 +143,14 @@ def _marks(function: Any) -> tuple[Any, ...]:
     if issubclass(kind, partial):
         values = (*function.args, *function.keywords.values()) if function.keywords else function.args
         return (*_marks(function.func), *_inner(values[:_MOST_HELD]))
-    calls = (vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base))
-    if type(next(calls, None)) is not FunctionType:
+    if type(call_of(kind)) is not FunctionType:
         return (function,)
     return (kind, *_inner(_attributes(function)))
+
+
+def call_of(kind: type) -> Any:
+    """Return what a class's objects run when they are called, as it is stored; None if they cannot be called."""
+    return next((vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base)), None)
 
 
 def held_functions(owner: Any) -> list[tuple[str, Any]]:

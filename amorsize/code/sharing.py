@@ -23,6 +23,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, Modul
 
 from ..errors import let_signals_through
 from .bytecode import outer_names
+from .functions import call_of
 from .reading import UNKNOWN, Reading
 from .strict import is_foreign
 
@@ -169,7 +170,7 @@ class _Walk:
             self.value(wrapped, text)
             return
         self._all(held, text)
-        call = next((vars(base)["__call__"] for base in kind.__mro__ if "__call__" in vars(base)), None)
+        call = call_of(kind)
         if type(call) is FunctionType:
             self._function(call, _first_is(call, value))
 

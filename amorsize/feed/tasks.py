@@ -85,6 +85,7 @@ class Tasks:
         inputs: the input.
         options: the call's options.
         failures: where items that failed for good are listed.
+        most: how many items run at once, if the user chose it; None to find out.
         known_width: the width that was found earlier; None if none was.
 
     Attributes:
