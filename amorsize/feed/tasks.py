@@ -112,7 +112,9 @@ class Tasks:
         self._outcome = Outcome(options.retries, options.on_error == "return", failures)
         self._feed = Feed(0, ordered=options.ordered, outcome=self._outcome, timeout=options.timeout)
         self._fixed_width = most
-        self._control = None if most is not None else WidthControl(MOST_WIDTH, known=known_width)
+        self._control: WidthControl | None = None
+        if most is None:  # on one loop more of them do not hold each other up
+            self._control = WidthControl(MOST_WIDTH, known=known_width, tries_one=False)
         self.loop = asyncio.get_running_loop()
         self._context = copy_context()
         self._context.run(context.in_worker.set, True)

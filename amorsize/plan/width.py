@@ -63,6 +63,8 @@ class WidthControl:
         most: the width is never larger; at least 1.
         known: the width that was found earlier; None to begin modestly.
         serial_seconds: mean seconds of an item that ran alone, if known, so that the first try can be judged by it.
+        tries_one: whether one alone is tried where nothing has run alone and doubling does not help, because items at
+            once may hold each other up.
 
     Attributes:
         width: how many items should be under way now.
@@ -74,7 +76,9 @@ class WidthControl:
     8
     """
 
-    def __init__(self, most: int, *, known: int | None = None, serial_seconds: float | None = None) -> None:
+    def __init__(
+        self, most: int, *, known: int | None = None, serial_seconds: float | None = None, tries_one: bool = True
+    ) -> None:
         self._most = max(1, most)
         self.width = min(self._most, START_WIDTH if known is None else max(1, known))
         self._mode = _DOUBLING if known is None else _HOLDING
@@ -83,7 +87,7 @@ class WidthControl:
         self._usual: tuple[float, float] | None = None  # while holding: the usual latency, and its error
         self._patience = self._left = _FIRST_PATIENCE
         self._upwards = True  # where the next try goes
-        self._may_be_one = not serial_seconds and known is None  # whether nothing has run alone yet
+        self._may_be_one = tries_one and not serial_seconds and known is None  # whether one alone is still to be tried
         self._left_out = 0 if known is not None else self.width - 1  # the first completions met an idle server
         self._since = float("-inf")  # only completions that began later count for this round
         self._begin_round(self._since)
@@ -154,7 +158,7 @@ class WidthControl:
             least = max(_LEAST_ROUND, self.width // 2)
             most = _MOST_ROUNDS * least
         elif self.width == 1 and self._mode == _TRYING:
-            least, most = _LEAST_ROUND, _MOST_HELD
+            least, most = _LEAST_ROUND, 2 * _LEAST_ROUND  # each takes as long as a whole round of others
         else:
             least = max(_LEAST_HELD, self.width)
             most = max(_MOST_HELD, least)
