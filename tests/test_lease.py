@@ -7,6 +7,7 @@ import threading
 import time
 
 import pool_workers
+import psutil
 import pytest
 import workers
 
@@ -108,6 +109,29 @@ class TestAhead:
 
         assert [len(worker.flights) for worker in one._workers] == [3, 3]
         assert len(results(one)) == 6
+
+    def test_a_worker_that_has_yet_to_confirm_what_was_taken_back_has_room(self, lease):
+        """Otherwise the next call would have no room and nothing to wait for, and end without its results."""
+        one = ready(lease(abs, n_jobs=1))
+        (worker,) = one._workers
+        process = psutil.Process(worker.process.pid)
+        process.suspend()
+        for number in range(8):
+            one.submit(Chunk(number, [number]), 0.0)
+        one.flush()
+        worker.ask_back()
+        worker.take_back()
+        one.close()
+        try:
+            again = lease(abs, n_jobs=1)
+            assert again._workers == [worker]
+            assert again.room(None) > 0
+            again.close()
+        finally:
+            process.resume()
+
+        named = {"backend": "processes", "start_method": one._kind.start_method}
+        assert list(amorsize.map(abs, range(8), n_jobs=1, **named)) == list(range(8))
 
 
 class TestErrors:

@@ -10,7 +10,7 @@ from fake_backend import FakeBackend as Backend
 
 from amorsize.backends.base import Unsendable
 from amorsize.backends.events import Chunk, Refused, Results
-from amorsize.errors import InitializerError, SerializationError, WorkerCrashError
+from amorsize.errors import AmorsizeError, InitializerError, SerializationError, WorkerCrashError
 from amorsize.feed import pump as pump_module
 from amorsize.feed import source as source_module
 from amorsize.feed.feed import WINDOW_BYTES, WINDOW_ITEMS
@@ -717,6 +717,26 @@ class TestWorkHere:
         assert results[:50] == list(range(50))
         assert isinstance(error if on_error == "raise" else results[50], ZeroDivisionError)
         assert len(results) == (50 if on_error == "raise" else 200)
+
+
+class TestRefusing:
+    """A backend that takes nothing, and has nothing under way, does not end the results before the input."""
+
+    def test_a_named_one_is_an_error(self, begin):
+        """Nobody else may run the items."""
+        results, error = drain(begin(Backend(room=0), range(3)))
+
+        assert results == []
+        assert type(error) is AmorsizeError
+        assert "takes no more items from number 0 on" in str(error)
+
+    def test_another_is_left(self, begin):
+        """The caller runs the rest."""
+        run = begin(Backend(room=0), range(3), function=echo)
+
+        assert drain(run) == ([], None)
+        assert run.withdrawal is not None
+        assert run._source.take(3) == [0, 1, 2]
 
 
 class TestWithdrawing:

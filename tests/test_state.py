@@ -66,7 +66,6 @@ KNOWN = {
     "call.driver._short": LEARNT,
     "call.driver.staying": LEARNT,
     "call.preload._busy": LOCK,
-    "call.preload._holder": LOCK,
     "call.short._making": LOCK,
     "call.waiting.unhelped": LEARNT,
     "call.headstart._quick_turns": "how many threads ask for quick turns now",

@@ -7,7 +7,7 @@ start workers (`finish`), and a fork, because the child would find modules half 
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock, get_ident
+from _thread import RLock, get_ident
 
 from ..context import preloading
 from ..log import debug
@@ -16,8 +16,9 @@ __all__ = ["finish", "preload"]
 
 # How long anybody waits for such a thread. It is as long as an import of our own can reasonably take.
 _LONGEST_SECONDS = 1.0
-_busy = allocate_lock()  # held while a thread imports
-_holder: int | None = None  # the thread that holds it while it forks
+# Held while a thread imports, and by a thread that forks. Only its owner can release it; so whoever may have been
+# interrupted by a signal handler just after taking it releases it in any case.
+_busy = RLock()
 
 
 def preload() -> None:
@@ -39,30 +40,28 @@ def preload() -> None:
 
 def finish() -> None:
     """Wait until no thread is importing what workers need, but not for long."""
-    if _busy.acquire(timeout=_LONGEST_SECONDS):
-        _busy.release()
+    try:
+        _busy.acquire(timeout=_LONGEST_SECONDS)
+    finally:
+        _release()
 
 
 def _before_fork() -> None:
-    global _holder
-    if get_ident() not in preloading and _busy.acquire(timeout=_LONGEST_SECONDS):
-        _holder = get_ident()
+    _busy.acquire(timeout=_LONGEST_SECONDS)
 
 
-def _after_fork_in_parent() -> None:
-    global _holder
-    if _holder == get_ident():
-        _holder = None
+def _release() -> None:
+    try:
         _busy.release()
+    except RuntimeError:  # it was not had in time, so another thread has it
+        pass
 
 
 def _after_fork_in_child() -> None:
-    global _busy, _holder
-    _busy, _holder = allocate_lock(), None
+    global _busy
+    _busy = RLock()
     preloading.clear()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-    )
+    os.register_at_fork(before=_before_fork, after_in_parent=_release, after_in_child=_after_fork_in_child)

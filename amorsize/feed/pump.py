@@ -196,6 +196,7 @@ class Pump:
                     began = self._wait(began)
                 elif not order.ready() and not self._may_go_on():
                     self.seconds += perf_counter() - entered
+                    self._end_with_input()
                     return False
             if not self._prefers_here():
                 self._fill()
@@ -214,6 +215,16 @@ class Pump:
             text = "a list became longer after the input that reads from it had been read ahead to its end"
             raise AmorsizeError(f"{text}: map it with backend='serial'")
         return self._to_end
+
+    def _end_with_input(self) -> None:
+        """Make sure that results do not end before the input: a backend may refuse items although it has none."""
+        source = self._source
+        if self.withdrawal is not None or self._feed.failed_at is not None or source.over or source.is_drained():
+            return
+        text = f"the backend {self.backend.route} has nothing to do, and takes no more items from number {source.index}"
+        if self._here is None:
+            raise AmorsizeError(f"{text} on: this is an error of the backend's")
+        self.withdraw(text)
 
     def _has_results(self, away_seconds: float) -> bool:
         """Say whether results are to be handed out before more of the input is read, and there are some."""

@@ -58,13 +58,14 @@ class Source:
         held: whether `take` did not ask the input for more, because it may grow once the results so far are handed out.
         unfixed: the item that `take` read after those it returned, if that item cannot wait; else None.
         slow: whether reading took long the last time.
+        over: whether the input has ended, or is asked no more.
     """
 
     def __init__(
         self, iterables: tuple[Iterable[Any], ...], *, strict: bool = False, iterators: tuple[Iterator[Any], ...] = ()
     ) -> None:
         self._iterables = iterables
-        self.held = self.slow = self._over = False
+        self.held = self.slow = self.over = False
         self.unfixed: Unfixed | None = None
         self._iterators = iterators or tuple(map(iter, iterables))
         self.single = len(iterables) == 1
@@ -164,7 +165,7 @@ class Source:
         """
         items: list[Any] = []
         self.held, self.slow, self.unfixed = False, False, None
-        if not self._over:
+        if not self.over:
             if self.exact:
                 asked = self._askable(count, to_end, plain_only) if self._may_grow or plain_only else count
                 ended = self._take_exact(items, asked)
@@ -181,7 +182,7 @@ class Source:
 
     def is_drained(self) -> bool:
         """Say whether it is known at once that `take(..., to_end=False)` would find nothing now."""
-        if self._over:
+        if self.over:
             return self.error is None and self.unfixed is None
         if type(self.iterator) not in _THEIR_ITERATORS or length_hint(self.iterator):
             return False  # it may be the user's iterator, or the one that numbers items for their seeds
@@ -255,7 +256,7 @@ class Source:
 
     def end(self) -> None:
         """Have no more items, even if the input has some."""
-        self._over = True
+        self.over = True
         self.iterator = iter(())
         self._sequence = self._ticks = None
         self._total, self._total_known = self.index, True

@@ -133,9 +133,9 @@ class Worker:
         """Say whether the worker has begun a chunk, or has seen that it must not begin it."""
         return bool(self._slots[CHUNK_NUMBER] >= flight.number)
 
-    def busy(self) -> bool:
-        """Say whether the worker has a chunk that has not been taken back."""
-        return any(not flight.taken_back for flight in self.flights)
+    def n_under_way(self) -> int:
+        """Return how many chunks the worker has, without those that were taken back."""
+        return sum(not flight.taken_back for flight in self.flights)
 
     def note_memory(self, resident_bytes: int) -> None:
         """Note how much memory the worker takes; 0 means that this was not read."""

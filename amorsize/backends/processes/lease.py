@@ -181,8 +181,7 @@ class Lease:
         for worker in self._workers:
             if worker.takes_chunks:
                 to_come -= 1
-                if worker.memory_growth <= MEMORY_GROWTH_BYTES:
-                    here += max(0, depth - len(worker.flights))
+                here += 0 if _is_spent(worker) else max(0, depth - worker.n_under_way())
         queued = len(self._queue)
         return max(0, to_come * depth - queued) + (0 if queued else here)
 
@@ -314,8 +313,8 @@ class Lease:
                         worker.take_back()
         finally:
             # A worker with half a message under way would be trouble for the next call, so it is not kept.
-            fit = [worker for worker in self._workers if not (worker.busy() or worker.outbox or worker.retires)]
-            self._release(fit)
+            unfit = {worker for worker in self._workers if worker.n_under_way() or worker.outbox or _is_spent(worker)}
+            self._release([worker for worker in self._workers if worker not in unfit])
 
     def _release(self, fit: list[Worker]) -> None:
         """Release the workers: those in `fit` wait for the next call, the others end."""
@@ -337,7 +336,7 @@ class Lease:
             _unreleased.pop(self._reference, None)
 
     def _under_way(self) -> bool:
-        return any(worker.busy() for worker in self._workers)
+        return any(worker.n_under_way() for worker in self._workers)
 
     def _holds_workers(self) -> bool:
         # In a forked child, the workers are the parent's; when the interpreter is leaving, they have been ended.
@@ -381,7 +380,7 @@ class Lease:
             self._bury(worker)
             return
         self._in_hand = None
-        if (worker.memory_growth > MEMORY_GROWTH_BYTES or worker.retires) and not worker.flights:
+        if _is_spent(worker) and not worker.flights:
             debug("a worker that grew by %d bytes is replaced", worker.memory_growth)
             self._dismiss([worker])
 
@@ -581,6 +580,11 @@ class Lease:
     def _hand_back_queue(self) -> None:
         while self._queue:
             self._hand_back(self._queue.popleft()[0])
+
+
+def _is_spent(worker: Worker) -> bool:
+    # Such a worker gets no more chunks, in this call or another.
+    return worker.retires or worker.memory_growth > MEMORY_GROWTH_BYTES
 
 
 # The workers of each lease that was not released, and the process they belong to. A lease stays unreleased only if a
