@@ -83,6 +83,8 @@ class Patrol:
         for worker in self._workers:
             if not worker.flights or worker.flights[-1].taken_back or worker.has_begun(worker.flights[-1]):
                 continue
+            if worker.outbox and worker.n_under_way() == 1:
+                continue  # it waits for nothing but its own way there, which would begin anew at another worker
             last = worker.flights[-1].number
             seen, due, forbidden = self._waiting.get(worker, (0, 0.0, False))
             if seen != last:
