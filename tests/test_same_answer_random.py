@@ -251,7 +251,7 @@ NEITHER = {
 # The first call is long enough to be worth moving under "auto", where nothing speaks against it.
 TWICE = """
 def twice(draw):
-    for n_items in [200, 40]:
+    for n_items in [100, 40]:
         print([str(value) for value in MAP(draw, range(n_items))])
 """
 RUN = """
