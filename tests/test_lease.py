@@ -19,6 +19,8 @@ from amorsize.backends.processes import lease as pool
 from amorsize.backends.processes.handle import all_workers
 from amorsize.backends.registry import Job
 from amorsize.measure import machine
+from amorsize.transport import slots
+from amorsize.transport.memory import shares_memory
 from amorsize.transport.serialize import Outgoing
 
 
@@ -221,6 +223,7 @@ class TestEnds:
     def test_half_a_message_out_is_not_kept(self, lease, tmp_path):
         """A worker that has read only half of what was sent is not given to the next call."""
         one = ready(lease(pool_workers.Long(tmp_path), n_jobs=1))
+        one._workers[0].store = None
         one.submit(Chunk(0, [0]), 0.0)
         one.submit(Chunk(1, [bytes(20 << 20)]), 0.0)
         one.flush()
@@ -319,11 +322,22 @@ class TestLearning:
         list(amorsize.map(abs, range(400), chunksize=1, **one_method))
         assert machine.seconds_per_chunk(machine.route_of(one_method["start_method"])) != before
 
-    def test_bandwidth(self, one_method):
-        """Large results tell how fast bytes come, unless the caller was away while they came."""
-        before = machine.machine_profile(one_method["start_method"]).bytes_per_second
-        list(amorsize.map(abs, range(400), **one_method))
-        assert machine.machine_profile(one_method["start_method"]).bytes_per_second == before
+    @pytest.mark.parametrize("shared", [False, True])
+    def test_bandwidth(self, one_method, monkeypatch, shared):
+        """Large data tell how fast bytes cross, in messages (unless the caller was away) and in shared memory."""
+        if not shared:
+            monkeypatch.setattr(slots, "create_file", lambda: None)
+        elif not shares_memory():
+            pytest.skip("there is no shared memory")
 
-        list(amorsize.map(bytes, [3_000_000] * 4, chunksize=1, **one_method))
-        assert machine.machine_profile(one_method["start_method"]).bytes_per_second != before
+        def learnt():
+            profile = machine.machine_profile(one_method["start_method"])
+            return profile.bytes_per_second, profile.shared_bytes_per_second
+
+        before = learnt()
+        list(amorsize.map(abs, range(400), **one_method))
+        assert learnt() == before
+
+        list(amorsize.map(bytes, [bytes(3_000_000)] * 4, chunksize=1, **one_method))
+        changed = [now != then for now, then in zip(learnt(), before, strict=True)]
+        assert changed == [not shared, shared]

@@ -11,7 +11,7 @@ pytest.importorskip("hypothesis")
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from amorsize.plan.model import predict_seconds
+from amorsize.plan.model import caller_seconds_per_item, predict_seconds
 from amorsize.plan.planner import Plan, best_width, choose, seconds_in_words, widest
 from amorsize.plan.profile import Limits, MachineProfile, WorkProfile
 
@@ -50,6 +50,7 @@ machines = st.builds(
     seconds_per_call=_plausible(1.0),
     seconds_load=_plausible(10.0),
     prediction_error=st.floats(0.0, 1.0),
+    shared_bytes_per_second=st.none() | st.floats(1e6, 1e11),
 )
 limits = st.builds(
     Limits,
@@ -322,3 +323,26 @@ def test_waiting_work_stays_within_the_cores(work: WorkProfile, machine: Machine
 def test_seconds_in_words(seconds: float, text: str) -> None:
     """Durations are said in the unit that people would use."""
     assert seconds_in_words(seconds) == text
+
+
+class TestLargeValues:
+    """What crosses in shared memory is cheaper than what crosses in messages, and the words say how much it is."""
+
+    HERE = WARM._replace(bytes_per_second=1e9, shared_bytes_per_second=8e9)
+
+    def test_they_are_priced_by_their_way(self):
+        """From a size on, the bandwidth of shared memory counts."""
+        small, large = (WorkProfile(100, 0.01, bytes_in=nbytes) for nbytes in (60_000.0, 80_000.0))
+
+        assert caller_seconds_per_item(small, self.HERE) > caller_seconds_per_item(large, self.HERE)
+        without = self.HERE._replace(shared_bytes_per_second=None)
+        assert caller_seconds_per_item(large, without) == pytest.approx(8 * caller_seconds_per_item(large, self.HERE), rel=0.05)
+
+    @pytest.mark.parametrize("seconds", [0.0001, 0.1])
+    def test_the_words(self, seconds):
+        """Of work that moves, and of work that stays because of what it would have to send."""
+        work = WorkProfile(100, seconds, bytes_in=8e6, bytes_out=8.0)
+
+        assert "(800 MB in shared memory at 8.0 GB/s)" in choose(work, self.HERE, 100).reason
+        slow = self.HERE._replace(shared_bytes_per_second=None)
+        assert "(800 MB through pipes at 1.0 GB/s)" in choose(work, slow, 100).reason

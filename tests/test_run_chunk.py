@@ -19,7 +19,7 @@ from amorsize.transport import wire
 from amorsize.transport.payload import payload_of
 from amorsize.transport.remote import unpack_error
 from amorsize.transport.serialize import dump_items, load_values
-from amorsize.transport.slots import create_inherited_slots
+from amorsize.transport.slots import inherited_shared
 
 
 class Fails:
@@ -54,9 +54,9 @@ def plainly(function, items, *, stop_at_error, slice_seconds):
 def as_our_workers_do(function, items, *, stop_at_error, slice_seconds):
     """Return the same of the loop of our workers."""
     ours, theirs = socket.socketpair()
-    slots = create_inherited_slots()
+    shared, _ = inherited_shared(lambda: None)
     try:
-        worker = _Worker(theirs, slots, ProcessState(), ThreadLimit())
+        worker = _Worker(theirs, shared._replace(store=None), ProcessState(), ThreadLimit())
         payload = payload_of(function)
         worker._keep(payload.digest, b"".join(payload.parts()))
         head = wire.CHUNK_HEAD.pack(1, 10, len(items), slice_seconds, stop_at_error, False, 0, payload.digest)
@@ -77,7 +77,8 @@ def as_our_workers_do(function, items, *, stop_at_error, slice_seconds):
     finally:
         ours.close()
         theirs.close()
-        slots.release()
+        shared.slots.release()
+        shared.store.close()
 
 
 @pytest.mark.parametrize("stop_at_error", [True, False])

@@ -162,6 +162,23 @@ def slow_if_first_told(told):
     return programs.slow_if_first(told.number)
 
 
+def test_numpy_arrays_as_inputs(anywhere):
+    """Their items are what iterating over them gives."""
+    numpy = pytest.importorskip("numpy")
+    for array in (
+        numpy.arange(20) / 7,
+        numpy.arange(60).reshape(20, 3),
+        numpy.arange(200_000.0).reshape(10, 20_000),
+        numpy.array([[1], "text", None, 2.5], dtype=object),
+        numpy.array([(1, 2.5), (3, 4.5)], dtype=[("a", "i4"), ("b", "f8")]),
+    ):
+        assert list(amorsize.map(type_and_text, array, **anywhere)) == list(map(type_and_text, array))
+
+
+def type_and_text(item):
+    return type(item).__name__, repr(item)
+
+
 def test_views_of_one_numpy_array(anywhere):
     """Rows that are views of one buffer are what they were."""
     numpy = pytest.importorskip("numpy")

@@ -231,10 +231,9 @@ class TestByValue:
 
 
 def test_an_envelope_tells_what_is_in_it():
-    """How much it is, whether all can be rebuilt for certain, and what stands for the content."""
-    plain, parts, again = dump_values([1, 2]), dump_values([[1], [2]]), dump_values([[1], [2]])
+    """How much it is, and whether all can be rebuilt for certain."""
+    plain, parts = dump_values([1, 2]), dump_values([[1], [2]])
 
     assert (plain.plain, parts.plain) == (True, False)
-    assert parts.nbytes() == len(b"".join(parts.pieces()))
-    assert parts.digest() == again.digest() != plain.digest()
-    assert parts._replace(buffers=[memoryview(b"more")]).digest() != parts.digest()
+    assert parts.nbytes() == sum(map(len, parts.parts))
+    assert parts._replace(buffers=[memoryview(b"more")]).nbytes() == parts.nbytes() + 4

@@ -405,3 +405,53 @@ class TestCount:
 
         assert source.index == 6
         assert list(source.iterator) == []
+
+
+class TestArrays:
+    """NumPy arrays are read ahead as they are."""
+
+    @pytest.mark.parametrize("shape", [(7,), (7, 3), (0,), (3, 0)])
+    def test_their_items_are_the_builtins(self, shape):
+        """Numbers of their own type, or views."""
+        numpy = pytest.importorskip("numpy")
+        array = numpy.arange(numpy.prod(shape), dtype=float).reshape(shape)
+        source = Source((array,))
+        found = [*source.take(2, to_end=False), *source.take(100, to_end=False)]
+
+        assert source.exact
+        assert source.is_drained()
+        assert [type(item) for item in found] == [type(item) for item in array]
+        assert str(found) == str(list(array))
+
+    def test_a_subclass_is_not(self):
+        """It may run code of its own."""
+        numpy = pytest.importorskip("numpy")
+
+        class Own(numpy.ndarray):
+            pass
+
+        assert not Source((numpy.zeros(3).view(Own),)).exact
+
+    def test_how_many_are_left(self):
+        """As many as it has rows, less those that were read."""
+        numpy = pytest.importorskip("numpy")
+        source = Source((numpy.zeros((5, 2)),))
+        source.take(2)
+
+        assert source.remaining() == 3
+        source.seek(4)
+        assert len(source.take(9)) == 1
+
+    def test_another_sequence_is_not_asked_for_its_length(self):
+        """What only has `__getitem__` has the same iterator, and code of its own."""
+
+        class Own:
+            def __getitem__(self, index):
+                if index > 2:
+                    raise IndexError
+                return index
+
+            def __len__(self):
+                raise AssertionError("asked")
+
+        assert not Source((Own(),)).is_drained()

@@ -143,7 +143,7 @@ def test_the_global_start_method_is_obeyed(method, tmp_path, python):
             multiprocessing.set_start_method({method!r})
             print(len(list(amorsize.map(abs, range(4), backend="processes", n_jobs=2))))
             from amorsize.backends.processes.start import all_workers
-            print({{worker.start_method for worker in all_workers()}})
+            print({{worker.process._start_method for worker in all_workers()}})
             """
         )
     )

@@ -156,7 +156,7 @@ class TestItemsInTime:
         ours, theirs = socket.socketpair()
         with ours, theirs, monkeypatch.context() as patch:
             patch.setattr(psutil, "Process", Suspended)
-            worker = process.Worker(multiprocessing.current_process(), ours, view, "fork")
+            worker = process.Worker(multiprocessing.current_process(), ours, slots.Shared(view, None))
 
             assert not worker.suspend_if_late(0.5)
 

@@ -19,16 +19,18 @@ from time import monotonic, monotonic_ns, perf_counter, process_time
 
 from .. import context
 from ..errors import SerializationError
-from ..lean import NamedTuple
+from ..lean import NamedTuple, map
 from ..plan.retry import NOT_OF_ITEMS
 from ..rng import runs_items
 from ..seeding import Seeded
 from ..transport import wire
 from ..transport.ambient import snapshot
+from ..transport.envelope import discard, is_scalars
+from ..transport.memory import PLACE, Place
 from ..transport.payload import Outdated
 from ..transport.remote import pack_error
-from ..transport.serialize import Unpicklable, is_scalars, load_values
-from ..transport.slots import CALL_CANCELLED, CHUNK_NUMBER, CURSOR, STARTED, TAKEN_BACK, open_slots
+from ..transport.serialize import Unpicklable, load_lazily
+from ..transport.slots import CALL_CANCELLED, CHUNK_NUMBER, CURSOR, STARTED, TAKEN_BACK, open_shared
 from .process_state import ProcessState
 from .rebuild import Rebuilt, rebuild
 from .run_chunk import dump_around_culprits, refusing_unpicklable
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..rng import Streams
+    from ..transport.slots import Inherited, Shared
 
 __all__ = ["THREAD_VARIABLES", "Setup", "flush_output", "main"]
 
@@ -72,13 +75,13 @@ class Setup(NamedTuple):
     started_at: float = 0.0
 
 
-def main(sock: socket.socket, setup: Setup, slots: memoryview | None = None) -> None:
+def main(sock: socket.socket, setup: Setup, inherited: Inherited | None = None) -> None:
     """Run chunks from `sock` until the caller closes it, sends `EXIT`, or is silent for too long.
 
     Args:
         sock: the worker's end of the socket.
         setup: what to do before the first chunk.
-        slots: the shared memory if the worker inherited it; otherwise it comes through the socket.
+        inherited: what a forked worker finds the shared memory by; otherwise it comes through the socket.
     """
     _prepare_signals()
     sock.setblocking(True)
@@ -90,7 +93,7 @@ def main(sock: socket.socket, setup: Setup, slots: memoryview | None = None) -> 
     context.in_worker.set(True)
     context.worker_process = True
     try:
-        slots = slots or open_slots(sock)
+        shared = open_shared(sock, inherited, _free_memory)
         limit = ThreadLimit()
         _prepare_environment(setup, limit)
         _reseed()
@@ -103,11 +106,17 @@ def main(sock: socket.socket, setup: Setup, slots: memoryview | None = None) -> 
                 wire.send(sock, wire.REFUSED, [pack_error(error)])
                 return
         wire.send(sock, wire.READY, [wire.READY_BODY.pack(monotonic() - setup.started_at)])
-        _Worker(sock, slots, ProcessState(before), limit).serve(setup.idle_seconds)
+        _Worker(sock, shared, ProcessState(before), limit).serve(setup.idle_seconds)
     except (EOFError, ConnectionError):
         return  # the caller closed its end, so nobody is left to tell
     except Unfit:
         return  # the caller sees that this worker has exited, and starts another
+
+
+def _free_memory() -> int | None:
+    from ..measure.machine import available_memory  # only workers that send large results need it
+
+    return available_memory()
 
 
 def _prepare_signals() -> None:
@@ -192,9 +201,9 @@ class Unfit(Exception):
 
 
 class _Worker:
-    def __init__(self, sock: socket.socket, slots: memoryview, state: ProcessState, limit: ThreadLimit) -> None:
+    def __init__(self, sock: socket.socket, shared: Shared, state: ProcessState, limit: ThreadLimit) -> None:
         self._sock = sock
-        self._slots = slots
+        self._slots, self._store = shared
         self._functions: dict[bytes, memoryview | Rebuilt] = {}
         self._call = 0
         self._state = state
@@ -216,6 +225,8 @@ class _Worker:
                     self._run(body)
                 elif kind == wire.FUNCTION:
                     self._keep(bytes(body[:16]), wire.lasting(body)[16:])
+                elif kind == wire.SHARED_FUNCTION and self._store is not None:
+                    self._keep(bytes(body[:16]), self._store.lend(Place._make(PLACE.unpack_from(body, 16))))
                 else:
                     return
             if self._look_due and not more_came():
@@ -250,6 +261,11 @@ class _Worker:
         return rebuilt.function
 
     def _run(self, body: memoryview) -> None:
+        self._run_chunk(body)
+        if self._store is not None:
+            self._store.sweep()  # here, where nothing of the items is left
+
+    def _run_chunk(self, body: memoryview) -> None:
         chunk = wire.ChunkHead._make(wire.CHUNK_HEAD.unpack_from(body))
         slots = self._slots
         slots[CURSOR] = -1 - chunk.first
@@ -257,7 +273,9 @@ class _Worker:
         slots[CHUNK_NUMBER] = self._number
         # This is read after the line above, because a caller that takes chunks back first writes TAKEN_BACK and then
         # reads whether this chunk had begun.
+        payload = body[wire.CHUNK_HEAD.size :]
         if slots[TAKEN_BACK] >= self._number or slots[CALL_CANCELLED] == chunk.call:
+            discard(payload, self._store)
             self._send(_Report(chunk), [], last=True)
             return
         if chunk.timed:
@@ -270,18 +288,19 @@ class _Worker:
             self._send(report, [], last=True)  # no item started, so another worker can run them
             raise
         except Outdated as outdated:
+            discard(payload, self._store)
             wire.send(self._sock, wire.REFUSED, [pack_error(outdated)])
             return
         except BaseException as error:  # importing the user's module runs the user's code
             refusal = SerializationError(f"the function could not be rebuilt in a worker: {error!r}")
             refusal.__cause__ = error
+            discard(payload, self._store)
             wire.send(self._sock, wire.REFUSED, [pack_error(refusal)])
             return
         if not chunk.count:
             self._send(report, [], last=True)  # the chunk was sent only to have the function loaded
             return
         self.streams = None
-        payload = body[wire.CHUNK_HEAD.size :]
         plain = is_scalars(payload)
         if isinstance(function, Seeded):
             self.streams, function = function.begin(lambda: slots[CURSOR], keep=False, plain=plain)
@@ -289,8 +308,8 @@ class _Worker:
         elif self._reseed_due:
             _reseed()
             self._reseed_due = False
-        items = load_values(payload)
-        if not plain and any(type(item) is Unpicklable for item in items):
+        items = load_lazily(payload, self._store)
+        if not plain and (type(items) is not list or any(type(item) is Unpicklable for item in items)):
             function = refusing_unpicklable(function)
         self._run_items(chunk, function, items)
 
@@ -349,7 +368,7 @@ class _Worker:
             len(errors),
         )
         flush_output()
-        wire.send(self._sock, wire.RESULTS, [head, errors, *envelope.pieces()])
+        wire.send(self._sock, wire.RESULTS, [head, errors, *envelope.pieces(self._store)])
         report.sent += count
         report.errors.clear()
 
@@ -358,7 +377,8 @@ class _Worker:
         if now - self._memory_read_at < _MEMORY_SECONDS:
             return 0
         self._memory_read_at = now
-        return resident_bytes()
+        own = resident_bytes()
+        return own + self._store.bytes_lent if own and self._store is not None else own
 
 
 class _Report:
@@ -403,11 +423,12 @@ def flush_output() -> None:
 
 
 def resident_bytes() -> int:
-    """Return this process's resident memory in bytes; 0 where it cannot be read cheaply."""
+    """Return this process's resident memory in bytes, shared memory excluded; 0 where it cannot be read cheaply."""
     if sys.platform != "linux":
         return 0
     try:
         with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            _, resident, shared, *_ = map(int, file.read().split())
+            return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return 0

@@ -51,6 +51,9 @@ __all__ = ["Pump", "Withdrawal"]
 # How long the caller runs items before it looks again whether workers are ready. A smaller value means that the
 # workers' first answers wait less for the caller; a larger one means fewer looks.
 _OVERLAP_SECONDS = 0.001
+# Chunks are not made longer than this, in bytes of items and results, if their items are large. A smaller value means
+# more messages; a larger one means that a worker waits while much is copied, and that more memory is taken.
+_CHUNK_BYTES = 8 << 20
 # A user who asks again sooner than this gets the results that are ready before more of the input is read. With a larger
 # value, workers wait while the user is busy.
 _AWAY_SECONDS = 0.001
@@ -359,13 +362,15 @@ class Pump:
             # Such an input may be endless: chunks are kept so small that the window has room for two per worker. It may
             # be over soon as well, so half as many items as were read are expected to be left.
             remaining, most_seconds = min(WINDOW_ITEMS, max(2 * self._width, source.index // 2)), UNKNOWN_CHUNK_SECONDS
-        return chunk_length(
+        length = chunk_length(
             max(1, remaining),
             self._width,
             seconds_per_item,
             seconds_per_chunk=machine.seconds_per_chunk(self.backend.route),
             most_seconds=most_seconds,
         )
+        cost = self._cost
+        return length if cost.nbytes < _CHUNK_BYTES else max(1, min(length, _CHUNK_BYTES * cost.items // cost.nbytes))
 
     def _chunk(self, length: int, *, at_once: bool = False) -> Chunk | None:
         """Return up to `length` items; None if there are none now. With `at_once` they will run before more is read."""

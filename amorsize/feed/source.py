@@ -1,9 +1,9 @@
 """The input of one call: serial work reads it item by item, workers get several items at a time, no item comes twice.
 
-A list, tuple, range, string or bytes is read ahead as it is. Any other input may use one record again for all its
-items, end a group when the next one begins, or be tied to its thread. So such an input is advanced only in the thread
-that calls `take`, and each item is fixed before the next is pulled: an item that cannot change waits as it is, any
-other waits as its pickle. `unfixed` holds an item that cannot be fixed; it must run before anything more is read.
+A list, tuple, range, string, bytes or NumPy array is read ahead as it is. Any other input may use one record again for
+all its items, end a group when the next one begins, or be tied to its thread. So such an input is advanced only in the
+thread that calls `take`, and each item is fixed before the next is pulled: an item that cannot change waits as it is,
+any other waits as its pickle. `unfixed` holds an item that cannot be fixed; it must run before anything more is read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from time import perf_counter
 from ..code.worklist import worklist_call
 from ..errors import let_signals_through
 from ..lean import NamedTuple, map
-from ..transport.values import SCALARS, holds_iterator, is_plain
+from ..transport.values import SCALARS, holds_iterator, is_array, is_plain
 from .ends import Ends
 
 TYPE_CHECKING = False
@@ -73,13 +73,13 @@ class Source:
         self._sequence: Sequence[Any] | None = None
         if self.single:
             self.iterator = self._iterators[0]
-            if type(iterables[0]) in _SEQUENCES and type(self.iterator) in _THEIR_ITERATORS:
+            if type(self.iterator) in _THEIR_ITERATORS and (type(iterables[0]) in _SEQUENCES or is_array(iterables[0])):
                 self._sequence = iterables[0]  # type: ignore[assignment]  # as its type says
         elif strict:
             self.iterator = zip(*self._iterators, strict=True)
         else:
             self.iterator = zip(*self._iterators, strict=False)
-        self.exact = self.single and type(iterables[0]) in _EXACT
+        self.exact = self.single and (type(iterables[0]) in _EXACT or is_array(iterables[0]))
         self._may_grow = self.exact and type(iterables[0]) is list
         self._ends: Ends | None = None
         self.index = 0
@@ -184,10 +184,10 @@ class Source:
         """Say whether it is known at once that `take(..., to_end=False)` would find nothing now."""
         if self.over:
             return self.error is None and self.unfixed is None
-        if type(self.iterator) not in _THEIR_ITERATORS or length_hint(self.iterator):
+        if not self.exact or type(self.iterator) not in _THEIR_ITERATORS or length_hint(self.iterator):
             return False  # it may be the user's iterator, or the one that numbers items for their seeds
         self.held = self._may_grow
-        return self.exact
+        return True
 
     def _askable(self, count: int, to_end: bool, plain_only: bool) -> int:
         """Return how many items of an exact input may be read now; set `held` if a list's present end limits it."""
@@ -295,7 +295,8 @@ _EXACT: tuple[type, ...] = (list, tuple, range, str, bytes)
 _LIST_ITERATOR: type = type(iter([]))
 _RANGE_ITERATOR: type = type(iter(range(0)))
 _SEQUENCES: tuple[type, ...] = (list, tuple, range)
-_THEIR_ITERATORS: tuple[type, ...] = (_LIST_ITERATOR, type(iter(())), _RANGE_ITERATOR)
+_ARRAY_ITERATOR: type = type(iter(type("", (), {"__getitem__": None})()))  # that of any class without `__iter__`
+_THEIR_ITERATORS: tuple[type, ...] = (_LIST_ITERATOR, type(iter(())), _RANGE_ITERATOR, _ARRAY_ITERATOR)
 
 
 def _raising(error: Exception) -> Iterator[Any]:

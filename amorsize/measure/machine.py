@@ -206,6 +206,8 @@ def machine_profile(
         route: the route whose costs count; None for amorsize's own workers.
         served: whether a fork server for them runs already, and has loaded what they need.
     """
+    from ..transport.memory import LEAST_SHARED_BYTES, shares_memory  # it is wanted only where something is planned
+
     route = route or _ROUTES[start_method]
     start = _costs.start(route, served=served)
     return MachineProfile(
@@ -217,6 +219,8 @@ def machine_profile(
         seconds_next_start=start.following,
         seconds_per_chunk=_costs.chunk_seconds(route),
         bytes_per_second=_costs.bytes_per_second(route),
+        shared_bytes_per_second=_costs.bytes_per_second(route, shared=True) if shares_memory() else None,
+        shared_least_bytes=LEAST_SHARED_BYTES,
         warm_workers=warm_workers,
         seconds_per_call=_costs.call_seconds(route),
         seconds_load=0.0 if served else _costs.load_seconds(route),

@@ -13,6 +13,7 @@ from itertools import pairwise
 from ..errors import let_signals_through
 from ..lean import NamedTuple, map
 from ..log import debug
+from ..transport.memory import LEAST_SHARED_BYTES
 from ..transport.values import holds_iterator
 
 TYPE_CHECKING = False
@@ -119,7 +120,8 @@ class Transfer(NamedTuple):
     Attributes:
         bytes_in: pickled bytes of one item among others; None if some item cannot be pickled, or there is none.
         bytes_out: pickled bytes of one result among others; None if some result cannot be pickled, or there is none.
-        seconds_per_item: the caller's own time for pickling one item and unpickling one result.
+        seconds_per_item: the caller's own time for pickling one item and unpickling one result. Large memory that they
+            offer beside their pickles is copied from where it came, and not yet to where it goes.
     """
 
     bytes_in: float | None
@@ -233,16 +235,26 @@ def _crossing(values: list[Any], clock: Callable[[], float], *, load: bool) -> t
     """Return the pickled bytes of one of `values`, and the seconds that loading it takes if `load`, else dumping it."""
     if not values or any(map(holds_iterator, values)):  # pickling an iterator may use it up
         return None, 0.0
-    from pickle import dumps, loads
+    from pickle import PickleBuffer, dumps, loads
 
     def cross(n: int) -> tuple[int, float, float]:
+        beside: list[memoryview] = []
+
+        def keep(buffer: PickleBuffer) -> bool:
+            memory = buffer.raw()
+            if memory.nbytes < LEAST_SHARED_BYTES:
+                return True
+            beside.append(memory)
+            return False
+
         start = clock()
-        data = dumps(values[:n], _PROTOCOL)
+        data = dumps(values[:n], _PROTOCOL, buffer_callback=keep)
         middle = clock()
         if load:
-            loads(data)
+            loads(data, buffers=[bytearray(memory) for memory in beside])
         end = clock()
-        return len(data), (end - middle if load else middle - start), end - start
+        nbytes = len(data) + sum([memory.nbytes for memory in beside])
+        return nbytes, (end - middle if load else middle - start), end - start
 
     try:
         empty_length, empty_seconds, _ = cross(0)

@@ -45,6 +45,9 @@ RUNNING_FORKSERVER = StartCost(0.011, 0.006)
 MISSED_FOR_SECONDS = 60.0
 DEFAULT_CHUNK_SECONDS = 20e-6
 DEFAULT_BYTES_PER_SECOND = 1e9
+# Memory that was not used before is reserved at a third of this, and copied to at four times as much, once it was
+# (benchmarks/transport.py).
+DEFAULT_SHARED_BYTES_PER_SECOND = 4e9
 # A warm call in a bare process (benchmarks/against.py). In a busy one it is several times as much, which is learnt.
 DEFAULT_CALL_SECONDS = 300e-6
 DEFAULT_PREDICTION_ERROR = 0.05
@@ -75,6 +78,7 @@ class Costs:
         """Forget everything learnt, so that only the defaults are known."""
         self._chunk_seconds: dict[str, float] = {}
         self._bytes_per_second: dict[str, float] = {}
+        self._shared_bytes_per_second: dict[str, float] = {}
         self._starts: dict[str, StartCost] = {}
         self._served_starts: dict[str, StartCost] = {}
         self._call_seconds: dict[str, float] = {}
@@ -162,15 +166,18 @@ class Costs:
             known = self.prediction_error(route)
             self._prediction_errors[route] = known + NEWEST_SHARE * (error - known)
 
-    def bytes_per_second(self, route: str) -> float:
-        """Return how many bytes cross in a second on a route."""
+    def bytes_per_second(self, route: str, *, shared: bool = False) -> float:
+        """Return how many bytes cross in a second on a route, by its pipe or `shared` memory."""
+        if shared:
+            return self._shared_bytes_per_second.get(route, DEFAULT_SHARED_BYTES_PER_SECOND)
         return self._bytes_per_second.get(route, DEFAULT_BYTES_PER_SECOND)
 
-    def learn_bandwidth(self, route: str, nbytes: int, seconds: float) -> None:
+    def learn_bandwidth(self, route: str, nbytes: int, seconds: float, *, shared: bool = False) -> None:
         """Take in that `nbytes` crossed on a route in `seconds`. Small transfers are ignored."""
         if nbytes >= LEAST_BYTES_OBSERVED and seconds > 0:
-            known = self.bytes_per_second(route)
-            self._bytes_per_second[route] = nbytes / _nearer(nbytes / known, seconds)
+            known = self.bytes_per_second(route, shared=shared)
+            table = self._shared_bytes_per_second if shared else self._bytes_per_second
+            table[route] = nbytes / _nearer(nbytes / known, seconds)
 
 
 def _nearer(known: float, seen: float) -> float:

@@ -7,7 +7,7 @@ Operations Research 1978).
 
 For processes the slope is the largest of three figures, since each of them bounds the whole from below:
 
-- the caller's own seconds for an item, which are pickling, bytes over the pipe, and the item's share of a chunk's cost;
+- the caller's own seconds for an item: pickling, bytes through the pipe or shared memory, a share of a chunk's cost;
 - a worker's seconds for an item, divided by the number of workers;
 - the CPU seconds of both, divided by the number of cores.
 
@@ -27,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .profile import MachineProfile, WorkProfile
 
-__all__ = ["Line", "caller_seconds_per_item", "predict_seconds", "processes_line", "start_seconds"]
+__all__ = ["Line", "bytes_per_second", "caller_seconds_per_item", "predict_seconds", "processes_line", "start_seconds"]
 
 # The least that an item's way through workers costs the caller, however cheap the item is to pickle. A smaller value
 # means that items which cost nothing to run look worth sending; a larger one means that items of a few microseconds
@@ -134,9 +134,27 @@ def start_seconds(machine: MachineProfile, n_jobs: int) -> float:
 
 def caller_seconds_per_item(work: WorkProfile, machine: MachineProfile) -> float:
     """Return the caller's own seconds for sending one item and taking its result, without a chunk's fixed cost."""
-    n_bytes = _positive(work.bytes_in or 0.0) + _positive(work.bytes_out or 0.0)
-    piped = n_bytes / max(machine.bytes_per_second, 1.0) if n_bytes else 0.0
-    return max(LEAST_TRANSFER_SECONDS, work.transfer_seconds_per_item) + piped
+    crossing = _crossing_seconds(work.bytes_in, machine) + _crossing_seconds(work.bytes_out, machine)
+    return max(LEAST_TRANSFER_SECONDS, work.transfer_seconds_per_item) + crossing
+
+
+def bytes_per_second(nbytes: float, machine: MachineProfile) -> float:
+    """Return how fast values of this size cross, in shared memory if they are large and there is some.
+
+    >>> from amorsize.plan.profile import MachineProfile
+    >>> here = MachineProfile(2, 2, None, "fork", 0.01, 0.001, bytes_per_second=1e9, shared_bytes_per_second=4e9)
+    >>> bytes_per_second(100, here), bytes_per_second(1e6, here)
+    (1000000000.0, 4000000000.0)
+    """
+    shared = machine.shared_bytes_per_second
+    if shared is not None and nbytes >= machine.shared_least_bytes:
+        return max(shared, 1.0)
+    return max(machine.bytes_per_second, 1.0)
+
+
+def _crossing_seconds(nbytes: float | None, machine: MachineProfile) -> float:
+    """Return how long one side takes to write a value of this size, or to read it, once it is pickled."""
+    return nbytes / bytes_per_second(nbytes, machine) if nbytes is not None and nbytes > 0.0 else 0.0
 
 
 def _positive(number: float) -> float:

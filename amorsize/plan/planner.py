@@ -9,7 +9,7 @@ caller, and then to fewer workers. A number of workers is called a width here.
 from __future__ import annotations
 
 from ..lean import NamedTuple
-from .model import Line, caller_seconds_per_item, predict_seconds, processes_line, start_seconds
+from .model import Line, bytes_per_second, caller_seconds_per_item, predict_seconds, processes_line, start_seconds
 from .profile import Limits, MachineProfile, WorkProfile
 from .schedule import OVERHEAD_SHARE, SHARES_PER_WORKER
 
@@ -227,6 +227,10 @@ def _shown_widths(best: int, allowed: int, n_items: int, limits: Limits) -> list
     return sorted(widths)
 
 
+# Fewer bytes are not spoken of.
+_WORTH_TELLING_MEGABYTES = 10.0
+
+
 def _chunksize(work: WorkProfile, machine: MachineProfile, n_items: int, n_jobs: int, limits: Limits) -> int:
     """Return the user's chunk size, or the least one at which a chunk's fixed cost is a small share of its time."""
     if limits.chunksize is not None:
@@ -263,7 +267,8 @@ def _why_serial(
     start = start_seconds(machine, n_jobs)
     sending = n_items * caller_seconds_per_item(work, machine)
     if sending >= serial_seconds / 2 and sending >= start:
-        return f"serial: {took}, sending them to workers and fetching results takes {seconds_in_words(sending)}"
+        how = _way_in_words(work, machine, n_items)
+        return f"serial: {took}, sending them to workers and fetching results takes {seconds_in_words(sending)}{how}"
     if start > 0.0 and start >= line.fixed_seconds / 2:
         missing = n_jobs - max(0, machine.warm_workers)
         loading = _loading_in_words(machine)
@@ -281,7 +286,20 @@ def _why_workers(
     start = start_seconds(machine, chosen.n_jobs)
     started = f", {seconds_in_words(start)} of it to start them{_loading_in_words(machine)}" if start > 0.0 else ""
     asked = "" if serial_allowed else "as the backend asks; "
-    return f"{where}: {asked}{_items_take(work, n_items)} in the caller, about {took} there{started}"
+    how = _way_in_words(work, machine, n_items)
+    return f"{where}: {asked}{_items_take(work, n_items)} in the caller, about {took} there{started}{how}"
+
+
+def _way_in_words(work: WorkProfile, machine: MachineProfile, n_items: int) -> str:
+    """Return how many bytes cross, by which way and how fast; nothing where they are few."""
+    largest = max(work.bytes_in or 0.0, work.bytes_out or 0.0)
+    megabytes = n_items * ((work.bytes_in or 0.0) + (work.bytes_out or 0.0)) / 1e6
+    if megabytes < _WORTH_TELLING_MEGABYTES:
+        return ""
+    shared = machine.shared_bytes_per_second is not None and largest >= machine.shared_least_bytes
+    per_second = bytes_per_second(largest, machine)
+    way = "in shared memory" if shared else "through pipes"
+    return f" ({megabytes:,.0f} MB {way} at {per_second / 1e9:.1f} GB/s)"
 
 
 def _loading_in_words(machine: MachineProfile) -> str:

@@ -65,6 +65,8 @@ class MachineProfile(NamedTuple):
         seconds_next_start: further seconds for each worker after the first.
         seconds_per_chunk: fixed cost, in seconds, of one chunk's way to a warm worker and back.
         bytes_per_second: bandwidth of a pipe in one direction, without pickling.
+        shared_bytes_per_second: the same of shared memory; None where there is none.
+        shared_least_bytes: the size from which on values cross in shared memory.
         seconds_per_call: fixed cost of a call on warm workers, in seconds, where the work profile knows none.
         seconds_load: seconds that a fresh worker takes to load what the function needs, once it answers.
         prediction_error: by what share predictions for workers were wrong lately; a gain must be clear of it.
@@ -85,6 +87,8 @@ class MachineProfile(NamedTuple):
     seconds_per_call: float = 0.0
     seconds_load: float = 0.0
     prediction_error: float = 0.0
+    shared_bytes_per_second: float | None = None
+    shared_least_bytes: int = 1 << 16
 
 
 class Limits(NamedTuple):

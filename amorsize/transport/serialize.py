@@ -6,33 +6,34 @@ stands for its decorated form, and that is found as `module.name.__wrapped__`, g
 
 A batch of values travels in one of two forms. Scalars, and tuples of scalars, can always be rebuilt, so a batch of them
 is one pickle. In any other batch each value is a pickle of its own, so that a value which cannot be rebuilt fails
-alone.
+alone. Large memory that a value offers beside its pickle (PEP 574) is not copied into it (`envelope`).
 """
 
 from __future__ import annotations
 
 import pickle
 from itertools import chain, repeat
-from struct import Struct
 from types import FunctionType, SimpleNamespace
 
 from ..errors import let_signals_through
 from ..lean import NamedTuple, map
 from . import by_value
 from .by_value import PROTOCOL, Outgoing
-from .envelope import PARTS, WHOLE, Envelope
+from .envelope import Envelope, is_scalars, opened, region_of, whole_of
+from .memory import LEAST_SHARED_BYTES, lends
 from .values import SCALARS, Fixed, HeldIteratorError, held_iterator_error, holds_iterator, plainly_hold_none
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
-__all__ = ["PROTOCOL", "Outgoing", "Undumpable", "Unpicklable", "dump", "dump_function", "dump_item", "dump_items"]
-__all__ += ["dump_values", "fixed", "function_pieces", "is_scalars", "load", "load_values", "rebuilt"]
+    from .envelope import Contents
+    from .memory import Buffer, Store
 
-_LENGTH = Struct("<Q")
-_WHOLE_CODE = WHOLE[0]
+__all__ = ["PROTOCOL", "Outgoing", "Undumpable", "Unpicklable", "dump", "dump_function", "dump_item", "dump_items"]
+__all__ += ["dump_values", "fixed", "function_pieces", "is_scalars", "load", "load_lazily", "load_values", "rebuilt"]
+
 # A pickler writes names of modules and classes in frames, and hands on data of at least so many bytes as they are.
 _RAW_BYTES = 1 << 16
 # Each frame begins with one of these operations, PROTO or FRAME; data that do, too, are searched in vain.
@@ -60,28 +61,59 @@ class Unpicklable(NamedTuple):
     error: BaseException
 
 
-def dump(value: object, outgoing: Outgoing | None = None) -> bytes:
+class _Beside:
+    """Collects the buffers of a batch's values, which stay out of their pickles.
+
+    Args:
+        parts: the list of pickles, to which each one is added when it is done.
+    """
+
+    def __init__(self, parts: list[bytes]) -> None:
+        self._parts = parts
+        self.found: list[tuple[int, memoryview]] = []  # with the place of its value in the batch
+
+    def __call__(self, buffer: pickle.PickleBuffer) -> bool:
+        """Take a buffer, or return True for it to be pickled."""
+        try:
+            memory = buffer.raw()
+        except BufferError:  # it is not in one piece
+            return True
+        if memory.nbytes < LEAST_SHARED_BYTES:
+            return True
+        self.found.append((len(self._parts), memory))
+        return False
+
+    def forget_part(self) -> None:
+        """Drop the buffers of the value that is being pickled, because that is begun anew."""
+        while self.found and self.found[-1][0] == len(self._parts):
+            self.found.pop()
+
+
+def dump(value: object, outgoing: Outgoing | None = None, beside: _Beside | None = None) -> bytes:
     """Pickle an item, or in a worker a result; by value if it refers to the main module or plain pickle fails.
 
     Args:
         value: anything.
         outgoing: what else the call sends; None if the call sends nothing else.
+        beside: takes large buffers; None if the pickle is to hold them.
 
     Raises:
         Exception: whatever the last attempt raised; pickling runs code of the value's own classes.
     """
     if outgoing is None or not outgoing.knows(type(value)):
         try:
-            data = pickle.dumps(value, PROTOCOL)
+            data = pickle.dumps(value, PROTOCOL, buffer_callback=beside)
         except Exception as error:  # any class may raise anything here, and cloudpickle may still succeed
             let_signals_through(error)
             data = b"__main__"
         # A class of the main module can be found by name only in a process with the same main module.
         if b"__main__" not in data:
             return data
+        if beside is not None:
+            beside.forget_part()
     if by_value.here() is not None:
-        return by_value.return_by_value(value)
-    return (outgoing or Outgoing()).item(value)
+        return by_value.return_by_value(value, beside)
+    return (outgoing or Outgoing()).item(value, beside)
 
 
 def dump_function(function: object) -> bytes:
@@ -135,7 +167,7 @@ def dump_values(values: Sequence[object], outgoing: Outgoing | None = None) -> E
         Undumpable: a value could not be pickled.
     """
     if type(values) is range or _all_scalars(values):
-        return Envelope(WHOLE, (pickle.dumps(values, PROTOCOL),))
+        return Envelope((pickle.dumps(values, PROTOCOL),), plain=True)
     return _joined(values, dump, outgoing)
 
 
@@ -147,17 +179,17 @@ def dump_items(items: Sequence[object], outgoing: Outgoing | None = None) -> Env
             iterator, because pickling an iterator might copy, or use up, the rest of the input.
     """
     if type(items) is range or _all_scalars(items):
-        return Envelope(WHOLE, (pickle.dumps(items, PROTOCOL),))
+        return Envelope((pickle.dumps(items, PROTOCOL),), plain=True)
     return _joined(items, dump if plainly_hold_none(items) else dump_item, outgoing)
 
 
-def dump_item(item: object, outgoing: Outgoing | None = None) -> bytes:
-    """Pickle one item; raises what `dump` raises, or `HeldIteratorError`."""
+def dump_item(item: object, outgoing: Outgoing | None = None, beside: _Beside | None = None) -> bytes:
+    """Pickle one item as `dump` does; raises what that raises, or `HeldIteratorError`."""
     if type(item) is Fixed:
         return item.data
     if holds_iterator(item):
         raise held_iterator_error(item)
-    return dump(item, outgoing)
+    return dump(item, outgoing, beside)
 
 
 def fixed(item: Any) -> Any:
@@ -179,41 +211,99 @@ def fixed(item: Any) -> Any:
 
 
 def _joined(
-    values: Sequence[object], each: Callable[[object, Outgoing | None], bytes], outgoing: Outgoing | None
+    values: Sequence[object], each: Callable[[object, Outgoing | None, _Beside], bytes], outgoing: Outgoing | None
 ) -> Envelope:
     parts: list[bytes] = []
+    beside = _Beside(parts)
     try:
-        parts.extend(map(each, values, repeat(outgoing)))  # if one fails, the number of parts so far is its position
+        # If one fails, the number of parts so far is its position.
+        parts.extend(map(each, values, repeat(outgoing), repeat(beside)))
     except BaseException as error:  # user code may raise anything, even SystemExit
         let_signals_through(error)
         raise Undumpable(len(parts), error) from error
-    lengths = b"".join(_LENGTH.pack(len(part)) for part in parts)
-    return Envelope(b"".join((PARTS, _LENGTH.pack(len(parts)), lengths)), parts)
+    if not beside.found and max(map(len, parts), default=0) < LEAST_SHARED_BYTES:
+        return Envelope(parts)
+    return _with_buffers(parts, beside.found)
 
 
-def is_scalars(data: bytes | memoryview) -> bool:
-    """Say whether a pickled batch has only scalars, or only tuples of scalars."""
-    return data[0] == _WHOLE_CODE
+def _with_buffers(parts: list[bytes], found: list[tuple[int, memoryview]]) -> Envelope:
+    buffers: list[Buffer] = []
+    places: dict[int, int] = {}  # by the object whose memory it is, if it is all of that object's
+    used: dict[int, list[int]] = {}
+    for at, memory in found:
+        place = len(buffers)
+        if memoryview(memory.obj).nbytes == memory.nbytes:
+            place = places.setdefault(id(memory.obj), place)
+        if place == len(buffers):
+            buffers.append(memory)
+        used.setdefault(at, []).append(place)
+    long = {at for at, part in enumerate(parts) if len(part) >= LEAST_SHARED_BYTES}
+    for at in long:
+        used.setdefault(at, []).append(len(buffers))
+        buffers.append(parts[at])
+        parts[at] = b""
+    told = [(at, tuple(numbers), at in long) for at, numbers in sorted(used.items())]
+    return Envelope(parts, buffers=buffers, used=told)
 
 
-def load_values(data: memoryview) -> Sequence[Any]:
-    """Rebuild a batch; an `Unpicklable` takes the place of a value that cannot be rebuilt."""
-    if data[0] == _WHOLE_CODE:
-        values: Sequence[Any] = pickle.loads(data[1:])
+def load_values(data: memoryview, store: Store | None = None) -> Sequence[Any]:
+    """Rebuild a batch; an `Unpicklable` takes the place of a value that cannot be rebuilt. All values own their memory.
+
+    Args:
+        data: the pieces of its envelope, joined.
+        store: where its buffers are, if they are in shared memory; their region is given up.
+    """
+    place = region_of(data)
+    if place is None or store is None:
+        return _values(data, None)
+    try:
+        with store.open(place) as region:
+            return _values(data, region)
+    finally:
+        store.free(place.number)
+
+
+def _values(data: memoryview, region: memoryview | None) -> Sequence[Any]:
+    if is_scalars(data):
+        values: Sequence[Any] = pickle.loads(whole_of(data, region))
         return values
-    (count,) = _LENGTH.unpack_from(data, 1)
-    start = 1 + _LENGTH.size
-    at = start + count * _LENGTH.size
-    rebuilt: list[Any] = []
-    for position in range(count):
-        (length,) = _LENGTH.unpack_from(data, start + position * _LENGTH.size)
+    return list(_each(opened(data, region), lent=False))
+
+
+def load_lazily(data: memoryview, store: Store | None = None) -> Iterable[Any]:
+    """Rebuild a batch as `load_values` does, each value when it is asked for; they may be built in the region itself.
+
+    Args:
+        data: as for `load_values`; it must stay as it is meanwhile.
+        store: as for `load_values`; the region is lent until nothing refers to it any more.
+    """
+    place = region_of(data)
+    if place is None or store is None:
+        return _values(data, None)
+    region = store.lend(place)
+    return _values(data, region) if is_scalars(data) else _each(opened(data, region), lent=lends())
+
+
+def _each(contents: Contents, *, lent: bool) -> Iterator[Any]:
+    for at, part in enumerate(contents.parts):
         try:
-            rebuilt.append(pickle.loads(data[at : at + length]))
+            if at in contents.buffers:
+                views, last = contents.buffers.pop(at)
+                value = pickle.loads(
+                    part,
+                    buffers=[
+                        view if lent and is_last else bytearray(view)
+                        for view, is_last in zip(views, last, strict=False)  # a long part is none of its buffers
+                    ],
+                )
+                views.clear()
+            else:
+                value = pickle.loads(part)
         except BaseException as error:  # user code may raise anything, even SystemExit
             let_signals_through(error)
-            rebuilt.append(Unpicklable(error))
-        at += length
-    return rebuilt
+            value = Unpicklable(error)
+        yield value
+        del value
 
 
 def _all_scalars(values: Sequence[object]) -> bool:

@@ -1,9 +1,9 @@
-"""A few integers that the caller and one worker share, and write without a lock.
+"""What the caller and one worker share: a few integers that both write without a lock, and memory for large data.
 
 Each slot has one writer, and a reader that needs only the newest whole value; a lock is not needed, because an aligned
-64-bit write is never seen in part. A forked worker inherits the memory. For any other worker the memory is an unlinked
-file whose descriptor is sent through the worker's socket. In both cases nothing is left behind, however the caller or
-the worker ends.
+64-bit write is never seen in part. Where there is a `memory.Store`, the slots are in its first page. A forked worker
+inherits all this; any other gets the descriptor of an unlinked file through its socket. In both cases nothing is left
+behind, however the caller or the worker ends.
 """
 
 from __future__ import annotations
@@ -13,8 +13,15 @@ import os
 import socket
 import sys
 
+from ..lean import NamedTuple
+from .memory import Store, create_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = ["CALL_CANCELLED", "CHUNK_NUMBER", "CURSOR", "SLOTS_BYTES", "STARTED", "TAKEN_BACK"]
-__all__ += ["create_inherited_slots", "create_slots", "open_slots"]
+__all__ += ["Inherited", "Shared", "create_shared", "inherited_shared", "open_shared"]
 
 # The worker writes the position of the running item, or -1 - end if no item runs and all before `end` are finished.
 CURSOR = 0
@@ -30,25 +37,56 @@ STARTED = 4
 SLOTS_BYTES = 64
 
 
-def create_inherited_slots() -> memoryview:
-    """Make one view that both the caller and the child that it forks next use."""
-    return memoryview(mmap.mmap(-1, SLOTS_BYTES)).cast("q")
+
+class Shared(NamedTuple):
+    """One side's view of what both share.
+
+    Attributes:
+        slots: the integers.
+        store: memory for large data; None where there can be none.
+    """
+
+    slots: memoryview
+    store: Store | None
 
 
-def create_slots(sock: socket.socket) -> memoryview:
-    """Make the caller's view, and send what `open_slots` needs to the other end of `sock`."""
+class Inherited(NamedTuple):
+    """What a forked worker makes its view of: the descriptor of a file or, if there is none, the slots themselves."""
+
+    descriptor: int | None
+    slots: memoryview
+
+
+def inherited_shared(free_memory: Callable[[], int | None]) -> tuple[Shared, Inherited]:
+    """Make the caller's view, and what the child that it forks next makes its own of.
+
+    Args:
+        free_memory: returns how many bytes of memory are free; None if that is unknown.
+    """
+    descriptor = create_file()
+    if descriptor is None:
+        slots = memoryview(mmap.mmap(-1, SLOTS_BYTES)).cast("q")
+        return Shared(slots, None), Inherited(None, slots)
+    shared = _of_store(Store(descriptor, is_caller=True, free_memory=free_memory))
+    return shared, Inherited(descriptor, shared.slots)
+
+
+def create_shared(sock: socket.socket, free_memory: Callable[[], int | None]) -> Shared:
+    """Make the caller's view as `inherited_shared` does, and send what `open_shared` needs to the other end."""
     if sys.platform == "win32":
         name = f"amorsize-{os.getpid()}-{os.urandom(8).hex()}"
         shared = mmap.mmap(-1, SLOTS_BYTES, tagname=name)
         sock.sendall(name.encode().ljust(SLOTS_BYTES))
-        return memoryview(shared).cast("q")
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("amorsize")
-    else:
-        import tempfile
-
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
+        return Shared(memoryview(shared).cast("q"), None)
+    descriptor = create_file()
+    if descriptor is not None:
+        try:
+            socket.send_fds(sock, [b"m"], [descriptor])
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return _of_store(Store(descriptor, is_caller=True, free_memory=free_memory))
+    descriptor = _small_file()
     try:
         # The bytes are written, not only reserved, so that a full disk raises here and not a bus error later.
         os.write(descriptor, bytes(SLOTS_BYTES))
@@ -56,11 +94,26 @@ def create_slots(sock: socket.socket) -> memoryview:
         socket.send_fds(sock, [b"s"], [descriptor])
     finally:
         os.close(descriptor)
-    return memoryview(shared).cast("q")
+    return Shared(memoryview(shared).cast("q"), None)
 
 
-def open_slots(sock: socket.socket) -> memoryview:
-    """Make the worker's view of what `create_slots` made."""
+def _small_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("amorsize")
+    import tempfile
+
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def open_shared(
+    sock: socket.socket, inherited: Inherited | None, free_memory: Callable[[], int | None]
+) -> Shared:
+    """Make the worker's view of what `create_shared` or `inherited_shared` made."""
+    if inherited is not None:
+        if inherited.descriptor is None:
+            return Shared(inherited.slots, None)
+        return _of_store(Store(os.dup(inherited.descriptor), is_caller=False, free_memory=free_memory))
     if sys.platform == "win32":
         name = b""
         while len(name) < SLOTS_BYTES:
@@ -68,11 +121,17 @@ def open_slots(sock: socket.socket) -> memoryview:
             if not piece:
                 raise EOFError("the caller is gone")
             name += piece
-        return memoryview(mmap.mmap(-1, SLOTS_BYTES, tagname=name.decode().strip())).cast("q")
+        return Shared(memoryview(mmap.mmap(-1, SLOTS_BYTES, tagname=name.decode().strip())).cast("q"), None)
     data, descriptors, _, _ = socket.recv_fds(sock, 1, 1)
     if not data:
         raise EOFError("the caller is gone")
+    if data == b"m":
+        return _of_store(Store(descriptors[0], is_caller=False, free_memory=free_memory))
     try:
-        return memoryview(mmap.mmap(descriptors[0], SLOTS_BYTES)).cast("q")
+        return Shared(memoryview(mmap.mmap(descriptors[0], SLOTS_BYTES)).cast("q"), None)
     finally:
         os.close(descriptors[0])
+
+
+def _of_store(store: Store) -> Shared:
+    return Shared(memoryview(store.header)[:SLOTS_BYTES].cast("q"), store)

@@ -7,6 +7,7 @@ it was read.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from functools import lru_cache
 from itertools import chain, islice
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
-__all__ = ["SCALARS", "Fixed", "HeldIteratorError", "held_iterator_error", "holds_iterator", "is_plain"]
+__all__ = ["SCALARS", "Fixed", "HeldIteratorError", "held_iterator_error", "holds_iterator", "is_array", "is_plain"]
 __all__ += ["plainly_hold_none", "rough_size"]
 
 SCALARS = frozenset({int, float, complex, str, bytes, bool, type(None)})
@@ -80,6 +81,12 @@ def is_plain(value: Any) -> bool:
     """
     kind = type(value)
     return kind in SCALARS or (kind is tuple and SCALARS.issuperset(map(type, value)))
+
+
+def is_array(value: object) -> bool:
+    """Say whether a value is exactly a NumPy array, whose items are its own code's."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and type(value) is getattr(numpy, "ndarray", None)
 
 
 def holds_iterator(value: Any) -> bool:

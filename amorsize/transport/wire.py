@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator, Sequence
 
-__all__ = ["CHUNK", "EXIT", "FUNCTION", "READY", "REFUSED", "RESULTS"]
+__all__ = ["CHUNK", "EXIT", "FUNCTION", "READY", "REFUSED", "RESULTS", "SHARED_FUNCTION"]
 __all__ += ["CHUNK_HEAD", "READY_BODY", "RESULTS_HEAD"]
 __all__ += ["ChunkHead", "Inbox", "KeptFunctions", "Outbox", "ResultsHead", "lasting", "send"]
 
-FUNCTION, CHUNK, EXIT, READY, RESULTS, REFUSED = range(6)
+FUNCTION, SHARED_FUNCTION, CHUNK, EXIT, READY, RESULTS, REFUSED = range(7)
 
 _HEAD = Struct("<BQ")
 # Buffers smaller than this are joined before they are written, because a copy costs less than a system call.
@@ -89,10 +89,10 @@ RESULTS_HEAD = Struct("<qQQ?dddQQ")
 READY_BODY = Struct("<d")
 
 
-def send(sock: socket.socket, kind: int, buffers: Sequence[bytes | memoryview]) -> None:
+def send(sock: socket.socket, kind: int, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
     """Write one message and block until it is written."""
     size = sum(map(len, buffers))
-    small: list[bytes | memoryview] = [_HEAD.pack(kind, size)]
+    small: list[bytes | bytearray | memoryview] = [_HEAD.pack(kind, size)]
     if size < _JOIN_BYTES:
         sock.sendall(b"".join((small[0], *buffers)))
         return
@@ -112,9 +112,9 @@ class Outbox:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._waiting: deque[bytes | memoryview] = deque()
+        self._waiting: deque[bytes | bytearray | memoryview] = deque()
 
-    def put(self, kind: int, buffers: Sequence[bytes | memoryview]) -> None:
+    def put(self, kind: int, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
         """Add one message; nothing is written before `flush`."""
         size = sum(map(len, buffers))
         if size < _JOIN_BYTES:
@@ -137,7 +137,7 @@ class Outbox:
             else:
                 waiting[0] = memoryview(piece)[sent:]
 
-    def _joined(self) -> bytes | memoryview:
+    def _joined(self) -> bytes | bytearray | memoryview:
         """Join the small pieces in front into one, and return the first piece."""
         waiting = self._waiting
         room, small = _JOIN_BYTES, 0

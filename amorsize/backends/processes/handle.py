@@ -7,10 +7,13 @@ import select
 import sys
 import weakref
 from collections import deque
+from itertools import accumulate
 from time import monotonic, monotonic_ns, perf_counter, sleep
 
 from ...errors import let_signals_through
+from ...lean import map
 from ...transport import wire
+from ...transport.memory import LEAST_SHARED_BYTES, PLACE
 from ...transport.slots import CALL_CANCELLED, CHUNK_NUMBER, CURSOR, STARTED, TAKEN_BACK
 
 TYPE_CHECKING = False
@@ -18,7 +21,9 @@ if TYPE_CHECKING:
     import socket
     from typing import Any
 
+    from ...transport.envelope import Envelope
     from ...transport.payload import Payload
+    from ...transport.slots import Shared
     from ..events import Chunk
 
 __all__ = ["LEAVE_SECONDS", "LOADING_SECONDS", "Flight", "Worker", "all_workers", "children", "forget", "remember"]
@@ -75,16 +80,14 @@ class Worker:
         fresh: whether no call before this one has seen it ready to run items.
         served: whether a fork server was there when it was started.
         ordered_at: when it was ordered, in `time.perf_counter()` seconds.
+        store: memory that is shared with it; None where there can be none.
         load_seconds: how long what it needs was loaded, by a fork server that was started for it and by itself.
         retires: whether it gets no more chunks, and leaves when it has no chunk left.
     """
 
-    def __init__(
-        self, process: Any, sock: socket.socket, slots: memoryview, start_method: str, *, takes_chunks: bool = False
-    ) -> None:
+    def __init__(self, process: Any, sock: socket.socket, shared: Shared, *, takes_chunks: bool = False) -> None:
         self.process = process
         self.sock = sock
-        self.start_method = start_method
         self.inbox = wire.Inbox(sock)
         self.outbox = wire.Outbox(sock)
         self.flights: deque[Flight] = deque()
@@ -96,19 +99,32 @@ class Worker:
         self.ordered_at = perf_counter()
         self.memory_growth = 0
         self._first_memory = 0
-        self._slots = slots
+        self._slots, self.store = shared
         self._number = 0
         self._functions = wire.KeptFunctions()
 
-    def put_chunk(self, chunk: Chunk, pieces: list[bytes | memoryview], payload: Payload) -> None:
+    def put_chunk(self, chunk: Chunk, head: bytes, envelope: Envelope, payload: Payload) -> None:
         """Put a chunk into the outbox, after the function if the worker does not have it yet."""
         self._number += 1
         digest = payload.digest
         self.flights.append(Flight(chunk, self._number, digest))
         if digest not in self._functions:
-            self._functions.add(digest, len(payload))
-            self.outbox.put(wire.FUNCTION, [digest, *payload.parts()])
-        self.outbox.put(wire.CHUNK, pieces)
+            self._put_function(digest, payload.parts())
+        pieces = envelope.pieces(self.store)
+        if envelope.buffers and len(pieces) > 1:  # they wait in the outbox, and what the user does meanwhile must not
+            pieces = [bytes(piece) for piece in pieces]  # change them
+        self.outbox.put(wire.CHUNK, [head, *pieces])
+
+    def _put_function(self, digest: bytes, parts: list[bytes]) -> None:
+        starts = [*accumulate(map(len, parts), initial=0)]
+        nbytes = starts.pop()
+        self._functions.add(digest, nbytes)
+        if self.store is not None and nbytes >= LEAST_SHARED_BYTES:
+            place = self.store.put(parts, starts, nbytes)
+            if place is not None:
+                self.outbox.put(wire.SHARED_FUNCTION, [digest, PLACE.pack(*place)])
+                return
+        self.outbox.put(wire.FUNCTION, [digest, *parts])
 
     def has(self, digest: bytes) -> bool:
         """Say whether the worker has the function with this digest."""
@@ -247,10 +263,16 @@ class Worker:
                 return False
         return True
 
+    def forget_store(self) -> None:
+        """Release what this process holds of the memory for large data, which may be its parent's."""
+        if self.store is not None:
+            self.store.close()
+
     def release(self) -> None:
         """Close the caller's ends of the socket and the shared slots."""
         self.sock.close()
         self._slots.release()
+        self.forget_store()
         _all_workers.discard(self)
 
 
@@ -288,6 +310,7 @@ def forget(workers: list[Worker]) -> None:
     """Release the workers that belong to another process, the parent of this one."""
     for worker in workers:
         worker.sock.close()
+        worker.forget_store()
         forget_start: Any = getattr(worker.process, "forget", None)
         if forget_start:
             forget_start()

@@ -259,6 +259,9 @@ def give_back(kind: Kind, workers: list[Worker]) -> None:
     until = monotonic() + _TAKEN_SHARE * IDLE_SECONDS
     for worker in workers:
         worker.used = True
+        if worker.store is not None:
+            machine.learn_bandwidth(machine.route_of(kind.start_method), *worker.store.bandwidth_seen(), shared=True)
+            worker.store.trim()
         if worker.takes_chunks:
             worker.fresh = False
     with _lock:

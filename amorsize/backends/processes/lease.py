@@ -19,14 +19,13 @@ from time import perf_counter
 from weakref import ref
 
 from ...errors import AmorsizeError, InitializerError, SerializationError, from_signal_handler, let_signals_through
-from ...lean import map
 from ...log import debug
 from ...measure import machine
 from ...transport import wire
-from ...transport.envelope import WHOLE
+from ...transport.envelope import bytes_beside, discard, is_scalars
 from ...transport.payload import Outdated, Uncarriable, payload_of, users_classes
 from ...transport.remote import unpack_error
-from ...transport.serialize import Undumpable, dump_items, is_scalars, load_values
+from ...transport.serialize import Undumpable, dump_items, load_values
 from ..base import Start, Unsendable, failures_of
 from ..events import Broken, Chunk, Lost, Refused, Results, Returned
 from . import idle
@@ -36,7 +35,7 @@ from .patrol import TAKE_BACK_SECONDS, Patrol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-
+    from ...transport.envelope import Envelope
     from ...transport.payload import Payload
     from ..events import Event
     from ..registry import Job
@@ -113,7 +112,7 @@ class Lease:
         self._selector = _Selector()
         self._events: list[Event] = []
         # Chunks in the form in which they will be sent; they go to the next worker that is ready.
-        self._queue: deque[tuple[Chunk, list[bytes | memoryview], Payload]] = deque()
+        self._queue: deque[tuple[Chunk, bytes, Envelope, Payload]] = deque()
         self._unsent: set[Worker] = set()
         self._patrol = Patrol(self._workers, job.timeout, perf_counter())
         self._deaths_in_initializer = 0
@@ -191,16 +190,16 @@ class Lease:
         except Undumpable as found:
             position, error = found.position, found.error
             raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
-        if envelope.head != WHOLE and (kinds := users_classes(chunk.items, self._kinds)):
+        if not envelope.plain and (kinds := users_classes(chunk.items, self._kinds)):
             self._payload = self._payload.with_items_of(kinds)
         head = self._head(chunk, slice_seconds)
         if not self._kind.tracked and idle.tracker_runs():
             self._retire_untracked()
-        pieces = [head, envelope.head, *envelope.parts, *envelope.buffers]
-        self._queue.append((chunk, pieces, self._payload))
+        self._queue.append((chunk, head, envelope, self._payload))
         self._assign()
-        nbytes: int = sum(map(len, pieces))
-        return nbytes
+        if self._queue and self._queue[-1][2] is envelope:  # it waits, and the user may change what it refers to
+            self._queue[-1] = chunk, head, envelope.settled(), self._payload
+        return len(head) + envelope.nbytes()
 
     def _head(self, chunk: Chunk, slice_seconds: float) -> bytes:
         return wire.CHUNK_HEAD.pack(
@@ -412,7 +411,7 @@ class Lease:
     def _load_in(self, worker: Worker) -> None:
         """Have a fresh worker load the function before it is given items, which others can run meanwhile."""
         head = self._head(Chunk(0, []), 0.0)
-        worker.put_chunk(Chunk(0, []), [head, *dump_items([]).pieces()], self._payload)
+        worker.put_chunk(Chunk(0, []), head, dump_items([]), self._payload)
         self._unsent.add(worker)
         self.flush()
 
@@ -477,13 +476,15 @@ class Lease:
             worker.takes_chunks = not worker.retires
             if flight.digest == self._payload.digest:
                 self._note_loading(seconds, worker)
+        payload = body[at + n_errors :]
         if self._closed or flight.taken_back:
+            discard(payload, worker.store)
             return
         if len(body) >= machine.LEAST_BYTES_OBSERVED and worker.inbox.body_began >= self._entered:
             # All of the message came while the caller waited for it, so the time includes no work of the user's.
             machine.learn_bandwidth(self.route, len(body), perf_counter() - worker.inbox.body_began)
-        payload = body[at + n_errors :]
-        values = load_values(payload)
+        nbytes = len(body) + bytes_beside(payload)
+        values = load_values(payload, worker.store)
         if type(values) is not list:
             values = list(values)
         chunk = flight.chunk
@@ -496,7 +497,7 @@ class Lease:
             sent = flight.sent
             after = began - sent if began > sent else 0.0  # all processes of a machine have the same clock
             self._events.append(
-                Results(first, values, failures, seconds, cpu_seconds, len(body), worker.number, sent, after)
+                Results(first, values, failures, seconds, cpu_seconds, nbytes, worker.number, sent, after)
             )
         if last and unstarted:
             begun = len(chunk.items) - unstarted
@@ -582,8 +583,7 @@ class Lease:
             self._hand_back(self._queue.popleft()[0])
 
 
-def _is_spent(worker: Worker) -> bool:
-    # Such a worker gets no more chunks, in this call or another.
+def _is_spent(worker: Worker) -> bool:  # it gets no more chunks, in this call or another
     return worker.retires or worker.memory_growth > MEMORY_GROWTH_BYTES
 
 

@@ -20,9 +20,9 @@ from types import ModuleType
 
 from ...child.main import Setup, main
 from ...errors import from_signal_handler
-from ...measure import platforms
+from ...measure import machine, platforms
 from ...state import register
-from ...transport.slots import create_inherited_slots, create_slots
+from ...transport.slots import create_shared, inherited_shared
 from .handle import Worker, all_workers, forget, remember
 
 TYPE_CHECKING = False
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from ...transport.memory import Store
+    from ...transport.slots import Inherited, Shared
     from .server import Wanted
 
 __all__ = ["main_hidden", "serves_here", "start_workers"]
@@ -37,6 +39,9 @@ __all__ = ["main_hidden", "serves_here", "start_workers"]
 # This lock is held while a process starts, because all threads share the one main module.
 _start_lock = threading.RLock()
 _opening: list[socket.socket] = []
+# What is shared with workers that are being started, save the one whose process starts now. A forked sibling must not
+# hold it, because the memory would then be held as long as the sibling lives.
+_stores: list[Store] = []
 
 
 def start_workers(start_method: str, setup: Setup, n: int, wanted: Wanted | None = None) -> list[Worker]:
@@ -65,10 +70,9 @@ def start_workers(start_method: str, setup: Setup, n: int, wanted: Wanted | None
                 ours, theirs = socket.socketpair()
                 _opening.extend((ours, theirs))
                 ours.setblocking(False)
-                inherited = create_inherited_slots() if start_method == "fork" else None
-                slots = inherited or create_slots(ours)
+                shared, inherited = _share(ours, start_method)
                 process = new_process(target=main, args=(theirs, setup, inherited), name="amorsize-worker")
-                pairs.append((Worker(process, ours, slots, start_method, takes_chunks=prompt), theirs))
+                pairs.append((Worker(process, ours, shared, takes_chunks=prompt), theirs))
             if sys.platform != "win32" and wanted is not None:
                 from multiprocessing import resource_tracker
 
@@ -94,9 +98,22 @@ def start_workers(start_method: str, setup: Setup, n: int, wanted: Wanted | None
             raise
         finally:
             _opening.clear()
+            _stores.clear()
         workers = [worker for worker, _ in pairs]
         remember(workers)
     return workers
+
+
+def _share(ours: socket.socket, start_method: str) -> tuple[Shared, Inherited | None]:
+    """Return the caller's view of what it shares with a new worker, and what a forked one inherits."""
+    inherited: Inherited | None = None
+    if start_method == "fork":
+        shared, inherited = inherited_shared(machine.available_memory)
+    else:
+        shared = create_shared(ours, machine.available_memory)
+    if shared.store is not None:
+        _stores.append(shared.store)
+    return shared, inherited
 
 
 def _start_all(start_method: str, pairs: list[tuple[Worker, socket.socket]]) -> None:
@@ -113,7 +130,10 @@ def _start_all(start_method: str, pairs: list[tuple[Worker, socket.socket]]) -> 
 def _start_each(pairs: list[tuple[Worker, socket.socket]]) -> None:
     for worker, theirs in pairs:
         _opening.remove(theirs)
+        others = [store for store in _stores if store is not worker.store]
+        own, _stores[:] = _stores[:], others
         worker.process.start()
+        _stores[:] = own
         theirs.close()
 
 
@@ -201,7 +221,10 @@ def _after_fork_in_child() -> None:
     forget(all_workers())
     for sock in _opening:
         sock.close()
+    for store in _stores:
+        store.close()
     _opening.clear()
+    _stores.clear()
     # The standard library's fork server is a child of the parent. Waiting for it here would fail, so it is forgotten.
     server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
     if server is not None and hasattr(server, "_forkserver_pid"):

@@ -1,0 +1,322 @@
+"""Memory that the caller and one worker share, through which large data cross at the price of one copy.
+
+Both have the same nameless file in memory. Its first page holds the slots (`slots`) and, for each region, a byte that
+says who has it. The rest is cut into *regions*, in two lanes: in one the caller writes and the worker reads, in the
+other it is the other way round. The writer makes regions, copies data into one that is free, and tells the reader by
+a message which one it is; the reader frees it when nothing refers to it any more. So no lock is needed, nothing stands
+in a folder, and nothing is left, however either side ends.
+
+The reader of items lends its regions out: arrays are built in them without a copy. Whether one is still in use is told
+by the reference count of the region's mapping, on which every view and array depends. A region that an item has kept
+is not written again before it is given up. Where reference counts are not exact, all is copied.
+
+Pages are reserved before they are written, because writing to memory that is not there ends the process.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+from contextlib import suppress
+from struct import Struct
+from sys import getrefcount
+from time import perf_counter
+from types import SimpleNamespace
+
+from ..errors import let_signals_through
+from ..lean import NamedTuple
+from ..log import debug
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Buffer = bytes | bytearray | memoryview
+
+__all__ = ["LEAST_SHARED_BYTES", "PLACE", "Place", "Store", "aligned", "create_file", "lends", "shares_memory"]
+
+# Smaller data stay in the message: below this, the system calls of a message cost less than a region's bookkeeping
+# (benchmarks/transport.py).
+LEAST_SHARED_BYTES = 1 << 16
+# Where buffers begin in a region, as a multiple. It is a cache line, and enough for every data type.
+ALIGNMENT = 64
+HEADER_BYTES = mmap.ALLOCATIONGRANULARITY
+# The first bytes of the header are the slots; a lane's states follow.
+_STATES_AT = (512, 2304)
+_MOST_REGIONS = 1700 if sys.version_info >= (3, 13) else 100  # before, each mapping holds a descriptor
+# A lane's regions never overlap in the file, which takes memory only for what is reserved in it.
+_LANE_BYTES = 1 << 44
+_FREE, _USED = 0, 1
+# A worker that waits for a call keeps at most so much free memory. A smaller value means that pages are reserved again
+# at the next call; a larger one means that memory is held for nobody.
+_IDLE_BYTES = 64 << 20
+# A new region is made only if this many times its size is free.
+_HEADROOM = 2.0
+PLACE = Struct("<IQQQ")
+
+
+class Place(NamedTuple):
+    """Where a region is.
+
+    Attributes:
+        number: of the region in its lane.
+        offset: of its first byte in the file.
+        capacity: its length in bytes.
+        nbytes: how many of them were written.
+    """
+
+    number: int
+    offset: int
+    capacity: int
+    nbytes: int
+
+
+class Region:
+    """A mapped region."""
+
+    __slots__ = ("place", "shared")
+
+    def __init__(self, descriptor: int, place: Place) -> None:
+        self.place = place
+        self.shared = _map(descriptor, place.capacity, place.offset)
+
+    def is_referred_to(self) -> bool:
+        """Say whether any view or array of this memory is left in this process."""
+        return getrefcount(self.shared) > _UNREFERRED
+
+
+def _map(descriptor: int, nbytes: int, offset: int) -> mmap.mmap:
+    if sys.version_info >= (3, 13):
+        return mmap.mmap(descriptor, nbytes, offset=offset, trackfd=False)
+    return mmap.mmap(descriptor, nbytes, offset=offset)
+
+
+def _count_unreferred() -> int:
+    holder = SimpleNamespace(shared=mmap.mmap(-1, mmap.PAGESIZE))
+    return getrefcount(holder.shared)
+
+
+# What `getrefcount` says of an attribute that nothing else refers to; newer interpreters count it differently.
+_UNREFERRED = _count_unreferred()
+# Whether reference counts tell the truth: another implementation, or threads without a lock, may count later.
+_COUNTS = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+def aligned(nbytes: int) -> int:
+    """Return the next multiple of `ALIGNMENT`.
+
+    >>> aligned(1), aligned(64)
+    (64, 64)
+    """
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+def shares_memory() -> bool:
+    """Say whether this system has nameless memory that two processes can share, and that can be reserved."""
+    return sys.platform == "linux" and hasattr(os, "memfd_create")
+
+
+def create_file() -> int | None:
+    """Return the descriptor of a file for a `Store`; None where there can be none."""
+    if sys.platform != "linux" or not shares_memory():
+        return None
+    descriptor = None
+    try:
+        descriptor = os.memfd_create("amorsize")
+        os.ftruncate(descriptor, HEADER_BYTES + 2 * _LANE_BYTES)
+        os.posix_fallocate(descriptor, 0, HEADER_BYTES)
+    except OSError as error:
+        let_signals_through(error)
+        debug("workers get large data through their sockets: %r", error)
+        if descriptor is not None:
+            os.close(descriptor)
+        return None
+    return descriptor
+
+
+class Store:
+    """One side's view of a file that the caller shares with one worker.
+
+    Args:
+        descriptor: of the file, which this then owns.
+        is_caller: whether this is the caller's side.
+        free_memory: returns how many bytes of memory are free; None if that is unknown.
+
+    Attributes:
+        bytes_put: how many bytes this side has written.
+    """
+
+    def __init__(self, descriptor: int, *, is_caller: bool, free_memory: Callable[[], int | None]) -> None:
+        self._descriptor = descriptor
+        self.header = _map(descriptor, HEADER_BYTES, 0)
+        self._states = memoryview(self.header)
+        self._out, self._in = _STATES_AT if is_caller else _STATES_AT[::-1]
+        self._next_offset = HEADER_BYTES + (0 if is_caller else _LANE_BYTES)
+        self._end = self._next_offset + _LANE_BYTES - HEADER_BYTES
+        self._free_memory = free_memory
+        self._regions: list[Region | None] = []  # those that are written here
+        self._read: dict[int, Region] = {}
+        self._lent: list[Region] = []
+        self.bytes_put = 0
+        self._seen = 0, 0.0  # how many of these bytes `bandwidth_seen` has told of, and the seconds since
+
+    # What this side writes.
+
+    def put(self, buffers: Sequence[Buffer], offsets: Sequence[int], nbytes: int) -> Place | None:
+        """Copy buffers into a free region; return None, with nothing done, if no memory is to be had.
+
+        Args:
+            buffers: contiguous, of single bytes.
+            offsets: where each is to begin.
+            nbytes: how long it all is.
+        """
+        began = perf_counter()
+        region = self._free_region(nbytes)
+        if region is None:
+            return None
+        with memoryview(region.shared) as view:
+            for buffer, at in zip(buffers, offsets, strict=True):
+                view[at : at + len(buffer)] = buffer
+        self.bytes_put += nbytes
+        self._seen = self._seen[0], self._seen[1] + perf_counter() - began
+        self._states[self._out + region.place.number] = _USED
+        return region.place._replace(nbytes=nbytes)
+
+    def bandwidth_seen(self) -> tuple[int, float]:
+        """Return how many bytes this side has written since this was last asked, and how many seconds that took."""
+        told, seconds = self._seen
+        self._seen = self.bytes_put, 0.0
+        return self.bytes_put - told, seconds
+
+    def _free_region(self, nbytes: int) -> Region | None:
+        best: Region | None = None
+        states, at = self._states, self._out
+        for number, region in enumerate(self._regions):
+            if region is None or states[at + number] != _FREE:
+                continue
+            if nbytes <= region.place.capacity and (best is None or region.place.capacity < best.place.capacity):
+                best = region
+        return best or self._new_region(nbytes)
+
+    def _new_region(self, nbytes: int) -> Region | None:
+        """Reserve memory for another region, in place of free ones, which were all too small."""
+        self.trim(0)
+        capacity = _rounded(nbytes)
+        free = self._free_memory()
+        number = next((at for at, region in enumerate(self._regions) if region is None), len(self._regions))
+        if number >= _MOST_REGIONS or self._next_offset + capacity > self._end:
+            return None
+        if free is not None and free < _HEADROOM * capacity:
+            debug("%d bytes cross in messages, because only %d bytes of memory are free", nbytes, free)
+            return None
+        place = Place(number, self._next_offset, capacity, 0)
+        try:
+            os.posix_fallocate(self._descriptor, place.offset, capacity)
+            region = Region(self._descriptor, place)
+        except (OSError, ValueError) as error:
+            let_signals_through(error)
+            debug("%d bytes cross in messages, because no memory was to be had: %r", nbytes, error)
+            return None
+        self._next_offset += capacity
+        self._regions[number : number + 1] = [region]
+        return region
+
+    def trim(self, most_bytes: int = _IDLE_BYTES) -> None:
+        """Give free regions back to the system, the largest first, until at most `most_bytes` are free."""
+        free = [
+            region
+            for number, region in enumerate(self._regions)
+            if region is not None and self._states[self._out + number] == _FREE
+        ]
+        total = sum(region.place.capacity for region in free)
+        for region in sorted(free, key=lambda region: -region.place.capacity):
+            if total <= most_bytes:
+                return
+            total -= region.place.capacity
+            region.shared.madvise(mmap.MADV_REMOVE)
+            region.shared.close()
+            self._regions[region.place.number] = None
+
+    # What this side reads.
+
+    def open(self, place: Place) -> memoryview:
+        """Return what the other side has written; it stays as it is until it is given up."""
+        region = self._region_read(place)
+        return memoryview(region.shared)[: place.nbytes] if region is not None else self._copied(place)
+
+    def _region_read(self, place: Place) -> Region | None:
+        """Return a region that the other side has written; None if it cannot be mapped here."""
+        region = self._read.get(place.number)
+        if region is None or region.place.offset != place.offset:
+            try:
+                region = self._read[place.number] = Region(self._descriptor, place)
+            except (OSError, ValueError) as error:
+                let_signals_through(error)
+                debug("%d bytes are copied, because they cannot be mapped: %r", place.nbytes, error)
+                return None
+        return region
+
+    def _copied(self, place: Place) -> memoryview:
+        copy = memoryview(bytearray(place.nbytes))
+        read = 0
+        while read < place.nbytes:
+            read += os.preadv(self._descriptor, [copy[read:]], place.offset + read)
+        return copy
+
+    def free(self, number: int) -> None:
+        """Give up a region of which nothing is in use."""
+        self._states[self._in + number] = _FREE
+
+    def lend(self, place: Place) -> memoryview:
+        """Return what `open` does; `sweep` gives the region up when nothing refers to it any more."""
+        region = self._region_read(place)
+        if region is None:
+            copy = self._copied(place)
+            self.free(place.number)
+            return copy
+        self._lent.append(region)
+        return memoryview(region.shared)[: place.nbytes]
+
+    def sweep(self) -> None:
+        """Give up the regions that were lent and are not referred to any more."""
+        lent: list[Region] = []
+        while self._lent:
+            region = self._lent.pop()
+            if region.is_referred_to():
+                lent.append(region)
+            else:
+                self.free(region.place.number)
+        self._lent = lent
+
+    @property
+    def bytes_lent(self) -> int:
+        """How many bytes are lent now."""
+        return sum(region.place.capacity for region in self._lent)
+
+    def close(self) -> None:
+        """Release what this process holds of the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+            self._regions.clear()
+            self._read.clear()
+            self._lent.clear()
+            self._states.release()
+            with suppress(BufferError):  # the slots may still be in use
+                self.header.close()
+
+
+def lends() -> bool:
+    """Say whether arrays may be built in regions; where reference counts are not exact, they must be copied."""
+    return _COUNTS
+
+
+def _rounded(nbytes: int) -> int:
+    """Return a capacity that sizes a little larger share, in whole pages.
+
+    >>> _rounded(1), _rounded(8_000_000) - 8_000_000 < 1_000_000
+    (65536, True)
+    """
+    step = max(HEADER_BYTES, LEAST_SHARED_BYTES, 1 << max(0, nbytes.bit_length() - 4))
+    return -(-nbytes // step) * step
