@@ -3,8 +3,79 @@
 from __future__ import annotations
 
 import os
+import time
 
 kept = []
+scratch = None
+
+
+class FillsOneArray:
+    """Pickles itself through one array that all objects of the class share, and fills anew."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __reduce__(self):
+        import numpy as np
+
+        global scratch
+        if scratch is None:
+            scratch = np.zeros(20_000)
+        scratch[:] = self.number
+        return first_of, (scratch,)
+
+
+class OffersMemory:
+    """Offers its memory to pickle, and is made anew of what comes of it."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __reduce__(self):
+        import pickle
+
+        return OffersMemory, (pickle.PickleBuffer(self.data),)
+
+
+def first_of(array):
+    return FillsOneArray(float(array[0]))
+
+
+def number_of(item):
+    return item.number
+
+
+def type_of_data(item):
+    return type(item.data).__name__
+
+
+def fork_and_change(array):
+    """Have a forked process change the array, and another read it after the item is over."""
+    child = os.fork()
+    if not child:
+        array[:] = -1.0
+        os._exit(0)
+    os.waitpid(child, 0)
+    return float(array.sum())
+
+
+def fork_and_read(folder, array):
+    """Have a forked process say what it finds in the array long after the item is over."""
+    path = os.path.join(folder, str(int(array[0])))
+    if not os.fork():
+        while not os.path.exists(os.path.join(folder, "over")):
+            time.sleep(0.005)
+        with open(path + ".part", "w", encoding="utf-8") as file:
+            file.write(repr(float(array.sum())))
+        os.rename(path + ".part", path)
+        os._exit(0)
+    return float(array[0])
+
+
+def mapped_files(_):
+    """Return how many files of ours this process has mapped or open, apart from regions of one file."""
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        return len({line.split()[4] for line in maps if "memfd:amorsize" in line})
 
 
 def same(item):

@@ -7,6 +7,7 @@ import mmap
 import os
 import pickle
 import sys
+import time
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import amorsize
+from amorsize.backends.processes import start
 from amorsize.backends.processes.handle import all_workers
 from amorsize.transport import envelope, memory
 from amorsize.transport.memory import Store, create_file, shares_memory
@@ -49,16 +51,6 @@ class Holder:
 
     name: str
     parts: list
-
-
-class Half:
-    """Offers a part of somebody's memory to pickle, and arrives as bytes."""
-
-    def __init__(self, memory, start):
-        self.part = memoryview(memory)[start : start + 70_000]
-
-    def __reduce__(self):
-        return bytes, (pickle.PickleBuffer(self.part),)
 
 
 def crossed(value, writer, reader):
@@ -161,11 +153,9 @@ class TestRoundTrip:
         pandas.testing.assert_frame_equal(result, frame)
 
     def test_objects_of_the_users(self, pair):
-        """Their arrays go beside their pickles, too."""
-        held = dump_items([Holder("x", [numpy.arange(LARGE)])])
+        """Their pickles hold all, and cross in shared memory as a whole."""
         item, result = crossed(Holder("x", [numpy.arange(LARGE)]), *pair())
 
-        assert sum(map(len, held.parts)) < 1000
         assert equal(item.parts, [numpy.arange(LARGE)])
         assert equal(result.parts, [numpy.arange(LARGE)])
 
@@ -245,16 +235,6 @@ class TestOwnership:
             (0.0, number) for number in range(5)
         ]
 
-    def test_parts_of_one_object_are_not_taken_for_the_same(self, pair):
-        """Two halves of one memory have the same owner and the same length."""
-        memory = bytearray(b"a" * 70_000 + b"b" * 70_000)
-        halves = [Half(memory, 0), Half(memory, 70_000)]
-
-        item, result = crossed(halves, *pair())
-
-        assert [bytes(half) for half in item] == [b"a" * 70_000, b"b" * 70_000]
-        assert [bytes(half) for half in result] == [b"a" * 70_000, b"b" * 70_000]
-
     def test_what_waits_does_not_change_with_the_callers_arrays(self):
         """An envelope that has to wait takes copies."""
         array = numpy.zeros(LARGE)
@@ -300,7 +280,7 @@ class TestLimits:
         writer, reader = pair()
         pieces = [dump_items([numpy.ones(LARGE)]).pieces(writer)[0] for _ in range(2)]
 
-        def refuse(*_):
+        def refuse(*_, **options):
             raise OSError(24, "too many open files")
 
         with monkeypatch.context() as patch:
@@ -317,10 +297,10 @@ class TestLimits:
         writer, reader = pair()
         place = writer.put([bytes(1 << 20)], [0], 1 << 20)
         reader.free(place.number)
-        before = os.fstat(writer._descriptor).st_blocks
+        before = os.fstat(writer.descriptor).st_blocks
         writer.trim(0)
 
-        assert os.fstat(writer._descriptor).st_blocks < before
+        assert os.fstat(writer.descriptor).st_blocks < before
         assert writer.put([b"y" * 100_000], [0], 100_000) is not None
 
     def test_there_is_none(self, one_method, monkeypatch):
@@ -401,24 +381,99 @@ class TestWorkers:
                 float(numpy.arange(400_000.0).sum()) + number for number in range(8)
             ]
 
+    @pytest.mark.parametrize("chunksize", [1, 3])
+    def test_memory_that_pickling_fills_anew(self, one_method, chunksize):
+        """Each item, and each result, is what it was when it was pickled."""
+        items = [memory_workers.FillsOneArray(float(number)) for number in range(6)]
+        options = {**one_method, "chunksize": chunksize}
+
+        numbers = list(amorsize.map(memory_workers.number_of, items, **options))
+        back = list(amorsize.map(memory_workers.FillsOneArray, numbers, **options))
+
+        assert numbers == [float(number) for number in range(6)]
+        assert [item.number for item in back] == numbers
+
+    @pytest.mark.parametrize("data", [bytes, bytearray])
+    @pytest.mark.parametrize("length", [100, 100_000])
+    def test_memory_that_objects_offer(self, one_method, data, length):
+        """It comes as the type that any pickle gives, whatever its size."""
+        items = [memory_workers.OffersMemory(data(length))] * 2
+
+        assert list(amorsize.map(memory_workers.type_of_data, items, **one_method)) == [data.__name__] * 2
+        back = list(amorsize.map(memory_workers.same, items, **one_method))
+        assert {type(item.data) for item in back} == {data}
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+    def test_a_process_that_an_item_forks_has_memory_of_its_own(self, one_method):
+        """What it writes shows nowhere."""
+        results = list(amorsize.map(memory_workers.fork_and_change, self.items(4), **one_method))
+
+        assert results == [LARGE * float(number) for number in range(4)]
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+    def test_a_process_that_an_item_leaves_behind_keeps_what_it_has(self, one_method, tmp_path):
+        """Later items do not show in its memory."""
+        options = {**one_method, "n_jobs": 1, "chunksize": 1}
+        list(amorsize.map(partial(memory_workers.fork_and_read, str(tmp_path)), self.items(4), **options))
+        (tmp_path / "over").touch()
+        until = time.monotonic() + 20
+        while len(list(tmp_path.iterdir())) < 5 or list(tmp_path.glob("*.part")):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+
+        found = [float((tmp_path / str(number)).read_text()) for number in range(4)]
+        assert found == [LARGE * float(number) for number in range(4)]
+
     def test_dropped_results_leave_the_workers_fit(self, one_method):
         """Items that were sent ahead and are not wanted give their memory back."""
-        for _ in range(5):
+        for _ in range(8):
             stream = amorsize.map(memory_workers.same, self.items(40), chunksize=1, **one_method)
             next(stream)
             stream.close()
 
         results = list(amorsize.map(memory_workers.same, self.items(), **one_method))
         assert all(map(equal, results, self.items()))
+        assert max(len(worker.store._regions) for worker in all_workers()) < 8
 
-    def test_memory_of_idle_workers_is_bounded(self, one_method, monkeypatch):
-        """What a call has needed is not held for long."""
-        monkeypatch.setattr(Store.trim, "__defaults__", (1 << 20,))
-        list(amorsize.map(memory_workers.same, [numpy.ones(1_000_000)] * 6, **one_method))
+    def test_memory_of_idle_workers_is_bounded(self, one_method):
+        """What one call has needed for its items is not held until the next."""
+        list(amorsize.map(len, [numpy.ones(20_000_000)] * 4, chunksize=1, **one_method))
 
-        held = [os.fstat(worker.store._descriptor).st_blocks * 512 for worker in all_workers()]
+        held = [os.fstat(worker.store.descriptor).st_blocks * 512 for worker in all_workers()]
         assert held
-        assert max(held) < 40_000_000
+        assert min(held) < 100_000_000
+
+    def test_each_worker_has_its_own_only(self, processes):
+        """A worker that held another's would keep that memory when the other is gone."""
+        assert set(amorsize.map(memory_workers.mapped_files, range(6), chunksize=1, **processes)) == {1}
+
+    @pytest.mark.parametrize("method", ["fork", "spawn"])
+    def test_the_system_has_the_call_and_forbids_it(self, monkeypatch, method):
+        """Workers start all the same."""
+
+        def forbidden(*_):
+            raise PermissionError(1, "not permitted")
+
+        monkeypatch.setattr(os, "memfd_create", forbidden)
+        options = {"backend": "processes", "n_jobs": 2, "start_method": method}
+
+        assert all(map(equal, amorsize.map(memory_workers.same, self.items(3), **options), self.items(3)))
+
+    def test_an_interrupted_start_leaves_nothing(self, one_method, monkeypatch):
+        """Whatever was made by then is closed."""
+        list(amorsize.map(abs, range(2), **one_method))
+        amorsize.shutdown()
+        before = len(os.listdir("/proc/self/fd"))
+
+        def interrupted(*_, **options):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(start, "Worker", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                list(amorsize.map(abs, range(2), **one_method))
+
+        assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def _total(bound, number):

@@ -176,7 +176,7 @@ def test_numpy_arrays_as_inputs(anywhere):
 
 
 def type_and_text(item):
-    return type(item).__name__, repr(item)
+    return type(item).__name__, repr(item), str(getattr(item, "tolist", list)())
 
 
 def test_views_of_one_numpy_array(anywhere):

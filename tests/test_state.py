@@ -56,7 +56,7 @@ KNOWN = {
     "backends.processes.server._unfit": LEARNT,
     "backends.processes.start._opening": WORKERS,
     "backends.processes.start._start_lock": LOCK,
-    "backends.processes.start._stores": WORKERS,
+    "backends.processes.start._shared": WORKERS,
     "backends.registry._openers": "what was imported",
     "backends.rows.ROWS": FILLED,
     "backends.stock._calls": NUMBERS,

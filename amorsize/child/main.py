@@ -51,6 +51,8 @@ __all__ = ["THREAD_VARIABLES", "Setup", "flush_output", "main"]
 FLUSH_SECONDS = 0.010
 # The resident size is read this often, because a reading costs 10 us; growth between two readings goes unnoticed.
 _MEMORY_SECONDS = 0.1
+# After so long without a message, memory for large results is given back.
+_TRIM_SECONDS = 1.0
 # Reading the CPU clock is a system call, so items that take less than this together count as having used the CPU all
 # the time.
 _CPU_CLOCK_SECONDS = 100e-6
@@ -94,6 +96,8 @@ def main(sock: socket.socket, setup: Setup, inherited: Inherited | None = None) 
     context.worker_process = True
     try:
         shared = open_shared(sock, inherited, _free_memory)
+        if shared.store is not None:
+            os.register_at_fork(before=shared.store.detach)
         limit = ThreadLimit()
         _prepare_environment(setup, limit)
         _reseed()
@@ -217,8 +221,8 @@ class _Worker:
 
     def serve(self, idle_seconds: float) -> None:
         inbox = wire.Inbox(self._sock)
-        something_came, more_came = _waiter(self._sock, idle_seconds), _waiter(self._sock, 0.0)
-        while something_came():
+        soon, late, more_came = (_waiter(self._sock, wait) for wait in (_TRIM_SECONDS, idle_seconds, 0.0))
+        while soon() or (self._trim() and late()):
             inbox.read()
             for kind, body in inbox.messages():
                 if kind == wire.CHUNK:
@@ -233,6 +237,13 @@ class _Worker:
                 # This happens once a call. A short call, where the time matters, has usually ended by now.
                 self._look_due = False
                 self._state.look()
+
+    def _trim(self) -> bool:
+        """Give back memory for results, as this worker seems to have nothing to do; the caller has read them by now."""
+        if self._store is not None:
+            self._store.sweep()
+            self._store.trim()
+        return True
 
     def _keep(self, digest: bytes, function: memoryview) -> None:
         for dropped in self._kept.add(digest, len(function)):

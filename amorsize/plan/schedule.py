@@ -32,6 +32,7 @@ __all__ = [
     "SLICE_SECONDS",
     "UNKNOWN_CHUNK_SECONDS",
     "chunk_length",
+    "chunks_ahead",
     "smoothed",
 ]
 
@@ -60,6 +61,13 @@ CALLER_SHARE = 0.25
 # The weight of the newest chunk in the estimate. With a smaller value the estimate is slow to follow a change; with a
 # larger one it follows every odd chunk.
 NEWEST_SHARE = 0.3
+# A worker is given a second chunk if chunks take at most this long, so that it need not wait for the caller between
+# them. Behind a longer chunk, the second one would only wait.
+_QUEUE_SECONDS = 0.025
+# At most this much work in short chunks, and at most this many of them, is sent ahead to a worker. So neither side must
+# wake the other for each chunk.
+_AHEAD_SECONDS = 0.001
+_AHEAD_CHUNKS = 64
 
 
 def chunk_length(
@@ -117,3 +125,22 @@ def smoothed(seconds_per_item: float, chunk_items: int, chunk_seconds: float) ->
     if seconds_per_item == float("inf"):
         return newest
     return seconds_per_item + NEWEST_SHARE * (newest - seconds_per_item)
+
+
+def chunks_ahead(chunk_seconds: float | None, *, large: bool = False) -> int:
+    """Return how many chunks a worker may have at once, the one it is running included.
+
+    Args:
+        chunk_seconds: how long a chunk takes; None if that is unknown.
+        large: whether chunks or their results take much memory.
+
+    >>> chunks_ahead(1.0), chunks_ahead(0.01), chunks_ahead(1e-6), chunks_ahead(1e-6, large=True)
+    (1, 2, 64, 2)
+    """
+    if chunk_seconds is None:
+        return 2
+    if chunk_seconds > _QUEUE_SECONDS:
+        return 1
+    if large:
+        return 2
+    return max(2, min(_AHEAD_CHUNKS, int(_AHEAD_SECONDS / max(chunk_seconds, 1e-9))))

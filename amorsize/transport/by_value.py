@@ -32,7 +32,6 @@ from ..state import register
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 __all__ = ["PROTOCOL", "InheritedSpace", "MainGlobals", "ModuleGlobals", "Outgoing", "Space", "Token"]
@@ -168,9 +167,9 @@ class Outgoing:
         """Return the pieces of what `function` returns."""
         return _pieces(function, _Inline())
 
-    def item(self, item: object, beside: Callable[[Any], bool] | None = None) -> bytes:
-        """Pickle an item by value; `beside` is pickle's `buffer_callback`."""
-        return _dump(item, self, beside)
+    def item(self, item: object) -> bytes:
+        """Pickle an item by value."""
+        return _dump(item, self)
 
     def reduce_class(self, cls: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return how to pickle a class that goes by value; `reduced` is how cloudpickle would do it."""
@@ -240,9 +239,9 @@ class _ReturningInline(_Returning):
         return _make_workers_class, (*where, make, _arguments(cls, arguments)), state, None, None, _set_class
 
 
-def return_by_value(value: object, beside: Callable[[Any], bool] | None = None) -> bytes:
-    """Pickle a result, or an error, by value for the caller; `beside` is pickle's `buffer_callback`."""
-    return _dump(value, _Returning(), beside)
+def return_by_value(value: object) -> bytes:
+    """Pickle a result, or an error, by value for the caller."""
+    return _dump(value, _Returning())
 
 
 def _arguments(cls: type, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -253,18 +252,18 @@ def _arguments(cls: type, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     return (*arguments[:-2], None, arguments[-1])
 
 
-def _dump(value: object, way: Any, beside: Callable[[Any], bool] | None = None) -> bytes:
-    return b"".join(_pieces(value, way, beside))
+def _dump(value: object, way: Any) -> bytes:
+    return b"".join(_pieces(value, way))
 
 
-def _pieces(value: object, way: Any, beside: Callable[[Any], bool] | None = None) -> list[bytes]:
+def _pieces(value: object, way: Any) -> list[bytes]:
     """Return a pickle as it is written: in frames, between which large data stand uncopied."""
     from .pickler import ByValuePickler  # cloudpickle takes 18 ms to import
 
     pieces: list[bytes] = []
     # A bytearray is written as it is and may change later, so it is copied, which leaves bytes as they are.
     file = SimpleNamespace(write=lambda piece: pieces.append(bytes(piece)))
-    ByValuePickler(file, way, beside).dump(value)
+    ByValuePickler(file, way).dump(value)
     return pieces
 
 

@@ -16,7 +16,7 @@ from .memory import LEAST_SHARED_BYTES, PLACE, Place, aligned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from .memory import Buffer, Store
@@ -36,14 +36,16 @@ class Envelope(NamedTuple):
         parts: one pickle of all values if they are `plain`, else one a value; empty where a buffer holds it.
         plain: whether these are scalars, or tuples of scalars, and nothing else.
         buffers: memory that the pickles refer to and do not hold.
-        used: for each value with buffers, its place in the batch and the places in `buffers` of those that it refers
-            to, in order; a part that is a buffer itself comes last, and the flag says so.
+        used: for each value that has some, its place in the batch, and the places in `buffers` of those that its pickle
+            refers to, in order.
+        long: for each part that is a buffer itself, its place and the buffer's.
     """
 
     parts: Sequence[bytes]
     plain: bool = False
     buffers: Sequence[Buffer] = ()
-    used: Sequence[tuple[int, tuple[int, ...], bool]] = ()
+    used: Sequence[tuple[int, list[int]]] = ()
+    long: Sequence[tuple[int, int]] = ()
 
     def pieces(self, store: Store | None = None) -> list[Buffer]:
         """Return what is to be written, in order, with the buffers in the store where there is one that takes them."""
@@ -58,7 +60,7 @@ class Envelope(NamedTuple):
         for buffer in buffers:
             offsets.append(end)
             end = aligned(end + len(buffer))
-        table = pickle.dumps(([*zip(offsets, map(len, buffers), strict=True)], self.used))
+        table = pickle.dumps(([*zip(offsets, map(len, buffers), strict=True)], self.used, self.long))
         body = [_LENGTH.pack(len(table)), table, count, lengths, *parts]
         place = store.put(buffers, offsets, end) if store is not None else None
         if place is not None:
@@ -149,19 +151,18 @@ def opened(data: memoryview, region: memoryview | None = None) -> Contents:
     if table is None:
         return Contents(parts, {})
     held = region if region is not None else data[ends:]
-    return Contents(parts, dict(_shares(parts, held, *table)))
-
-
-def _shares(
-    parts: list[memoryview],
-    held: memoryview,
-    extents: list[tuple[int, int]],
-    used: list[tuple[int, tuple[int, ...], bool]],
-) -> Iterator[tuple[int, tuple[list[memoryview], list[bool]]]]:
-    last = {buffer: at for at, buffers, _ in used for buffer in buffers}
-    for at, numbers, is_long in used:
-        views = [held[start : start + length] for start, length in map(extents.__getitem__, numbers)]
-        ends = [last[number] == at and numbers.count(number) == 1 for number in numbers]
-        if is_long:
-            parts[at] = views.pop()
-        yield at, (views, ends)
+    extents, used, long = table
+    views = [held[start : start + length] for start, length in extents]
+    for at, buffer in long:
+        parts[at] = views[buffer]
+    last = {buffer: at for at, buffers in used for buffer in buffers}
+    return Contents(
+        parts,
+        {
+            at: (
+                [views[buffer] for buffer in buffers],
+                [last[buffer] == at and buffers.count(buffer) == 1 for buffer in buffers],
+            )
+            for at, buffers in used
+        },
+    )

@@ -8,7 +8,8 @@ in a folder, and nothing is left, however either side ends.
 
 The reader of items lends its regions out: arrays are built in them without a copy. Whether one is still in use is told
 by the reference count of the region's mapping, on which every view and array depends. A region that an item has kept
-is not written again before it is given up. Where reference counts are not exact, all is copied.
+is not written again before it is given up. The mapping is private, so that what an item writes there is seen by nobody,
+and by no process that it forks. Where reference counts are not exact, all is copied.
 
 Pages are reserved before they are written, because writing to memory that is not there ends the process.
 """
@@ -22,7 +23,6 @@ from contextlib import suppress
 from struct import Struct
 from sys import getrefcount
 from time import perf_counter
-from types import SimpleNamespace
 
 from ..errors import let_signals_through
 from ..lean import NamedTuple
@@ -44,7 +44,9 @@ ALIGNMENT = 64
 HEADER_BYTES = mmap.ALLOCATIONGRANULARITY
 # The first bytes of the header are the slots; a lane's states follow.
 _STATES_AT = (512, 2304)
-_MOST_REGIONS = 1700 if sys.version_info >= (3, 13) else 100  # before, each mapping holds a descriptor
+_MOST_REGIONS = 1700 if sys.version_info >= (3, 13) else 16  # before, each mapping holds a descriptor
+# Memory is reserved in steps of so many bytes, because a signal makes the system begin a step anew.
+_RESERVED_BYTES = 4 << 20
 # A lane's regions never overlap in the file, which takes memory only for what is reserved in it.
 _LANE_BYTES = 1 << 44
 _FREE, _USED = 0, 1
@@ -73,31 +75,38 @@ class Place(NamedTuple):
 
 
 class Region:
-    """A mapped region."""
+    """A mapped region; in a `private` mapping nobody else sees what is written."""
 
     __slots__ = ("place", "shared")
 
-    def __init__(self, descriptor: int, place: Place) -> None:
+    def __init__(self, descriptor: int, place: Place, *, private: bool = False) -> None:
         self.place = place
-        self.shared = _map(descriptor, place.capacity, place.offset)
+        self.shared = _map(descriptor, place.capacity, place.offset, private=private)
 
     def is_referred_to(self) -> bool:
         """Say whether any view or array of this memory is left in this process."""
         return getrefcount(self.shared) > _UNREFERRED
 
+    def detach(self) -> None:
+        """Give this process pages of its own for all that a private mapping shows, whatever becomes of the file."""
+        with memoryview(self.shared) as view:
+            view[:: mmap.PAGESIZE] = bytes(view[:: mmap.PAGESIZE])
 
-def _map(descriptor: int, nbytes: int, offset: int) -> mmap.mmap:
+
+def _map(descriptor: int, nbytes: int, offset: int, *, private: bool = False) -> mmap.mmap:
+    access = mmap.ACCESS_COPY if private else mmap.ACCESS_WRITE
     if sys.version_info >= (3, 13):
-        return mmap.mmap(descriptor, nbytes, offset=offset, trackfd=False)
-    return mmap.mmap(descriptor, nbytes, offset=offset)
+        return mmap.mmap(descriptor, nbytes, offset=offset, access=access, trackfd=False)
+    return mmap.mmap(descriptor, nbytes, offset=offset, access=access)
 
 
 def _count_unreferred() -> int:
-    holder = SimpleNamespace(shared=mmap.mmap(-1, mmap.PAGESIZE))
-    return getrefcount(holder.shared)
+    region = Region.__new__(Region)
+    region.shared = mmap.mmap(-1, mmap.PAGESIZE)
+    return getrefcount(region.shared)
 
 
-# What `getrefcount` says of an attribute that nothing else refers to; newer interpreters count it differently.
+# What `getrefcount` says of a mapping that nothing else refers to; newer interpreters may count otherwise.
 _UNREFERRED = _count_unreferred()
 # Whether reference counts tell the truth: another implementation, or threads without a lock, may count later.
 _COUNTS = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -126,11 +135,13 @@ def create_file() -> int | None:
         descriptor = os.memfd_create("amorsize")
         os.ftruncate(descriptor, HEADER_BYTES + 2 * _LANE_BYTES)
         os.posix_fallocate(descriptor, 0, HEADER_BYTES)
-    except OSError as error:
-        let_signals_through(error)
-        debug("workers get large data through their sockets: %r", error)
+    except BaseException as error:
         if descriptor is not None:
             os.close(descriptor)
+        let_signals_through(error)
+        if not isinstance(error, OSError):
+            raise
+        debug("workers get large data through their sockets: %r", error)
         return None
     return descriptor
 
@@ -144,11 +155,13 @@ class Store:
         free_memory: returns how many bytes of memory are free; None if that is unknown.
 
     Attributes:
+        descriptor: of the file; -1 once this is closed.
         bytes_put: how many bytes this side has written.
     """
 
     def __init__(self, descriptor: int, *, is_caller: bool, free_memory: Callable[[], int | None]) -> None:
-        self._descriptor = descriptor
+        self.descriptor = descriptor
+        self._lends_privately = not is_caller
         self.header = _map(descriptor, HEADER_BYTES, 0)
         self._states = memoryview(self.header)
         self._out, self._in = _STATES_AT if is_caller else _STATES_AT[::-1]
@@ -212,8 +225,10 @@ class Store:
             return None
         place = Place(number, self._next_offset, capacity, 0)
         try:
-            os.posix_fallocate(self._descriptor, place.offset, capacity)
-            region = Region(self._descriptor, place)
+            for start in range(0, capacity, _RESERVED_BYTES):
+                step = min(_RESERVED_BYTES, capacity - start)
+                os.posix_fallocate(self.descriptor, place.offset + start, step)
+            region = Region(self.descriptor, place)
         except (OSError, ValueError) as error:
             let_signals_through(error)
             debug("%d bytes cross in messages, because no memory was to be had: %r", nbytes, error)
@@ -234,9 +249,9 @@ class Store:
             if total <= most_bytes:
                 return
             total -= region.place.capacity
-            region.shared.madvise(mmap.MADV_REMOVE)
-            region.shared.close()
             self._regions[region.place.number] = None
+            with suppress(OSError):  # memory that is locked stays until the file is gone
+                region.shared.madvise(mmap.MADV_REMOVE)
 
     # What this side reads.
 
@@ -250,7 +265,8 @@ class Store:
         region = self._read.get(place.number)
         if region is None or region.place.offset != place.offset:
             try:
-                region = self._read[place.number] = Region(self._descriptor, place)
+                region = Region(self.descriptor, place, private=self._lends_privately)
+                self._read[place.number] = region
             except (OSError, ValueError) as error:
                 let_signals_through(error)
                 debug("%d bytes are copied, because they cannot be mapped: %r", place.nbytes, error)
@@ -261,7 +277,7 @@ class Store:
         copy = memoryview(bytearray(place.nbytes))
         read = 0
         while read < place.nbytes:
-            read += os.preadv(self._descriptor, [copy[read:]], place.offset + read)
+            read += os.preadv(self.descriptor, [copy[read:]], place.offset + read)
         return copy
 
     def free(self, number: int) -> None:
@@ -286,8 +302,14 @@ class Store:
             if region.is_referred_to():
                 lent.append(region)
             else:
+                region.shared.madvise(mmap.MADV_DONTNEED)  # what was written here must not cover what comes next
                 self.free(region.place.number)
         self._lent = lent
+
+    def detach(self) -> None:
+        """Make what is lent independent of the other side, because a process is forked that may outlive the loan."""
+        for region in self._lent:
+            region.detach()
 
     @property
     def bytes_lent(self) -> int:
@@ -296,9 +318,9 @@ class Store:
 
     def close(self) -> None:
         """Release what this process holds of the file."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
             self._regions.clear()
             self._read.clear()
             self._lent.clear()

@@ -18,7 +18,6 @@ from .by_value import PROTOCOL, MainGlobals, ModuleGlobals, find, load_wrapped, 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 __all__ = ["ByValuePickler"]
@@ -35,11 +34,10 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it ships no 
     Args:
         file: what it writes to; only its `write` is used.
         way: the direction, which decides how classes are pickled; an `Outgoing` or one of its relatives.
-        beside: pickle's `buffer_callback`.
     """
 
-    def __init__(self, file: Any, way: Any, beside: Callable[[Any], bool] | None = None) -> None:
-        super().__init__(file, PROTOCOL, buffer_callback=beside)
+    def __init__(self, file: Any, way: Any) -> None:
+        super().__init__(file, PROTOCOL)
         self._way = way
 
     def reducer_override(self, value: Any) -> Any:

@@ -21,7 +21,15 @@ from . import by_value
 from .by_value import PROTOCOL, Outgoing
 from .envelope import Envelope, is_scalars, opened, region_of, whole_of
 from .memory import LEAST_SHARED_BYTES, lends
-from .values import SCALARS, Fixed, HeldIteratorError, held_iterator_error, holds_iterator, plainly_hold_none
+from .values import (
+    SCALARS,
+    Fixed,
+    HeldIteratorError,
+    held_iterator_error,
+    holds_iterator,
+    holds_plain_arrays,
+    plainly_hold_none,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,25 +70,34 @@ class Unpicklable(NamedTuple):
 
 
 class _Beside:
-    """Collects the buffers of a batch's values, which stay out of their pickles.
+    """Collects the memory of a batch's arrays, which stays out of their pickles.
+
+    It is copied only after the whole batch was pickled, so the pickling of a later value must not change it. Therefore
+    it is taken only of values whose pickling runs no code of the user's: arrays, and plain containers of them. Whatever
+    else offers memory gets it back as it would from any pickle: as `bytes`, or as a `bytearray`.
 
     Args:
+        values: the batch.
         parts: the list of pickles, to which each one is added when it is done.
     """
 
-    def __init__(self, parts: list[bytes]) -> None:
+    def __init__(self, values: Sequence[object], parts: list[bytes]) -> None:
+        self._values = values
         self._parts = parts
         self.found: list[tuple[int, memoryview]] = []  # with the place of its value in the batch
 
     def __call__(self, buffer: pickle.PickleBuffer) -> bool:
         """Take a buffer, or return True for it to be pickled."""
+        at = len(self._parts)
         try:
             memory = buffer.raw()
         except BufferError:  # it is not in one piece
             return True
         if memory.nbytes < LEAST_SHARED_BYTES:
             return True
-        self.found.append((len(self._parts), memory))
+        if not (self.found and self.found[-1][0] == at) and not holds_plain_arrays(self._values[at]):
+            return True
+        self.found.append((at, memory))
         return False
 
     def forget_part(self) -> None:
@@ -95,7 +112,7 @@ def dump(value: object, outgoing: Outgoing | None = None, beside: _Beside | None
     Args:
         value: anything.
         outgoing: what else the call sends; None if the call sends nothing else.
-        beside: takes large buffers; None if the pickle is to hold them.
+        beside: takes the memory of large arrays; None if the pickle is to hold it.
 
     Raises:
         Exception: whatever the last attempt raised; pickling runs code of the value's own classes.
@@ -112,8 +129,8 @@ def dump(value: object, outgoing: Outgoing | None = None, beside: _Beside | None
         if beside is not None:
             beside.forget_part()
     if by_value.here() is not None:
-        return by_value.return_by_value(value, beside)
-    return (outgoing or Outgoing()).item(value, beside)
+        return by_value.return_by_value(value)
+    return (outgoing or Outgoing()).item(value)
 
 
 def dump_function(function: object) -> bytes:
@@ -214,7 +231,7 @@ def _joined(
     values: Sequence[object], each: Callable[[object, Outgoing | None, _Beside], bytes], outgoing: Outgoing | None
 ) -> Envelope:
     parts: list[bytes] = []
-    beside = _Beside(parts)
+    beside = _Beside(values, parts)
     try:
         # If one fails, the number of parts so far is its position.
         parts.extend(map(each, values, repeat(outgoing), repeat(beside)))
@@ -237,13 +254,15 @@ def _with_buffers(parts: list[bytes], found: list[tuple[int, memoryview]]) -> En
         if place == len(buffers):
             buffers.append(memory)
         used.setdefault(at, []).append(place)
-    long = {at for at, part in enumerate(parts) if len(part) >= LEAST_SHARED_BYTES}
+    long = {at: len(buffers) + number for number, at in enumerate(_long(parts))}
     for at in long:
-        used.setdefault(at, []).append(len(buffers))
         buffers.append(parts[at])
         parts[at] = b""
-    told = [(at, tuple(numbers), at in long) for at, numbers in sorted(used.items())]
-    return Envelope(parts, buffers=buffers, used=told)
+    return Envelope(parts, buffers=buffers, used=[*used.items()], long=[*long.items()])
+
+
+def _long(parts: list[bytes]) -> list[int]:
+    return [at for at, part in enumerate(parts) if len(part) >= LEAST_SHARED_BYTES]
 
 
 def load_values(data: memoryview, store: Store | None = None) -> Sequence[Any]:
@@ -285,25 +304,28 @@ def load_lazily(data: memoryview, store: Store | None = None) -> Iterable[Any]:
 
 
 def _each(contents: Contents, *, lent: bool) -> Iterator[Any]:
+    """Yield the values; those that are arrays, or hold some, are rebuilt in their turn, the others before the first."""
+    rebuilt = [None if at in contents.buffers else _rebuilt(part) for at, part in enumerate(contents.parts)]
+    rebuilt.reverse()
     for at, part in enumerate(contents.parts):
-        try:
-            if at in contents.buffers:
-                views, last = contents.buffers.pop(at)
-                value = pickle.loads(
-                    part,
-                    buffers=[
-                        view if lent and is_last else bytearray(view)
-                        for view, is_last in zip(views, last, strict=False)  # a long part is none of its buffers
-                    ],
-                )
-                views.clear()
-            else:
-                value = pickle.loads(part)
-        except BaseException as error:  # user code may raise anything, even SystemExit
-            let_signals_through(error)
-            value = Unpicklable(error)
+        value = rebuilt.pop()
+        if at in contents.buffers:
+            views, last = contents.buffers.pop(at)
+            value = _rebuilt(
+                part,
+                [view if lent and is_last else bytearray(view) for view, is_last in zip(views, last, strict=True)],
+            )
+            views.clear()
         yield value
         del value
+
+
+def _rebuilt(part: memoryview, buffers: Sequence[Buffer] = ()) -> Any:
+    try:
+        return pickle.loads(part, buffers=buffers)
+    except BaseException as error:  # user code may raise anything, even SystemExit
+        let_signals_through(error)
+        return Unpicklable(error)
 
 
 def _all_scalars(values: Sequence[object]) -> bool:

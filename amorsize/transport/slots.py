@@ -13,7 +13,9 @@ import os
 import socket
 import sys
 
+from ..errors import let_signals_through
 from ..lean import NamedTuple
+from ..log import debug
 from .memory import Store, create_file
 
 TYPE_CHECKING = False
@@ -49,6 +51,12 @@ class Shared(NamedTuple):
     slots: memoryview
     store: Store | None
 
+    def close(self) -> None:
+        """Release what this process holds of it."""
+        self.slots.release()
+        if self.store is not None:
+            self.store.close()
+
 
 class Inherited(NamedTuple):
     """What a forked worker makes its view of: the descriptor of a file or, if there is none, the slots themselves."""
@@ -63,12 +71,12 @@ def inherited_shared(free_memory: Callable[[], int | None]) -> tuple[Shared, Inh
     Args:
         free_memory: returns how many bytes of memory are free; None if that is unknown.
     """
-    descriptor = create_file()
-    if descriptor is None:
+    store = _new_store(free_memory)
+    if store is None:
         slots = memoryview(mmap.mmap(-1, SLOTS_BYTES)).cast("q")
         return Shared(slots, None), Inherited(None, slots)
-    shared = _of_store(Store(descriptor, is_caller=True, free_memory=free_memory))
-    return shared, Inherited(descriptor, shared.slots)
+    shared = _of_store(store)
+    return shared, Inherited(store.descriptor, shared.slots)
 
 
 def create_shared(sock: socket.socket, free_memory: Callable[[], int | None]) -> Shared:
@@ -78,14 +86,14 @@ def create_shared(sock: socket.socket, free_memory: Callable[[], int | None]) ->
         shared = mmap.mmap(-1, SLOTS_BYTES, tagname=name)
         sock.sendall(name.encode().ljust(SLOTS_BYTES))
         return Shared(memoryview(shared).cast("q"), None)
-    descriptor = create_file()
-    if descriptor is not None:
+    store = _new_store(free_memory)
+    if store is not None:
         try:
-            socket.send_fds(sock, [b"m"], [descriptor])
+            socket.send_fds(sock, [b"m"], [store.descriptor])
         except BaseException:
-            os.close(descriptor)
+            store.close()
             raise
-        return _of_store(Store(descriptor, is_caller=True, free_memory=free_memory))
+        return _of_store(store)
     descriptor = _small_file()
     try:
         # The bytes are written, not only reserved, so that a full disk raises here and not a bus error later.
@@ -97,9 +105,26 @@ def create_shared(sock: socket.socket, free_memory: Callable[[], int | None]) ->
     return Shared(memoryview(shared).cast("q"), None)
 
 
+def _new_store(free_memory: Callable[[], int | None]) -> Store | None:
+    descriptor = create_file()
+    if descriptor is None:
+        return None
+    try:
+        return Store(descriptor, is_caller=True, free_memory=free_memory)
+    except BaseException as error:
+        os.close(descriptor)
+        let_signals_through(error)
+        if not isinstance(error, OSError):
+            raise
+        debug("workers get large data through their sockets: %r", error)
+        return None
+
+
 def _small_file() -> int:
-    if hasattr(os, "memfd_create"):
+    try:
         return os.memfd_create("amorsize")
+    except (AttributeError, OSError) as error:  # the system has no such call, or forbids it
+        let_signals_through(error)
     import tempfile
 
     with tempfile.TemporaryFile() as file:

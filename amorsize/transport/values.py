@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = ["SCALARS", "Fixed", "HeldIteratorError", "held_iterator_error", "holds_iterator", "is_array", "is_plain"]
-__all__ += ["plainly_hold_none", "rough_size"]
+__all__ += ["holds_plain_arrays", "plainly_hold_none", "rough_size"]
 
 SCALARS = frozenset({int, float, complex, str, bytes, bool, type(None)})
 # So many elements of an item are looked at; in a longer container they are spread over all of it. With a larger value,
@@ -87,6 +87,27 @@ def is_array(value: object) -> bool:
     """Say whether a value is exactly a NumPy array, whose items are its own code's."""
     numpy = sys.modules.get("numpy")
     return numpy is not None and type(value) is getattr(numpy, "ndarray", None)
+
+
+def holds_plain_arrays(value: object) -> bool:
+    """Say whether a value is a NumPy array, or a plain container of arrays and scalars, so that none of it is a user's.
+
+    Arrays of objects do not count, because their elements may be anything.
+    """
+    return _plain_arrays(value, _DEPTH, [_LOOKED_AT])
+
+
+def _plain_arrays(value: Any, depth: int, left: list[int]) -> bool:
+    kind = type(value)
+    if kind in SCALARS:
+        return True
+    if is_array(value):
+        return not value.dtype.hasobject
+    if kind not in {list, tuple, dict} or not depth:
+        return False
+    left[0] -= len(value)
+    elements = chain(value, value.values()) if kind is dict else value
+    return left[0] >= 0 and all(_plain_arrays(element, depth - 1, left) for element in elements)
 
 
 def holds_iterator(value: Any) -> bool:

@@ -150,6 +150,10 @@ class Outbox:
             waiting.appendleft(b"".join([waiting.popleft() for _ in range(small)]))
         return waiting[0]
 
+    def nbytes(self) -> int:
+        """Return how many bytes wait."""
+        return sum(map(len, self._waiting))
+
     def __bool__(self) -> bool:
         return bool(self._waiting)
 

@@ -263,16 +263,16 @@ class Worker:
                 return False
         return True
 
-    def forget_store(self) -> None:
-        """Release what this process holds of the memory for large data, which may be its parent's."""
+    def forget(self) -> None:
+        """Release what a forked child inherited of its parent's end."""
+        self.sock.close()
+        self._slots.release()
         if self.store is not None:
             self.store.close()
 
     def release(self) -> None:
-        """Close the caller's ends of the socket and the shared slots."""
-        self.sock.close()
-        self._slots.release()
-        self.forget_store()
+        """Close the caller's ends of the socket and of the shared memory."""
+        self.forget()
         _all_workers.discard(self)
 
 
@@ -309,8 +309,7 @@ def remember(workers: list[Worker]) -> None:
 def forget(workers: list[Worker]) -> None:
     """Release the workers that belong to another process, the parent of this one."""
     for worker in workers:
-        worker.sock.close()
-        worker.forget_store()
+        worker.forget()
         forget_start: Any = getattr(worker.process, "forget", None)
         if forget_start:
             forget_start()

@@ -21,8 +21,10 @@ from weakref import ref
 from ...errors import AmorsizeError, InitializerError, SerializationError, from_signal_handler, let_signals_through
 from ...log import debug
 from ...measure import machine
+from ...plan.schedule import chunks_ahead
 from ...transport import wire
 from ...transport.envelope import bytes_beside, discard, is_scalars
+from ...transport.memory import LEAST_SHARED_BYTES
 from ...transport.payload import Outdated, Uncarriable, payload_of, users_classes
 from ...transport.remote import unpack_error
 from ...transport.serialize import Undumpable, dump_items, load_values
@@ -44,13 +46,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MEMORY_GROWTH_BYTES", "Lease", "open_backend", "server_stands", "shutdown", "warm_count"]
 
-# A worker is given a second chunk if chunks take at most this long, so that it need not wait for the caller between
-# them. Behind a longer chunk, the second one would only wait.
-_QUEUE_SECONDS = 0.025
-# At most this much work in short chunks, and at most this many of them, is sent ahead to a worker. So neither side must
-# wake the other for each chunk.
-_AHEAD_SECONDS = 0.001
-_AHEAD_CHUNKS = 64
 # How long a cancelled worker may take to finish its item before it is killed: about as long as a new worker would cost.
 _CANCEL_SECONDS = 0.05
 # The same if the caller has an error or an interrupt to show. Workers in short items can stop in this time.
@@ -109,6 +104,7 @@ class Lease:
         self._job = job
         self._kinds: set[type] = set()  # the types of the items so far
         self._call = next(_calls)
+        self._large = False  # whether a chunk or its results took much memory; then few are sent ahead
         self._selector = _Selector()
         self._events: list[Event] = []
         # Chunks in the form in which they will be sent; they go to the next worker that is ready.
@@ -121,8 +117,7 @@ class Lease:
         self._in_hand: Worker | None = None
         self._closed = False
         self._pid = os.getpid()
-        self._reference = ref(self, _end_left)
-        _unreleased[self._reference] = self._workers, self._pid
+        _unreleased[ref(self, _end_left)] = self._workers, self._pid
 
     def take(self) -> None:
         """Take the workers; if that fails, no worker is held or left over."""
@@ -169,12 +164,7 @@ class Lease:
 
     def room(self, chunk_seconds: float | None) -> int:
         self._check_process()
-        if chunk_seconds is None:
-            depth = 2
-        elif chunk_seconds * _AHEAD_CHUNKS <= _AHEAD_SECONDS:
-            depth = _AHEAD_CHUNKS
-        else:
-            depth = max(2, int(_AHEAD_SECONDS / chunk_seconds)) if chunk_seconds <= _QUEUE_SECONDS else 1
+        depth = chunks_ahead(chunk_seconds, large=self._large)
         # Workers that are starting, or may still be started, take chunks from the queue when they are ready.
         here, to_come = 0, self.width
         for worker in self._workers:
@@ -199,7 +189,9 @@ class Lease:
         self._assign()
         if self._queue and self._queue[-1][2] is envelope:  # it waits, and the user may change what it refers to
             self._queue[-1] = chunk, head, envelope.settled(), self._payload
-        return len(head) + envelope.nbytes()
+        nbytes = len(head) + envelope.nbytes()
+        self._large |= nbytes >= LEAST_SHARED_BYTES
+        return nbytes
 
     def _head(self, chunk: Chunk, slice_seconds: float) -> bytes:
         return wire.CHUNK_HEAD.pack(
@@ -332,7 +324,7 @@ class Lease:
             raise
         finally:
             self._workers.clear()
-            _unreleased.pop(self._reference, None)
+            _unreleased.pop(ref(self), None)
 
     def _under_way(self) -> bool:
         return any(worker.n_under_way() for worker in self._workers)
@@ -484,6 +476,7 @@ class Lease:
             # All of the message came while the caller waited for it, so the time includes no work of the user's.
             machine.learn_bandwidth(self.route, len(body), perf_counter() - worker.inbox.body_began)
         nbytes = len(body) + bytes_beside(payload)
+        self._large |= nbytes >= LEAST_SHARED_BYTES
         values = load_values(payload, worker.store)
         if type(values) is not list:
             values = list(values)

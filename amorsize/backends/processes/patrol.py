@@ -55,6 +55,7 @@ class Patrol:
         # For each worker whose last chunk waits while another worker is idle: the number of that chunk, when to act,
         # and whether the chunk is forbidden yet.
         self._waiting: dict[Worker, tuple[int, float, bool]] = {}
+        self._sending: dict[Worker, tuple[int, float]] = {}  # the bytes left of a message on its way, and since when
 
     def dead(self, now: float) -> list[Worker]:
         """Return the workers whose processes have ended, if it is time to ask."""
@@ -66,6 +67,7 @@ class Patrol:
     def forget(self, worker: Worker) -> None:
         """Look after a worker no more."""
         self._waiting.pop(worker, None)
+        self._sending.pop(worker, None)
 
     def look(self, now: float) -> Due:
         """Look for what is due now."""
@@ -83,8 +85,9 @@ class Patrol:
         for worker in self._workers:
             if not worker.flights or worker.flights[-1].taken_back or worker.has_begun(worker.flights[-1]):
                 continue
-            if worker.outbox and worker.n_under_way() == 1:
-                continue  # it waits for nothing but its own way there, which would begin anew at another worker
+            if self._is_on_its_way(worker, now):
+                soonest = min(soonest, TAKE_BACK_SECONDS)
+                continue
             last = worker.flights[-1].number
             seen, due, forbidden = self._waiting.get(worker, (0, 0.0, False))
             if seen != last:
@@ -98,6 +101,16 @@ class Patrol:
             self._waiting[worker] = last, due, forbidden
             soonest = min(soonest, due - now)
         return soonest
+
+    def _is_on_its_way(self, worker: Worker, now: float) -> bool:
+        """Say whether a worker's only chunk is being sent, and goes on: its way would begin anew at another worker."""
+        if not worker.outbox or worker.n_under_way() != 1:
+            self._sending.pop(worker, None)
+            return False
+        left = worker.outbox.nbytes()
+        before, since = self._sending.get(worker, (left, now))
+        self._sending[worker] = left, since if left == before else now
+        return left != before or now - since < _LIVENESS_SECONDS
 
     def _find_late(self, late: list[Worker]) -> float:
         """Suspend workers whose item has run for longer than it may; return the seconds until the next look."""

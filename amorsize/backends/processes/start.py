@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-    from ...transport.memory import Store
     from ...transport.slots import Inherited, Shared
     from .server import Wanted
 
@@ -41,7 +40,7 @@ _start_lock = threading.RLock()
 _opening: list[socket.socket] = []
 # What is shared with workers that are being started, save the one whose process starts now. A forked sibling must not
 # hold it, because the memory would then be held as long as the sibling lives.
-_stores: list[Store] = []
+_shared: list[Shared] = []
 
 
 def start_workers(start_method: str, setup: Setup, n: int, wanted: Wanted | None = None) -> list[Worker]:
@@ -93,12 +92,11 @@ def start_workers(start_method: str, setup: Setup, n: int, wanted: Wanted | None
                     worker.release()
                 else:
                     worker.end(kill=True)
-            for sock in _opening:
-                sock.close()
+            _close_begun()
             raise
         finally:
             _opening.clear()
-            _stores.clear()
+            _shared.clear()
         workers = [worker for worker, _ in pairs]
         remember(workers)
     return workers
@@ -111,8 +109,7 @@ def _share(ours: socket.socket, start_method: str) -> tuple[Shared, Inherited | 
         shared, inherited = inherited_shared(machine.available_memory)
     else:
         shared = create_shared(ours, machine.available_memory)
-    if shared.store is not None:
-        _stores.append(shared.store)
+    _shared.append(shared)
     return shared, inherited
 
 
@@ -127,13 +124,20 @@ def _start_all(start_method: str, pairs: list[tuple[Worker, socket.socket]]) -> 
         _start_each(pairs)
 
 
+def _close_begun() -> None:
+    for sock in _opening:
+        sock.close()
+    for shared in _shared:
+        shared.close()
+
+
 def _start_each(pairs: list[tuple[Worker, socket.socket]]) -> None:
-    for worker, theirs in pairs:
+    every = _shared[:]
+    for at, (worker, theirs) in enumerate(pairs):
         _opening.remove(theirs)
-        others = [store for store in _stores if store is not worker.store]
-        own, _stores[:] = _stores[:], others
+        _shared[:] = [*every[:at], *every[at + 1 :]]
         worker.process.start()
-        _stores[:] = own
+        _shared[:] = every
         theirs.close()
 
 
@@ -219,12 +223,9 @@ def _after_fork_in_child() -> None:
     global _start_lock
     _start_lock = threading.RLock()
     forget(all_workers())
-    for sock in _opening:
-        sock.close()
-    for store in _stores:
-        store.close()
+    _close_begun()
     _opening.clear()
-    _stores.clear()
+    _shared.clear()
     # The standard library's fork server is a child of the parent. Waiting for it here would fail, so it is forgotten.
     server = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)
     if server is not None and hasattr(server, "_forkserver_pid"):
