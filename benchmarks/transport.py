@@ -11,6 +11,7 @@
 - sums: 40 inputs of 2 and of 8 MB, summed: so little work that sending it away can hardly pay.
 - ffts: 60 inputs of 2 MB and 20 of 8 MB, transformed, a number back.
 - table: one item there and back, from 8 bytes to 256 MiB, beside one memcpy.
+- breakeven: arrays there and back in shared memory and in messages, whatever the size: where does the first way pay?
 
 Each contender has a process of its own, as in `contenders.py`, so that none forks another's threads. Its first call
 warms it and counts for nothing ("auto" gets three such calls); then all have one call a turn, in random order. Those
@@ -201,7 +202,7 @@ CASES = [
     *(Case("ffts", f"FFTs of {count} arrays of {size} MB", partial(arrays, count, size), spectrum)
       for size, count in FFTS.items()),
 ]  # fmt: skip
-ROWS = (*dict.fromkeys(case.row for case in CASES), "table")
+ROWS = (*dict.fromkeys(case.row for case in CASES), "table", "breakeven")
 
 
 # Who runs it: in a host, a process that runs one contender as often as it is told.
@@ -667,9 +668,10 @@ def soak() -> Iterator[str]:
     calm = [call(number)[0] for number in range(20)]
     warm, usual = holdings(), statistics.median(calm)
     doomed = set(choose.sample(range(SOAK_CALLS), min(SOAK_KILLS, SOAK_CALLS)))
-    wrong, errors, in_mid_call, slowest, began = 0, 0, 0, 0.0, perf_counter()
+    wrong, errors, killed, in_mid_call, slowest, began = 0, 0, 0, 0, 0.0, perf_counter()
     for number in range(SOAK_CALLS):
-        workers = all_workers() if number in doomed else []
+        workers = [one for one in all_workers() if one.process.pid] if number in doomed else []  # those that are there
+        killed += bool(workers)
         if workers:
             killer.stdin.write(b"%d %.6f\n" % (choose.choice(workers).process.pid, choose.random() * usual * 0.7))
         try:
@@ -691,7 +693,7 @@ def soak() -> Iterator[str]:
     killer.communicate()
     held = left == cold and not wrong and not errors
     yield f"\nsoak: {SOAK_CALLS:,} calls of {SOAK_ITEMS} arrays of {SOAK_BYTES:,} bytes, {N_JOBS} workers"
-    yield f"  {took:.0f} s; {len(doomed)} workers got signal {signal.SIGKILL:d}, {in_mid_call} before the call was over"
+    yield f"  {took:.0f} s; {killed} workers got signal {signal.SIGKILL:d}, {in_mid_call} before the call was over"
     yield f"  {wrong} wrong answers, {errors} errors; calm calls {usual * 1e3:.2f} ms, slowest {slowest * 1e3:.0f} ms"
     for name, before, after in (("with warm workers", warm, still_warm), ("after shutdown", cold, left)):
         more, fewer = sorted(after[0] - before[0]), sorted(before[0] - after[0])
@@ -700,6 +702,36 @@ def soak() -> Iterator[str]:
             f"{len(after[0])} after; new: {', '.join(more) or 'none'}; gone: {', '.join(fewer) or 'none'}"
         )
     yield f"  {'held' if held else 'MISSED'}"
+
+
+def break_even(times: int, folder: str) -> Iterator[str]:
+    """Yield the lines that compare both ways by size; workers are forked, so that they have the threshold set here."""
+    os.environ["AMORSIZE_CACHE_DIR"] = folder
+    import amorsize
+    from amorsize.transport import envelope, memory, serialize
+
+    threshold = memory.LEAST_SHARED_BYTES
+    options = {"backend": "processes", "n_jobs": 1, "start_method": "fork", "chunksize": 1, "use_cache": False}
+    yield "\nbreakeven: one array there and back, microseconds, least and median; the faster way is marked"
+    yield "           bytes   in shared memory        in messages   (from here on it crosses in shared memory: >)"
+    for size in (1 << 13, 1 << 14, 1 << 15, 1 << 16, 1 << 17, 1 << 18, 1 << 20, 1 << 22):
+        told = []
+        for least in (0, sys.maxsize):
+            for module in (memory, serialize, envelope):
+                module.LEAST_SHARED_BYTES = least
+            amorsize.shutdown()
+            items = [np.arange(size // 8, dtype=float)] * 40
+            seconds = []
+            for _ in range(1 + 3 * times):
+                began = perf_counter()
+                deque(amorsize.map(identity, items, **options), maxlen=0)
+                seconds.append((perf_counter() - began) / len(items) * 1e6)
+            told.append((min(seconds[1:]), statistics.median(seconds[1:])))
+        better = told[0][1] < told[1][1]
+        (one, two), (three, four) = told
+        ways = f"{one:9,.0f} {two:8,.0f} {'*' if better else ' '} {three:9,.0f} {four:8,.0f} {' ' if better else '*'}"
+        yield f"{'>' if size >= threshold else ' '} {size:14,} {ways}"
+    amorsize.shutdown()
 
 
 def main() -> None:
@@ -743,6 +775,10 @@ def main() -> None:
         if "table" in rows:
             for line in table(options.turns, (*SIZES, LARGE) if options.large else SIZES, folder):
                 print(line, flush=True)
+        if "breakeven" in rows:
+            import transport
+
+            print(*transport.break_even(options.turns, folder), sep="\n", flush=True)
     print(f"\n{(perf_counter() - began) / 60:.1f} minutes")
 
 

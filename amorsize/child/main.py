@@ -96,7 +96,7 @@ def main(sock: socket.socket, setup: Setup, inherited: Inherited | None = None) 
     context.worker_process = True
     try:
         shared = open_shared(sock, inherited, _free_memory)
-        if shared.store is not None:
+        if sys.platform != "win32" and shared.store is not None:
             os.register_at_fork(before=shared.store.detach)
         limit = ThreadLimit()
         _prepare_environment(setup, limit)

@@ -225,9 +225,7 @@ class Store:
             return None
         place = Place(number, self._next_offset, capacity, 0)
         try:
-            for start in range(0, capacity, _RESERVED_BYTES):
-                step = min(_RESERVED_BYTES, capacity - start)
-                os.posix_fallocate(self.descriptor, place.offset + start, step)
+            _reserve(self.descriptor, place.offset, capacity)
             region = Region(self.descriptor, place)
         except (OSError, ValueError) as error:
             let_signals_through(error)
@@ -250,8 +248,7 @@ class Store:
                 return
             total -= region.place.capacity
             self._regions[region.place.number] = None
-            with suppress(OSError):  # memory that is locked stays until the file is gone
-                region.shared.madvise(mmap.MADV_REMOVE)
+            _give_back(region.shared)
 
     # What this side reads.
 
@@ -275,9 +272,7 @@ class Store:
 
     def _copied(self, place: Place) -> memoryview:
         copy = memoryview(bytearray(place.nbytes))
-        read = 0
-        while read < place.nbytes:
-            read += os.preadv(self.descriptor, [copy[read:]], place.offset + read)
+        _read(self.descriptor, copy, place.offset)
         return copy
 
     def free(self, number: int) -> None:
@@ -302,7 +297,7 @@ class Store:
             if region.is_referred_to():
                 lent.append(region)
             else:
-                region.shared.madvise(mmap.MADV_DONTNEED)  # what was written here must not cover what comes next
+                _forget_writes(region.shared)  # they must not cover what comes next
                 self.free(region.place.number)
         self._lent = lent
 
@@ -327,6 +322,33 @@ class Store:
             self._states.release()
             with suppress(BufferError):  # the slots may still be in use
                 self.header.close()
+
+
+# No other system has a store.
+
+
+def _reserve(descriptor: int, offset: int, nbytes: int) -> None:
+    if sys.platform == "linux":
+        for start in range(offset, offset + nbytes, _RESERVED_BYTES):
+            os.posix_fallocate(descriptor, start, min(_RESERVED_BYTES, offset + nbytes - start))
+
+
+def _give_back(shared: mmap.mmap) -> None:
+    if sys.platform == "linux":
+        with suppress(OSError):  # memory that is locked stays until the file is gone
+            shared.madvise(mmap.MADV_REMOVE)
+
+
+def _forget_writes(private: mmap.mmap) -> None:
+    if sys.platform == "linux":
+        private.madvise(mmap.MADV_DONTNEED)
+
+
+def _read(descriptor: int, into: memoryview, offset: int) -> None:
+    if sys.platform == "linux":
+        read = 0
+        while read < len(into):
+            read += os.preadv(descriptor, [into[read:]], offset + read)
 
 
 def lends() -> bool:

@@ -69,6 +69,16 @@ class Unpicklable(NamedTuple):
     error: BaseException
 
 
+class _LongBytes:
+    """Stands for `bytes` that are not to be copied into a pickle."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return bytes, (pickle.PickleBuffer(self._data),)
+
+
 class _Beside:
     """Collects the memory of a batch's arrays, which stays out of their pickles.
 
@@ -117,6 +127,8 @@ def dump(value: object, outgoing: Outgoing | None = None, beside: _Beside | None
     Raises:
         Exception: whatever the last attempt raised; pickling runs code of the value's own classes.
     """
+    if type(value) is bytes and beside is not None and len(value) >= LEAST_SHARED_BYTES:
+        value = _LongBytes(value)
     if outgoing is None or not outgoing.knows(type(value)):
         try:
             data = pickle.dumps(value, PROTOCOL, buffer_callback=beside)
@@ -329,7 +341,14 @@ def _rebuilt(part: memoryview, buffers: Sequence[Buffer] = ()) -> Any:
 
 
 def _all_scalars(values: Sequence[object]) -> bool:
+    """Say whether all are scalars, or all tuples of scalars, and none is so long that it goes beside its pickle."""
     types: Iterable[type] = set(map(type, values))
     if types == {tuple}:
         types = set(map(type, chain.from_iterable(values)))  # type: ignore[arg-type]
+    elif bytes in types and max(map(_length_of_bytes, values)) >= LEAST_SHARED_BYTES:
+        return False
     return SCALARS.issuperset(types)
+
+
+def _length_of_bytes(value: object) -> int:
+    return len(value) if type(value) is bytes else 0

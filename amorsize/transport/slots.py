@@ -121,10 +121,11 @@ def _new_store(free_memory: Callable[[], int | None]) -> Store | None:
 
 
 def _small_file() -> int:
-    try:
-        return os.memfd_create("amorsize")
-    except (AttributeError, OSError) as error:  # the system has no such call, or forbids it
-        let_signals_through(error)
+    if sys.platform == "linux":
+        try:
+            return os.memfd_create("amorsize")
+        except (AttributeError, OSError) as error:  # the system has no such call, or forbids it
+            let_signals_through(error)
     import tempfile
 
     with tempfile.TemporaryFile() as file:
