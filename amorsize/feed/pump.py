@@ -22,6 +22,7 @@ from ..log import debug
 from ..measure import machine
 from ..plan.schedule import CHUNK_SECONDS, SLICE_SECONDS, UNKNOWN_CHUNK_SECONDS, chunk_length
 from ..plan.width import START_WIDTH
+from ..transport.memory import LEAST_SHARED_BYTES
 from ..transport.payload import Outdated
 from ..transport.remote import UnrebuiltItem, UnsentResult
 from ..transport.serialize import dump_item, fixed, load
@@ -310,7 +311,7 @@ class Pump:
             return
         slice_seconds = 0.0 if self._options.chunksize else SLICE_SECONDS
         seconds_per_item = self._pace.seconds_per_item
-        room = 1
+        room, nbytes = 1, 0
         while room > 0 and self.withdrawal is None:
             length = self._length(seconds_per_item)
             room = backend.room(None if seconds_per_item is None else seconds_per_item * length)
@@ -325,15 +326,18 @@ class Pump:
                         break
                     self._cost.chunks += 1
                     try:
-                        self._cost.nbytes += backend.submit(chunk, slice_seconds)
+                        nbytes = backend.submit(chunk, slice_seconds)
                     except Unsendable as error:
                         self._keep_here(chunk, error)
                         break
+                    self._cost.nbytes += nbytes
                     if self._here is not None:
                         self._here.holding = 0
                 if not self._source.exact and self._is_interrupted():
                     room = 0
                     break
+                if nbytes >= LEAST_SHARED_BYTES:
+                    break  # there may be room for fewer such chunks
                 length = self._length(seconds_per_item)
         backend.flush()
 
