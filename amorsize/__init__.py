@@ -4,6 +4,7 @@
 #
 #   cli/                  the command line
 #   decorator             a function that carries its own map
+#   pool                  a pool object for code that asks for one
 #   api                   map, starmap, amap: what the user calls
 #   replaced              what happens if `builtins.map` is amorsize's map
 #   advise                the advisor for a pool of the user's own
@@ -38,6 +39,7 @@ from .errors import (
 )
 from .options import config
 from .plan.planner import Plan
+from .pool import Pool
 from .rng import item_rng
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "OptimizedPlan",
     "Parallelized",
     "Plan",
+    "Pool",
     "SerializationError",
     "Stream",
     "UnseededError",

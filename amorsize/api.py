@@ -126,10 +126,10 @@ def map(
     - Workers see what `func` reaches by name in your modules (functions, classes, settings, plain data) as it was when
       the call first sent work. Large data changed in place, objects that are neither data nor code, what installed
       packages use among themselves, and context variables may be older there.
-    - Items are read ahead of the results that were asked for, a bounded number of them: from a list, tuple, range, text
-      or bytes as they are, from anything else one by one, each as it was when it was read. A list that grows is read
-      to its end, and a generator that takes from a queue or list of yours stays here; an input that needs earlier
-      results in ways that its code does not show must be mapped with `backend="serial"`.
+    - Items are read ahead of the results that were asked for, a bounded number of them: from a list, tuple, range,
+      text, bytes or NumPy array as they are, from anything else one by one, each as it was when it was read. A list
+      that grows is read to its end, and a generator that takes from a queue or list of yours stays here; an input that
+      needs earlier results in ways that its code does not show must be mapped with `backend="serial"`.
 
     A backend that you name refuses what "auto" would keep here.
 

@@ -28,7 +28,7 @@ FLOORS = (
     {"call"},
     {"advise", "replaced"},
     {"api"},
-    {"decorator"},
+    {"decorator", "pool"},
     {"__init__"},
     {"cli", "testing"},
     {"__main__"},

@@ -213,6 +213,20 @@ class TestOwnership:
         reader.sweep()
         assert reader.bytes_lent == 0
 
+    @pytest.mark.parametrize("locked", [False, True])
+    def test_what_an_item_wrote_does_not_cover_the_next_one(self, pair, monkeypatch, locked):
+        """Not even where the system cannot forget it, as it cannot for memory that is locked."""
+        writer, reader = pair()
+        if locked:
+            monkeypatch.setattr(memory, "_forget_writes", lambda _: False)
+        for number in range(3):
+            pieces = dump_items([numpy.full(LARGE, float(number))]).pieces(writer)
+            (item,) = load_lazily(memoryview(pieces[0]), reader)
+            assert (item == number).all()
+            item[:] = -1.0
+            del item
+            reader.sweep()
+
     def test_a_result_owns_its_memory(self, pair):
         """It stays what it is when the next ones come."""
         writer, reader = pair()

@@ -18,6 +18,7 @@ NAMES = [
     "OptimizedPlan",
     "Parallelized",
     "Plan",
+    "Pool",
     "SerializationError",
     "Stream",
     "UnseededError",

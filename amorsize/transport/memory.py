@@ -297,7 +297,8 @@ class Store:
             if region.is_referred_to():
                 lent.append(region)
             else:
-                _forget_writes(region.shared)  # they must not cover what comes next
+                if not _forget_writes(region.shared):  # they must not cover what comes next
+                    self._read.pop(region.place.number, None)
                 self.free(region.place.number)
         self._lent = lent
 
@@ -339,9 +340,14 @@ def _give_back(shared: mmap.mmap) -> None:
             shared.madvise(mmap.MADV_REMOVE)
 
 
-def _forget_writes(private: mmap.mmap) -> None:
+def _forget_writes(private: mmap.mmap) -> bool:
     if sys.platform == "linux":
-        private.madvise(mmap.MADV_DONTNEED)
+        try:
+            private.madvise(mmap.MADV_DONTNEED)
+        except OSError as error:
+            let_signals_through(error)
+            return False  # the memory is locked
+    return True
 
 
 def _read(descriptor: int, into: memoryview, offset: int) -> None:
