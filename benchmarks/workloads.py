@@ -150,16 +150,28 @@ def busily(workload: Workload) -> Workload:
     return workload._replace(name=f"{workload.name}, busy", busy=True)
 
 
-def arrays(count: int) -> list[Any]:
-    """Return arrays of 2 MB, each an object of its own."""
+def arrays(count: int, megabytes: int) -> list[Any]:
+    """Return arrays, each an object of its own."""
     import numpy as np
 
-    return [np.full(250_000, float(number)) for number in range(count)]
+    return [np.full(megabytes * 125_000, float(number)) for number in range(count)]
 
 
-def on_arrays(name: str, n_items: int, seconds: float) -> Workload:
-    """Return a workload of equal items, each with an array of 2 MB."""
-    return Workload(name, look_at, n_items, lambda turns: [(round(turns * seconds), one) for one in arrays(n_items)])
+def on_arrays(name: str, n_items: int, seconds: float, megabytes: int = 2) -> Workload:
+    """Return a workload of equal items, each with an array."""
+
+    def items(turns: int) -> list[Any]:
+        return [(round(turns * seconds), one) for one in arrays(n_items, megabytes)]
+
+    return Workload(name, look_at, n_items, items)
+
+
+def make_array(turns: int) -> Any:
+    """Keep a processor busy, and return an array of 4 MB."""
+    import numpy as np
+
+    spin(turns)
+    return np.full(500_000, float(turns))
 
 
 def look_at(work: tuple[int, Any]) -> float:
@@ -219,6 +231,8 @@ if importlib.util.find_spec("numpy") is not None:
         busily(even("12 of 0.1 ms", 12, 100e-6)),
         busily(on_arrays("2 MB in, 3 ms x 40", 40, 3e-3)),
         busily(on_arrays("2 MB in, 0.1 ms x 40", 40, 100e-6)),
+        busily(on_arrays("8 MB in, 20 ms x 24", 24, 20e-3, megabytes=8)),
+        busily(Workload("4 MB out, 10 ms x 40", make_array, 40, lambda turns: [round(turns * 10e-3)] * 40)),
     )
 
 PROBES = (
