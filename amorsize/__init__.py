@@ -19,7 +19,7 @@
 #   transport/            how functions, items, results and errors cross
 #   seeding, rng          each item's own random streams
 #   code/                 what a function refers to
-#   options, errors, context, log, state, lean
+#   options, errors, context, log, state, guard, lean
 
 from __future__ import annotations
 

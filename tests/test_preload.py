@@ -9,20 +9,7 @@ import threading
 import pytest
 
 from amorsize.call import preload
-
-
-class Interrupting:
-    """A lock after whose taking a signal handler raises."""
-
-    def __init__(self, lock):
-        self.lock = lock
-
-    def acquire(self, **options):
-        self.lock.acquire(**options)
-        raise KeyboardInterrupt
-
-    def release(self):
-        self.lock.release()
+from amorsize.guard import Guard
 
 
 def preloads_elsewhere():
@@ -33,24 +20,47 @@ def preloads_elsewhere():
     return not thread.is_alive()
 
 
-def test_an_interrupt_while_it_is_waited_for_locks_nobody_out(monkeypatch):
+class Interrupting:
+    """A lock about whose taking or releasing a signal handler raises."""
+
+    def __init__(self, lock, when):
+        self.lock = lock
+        self.when = when
+
+    def acquire(self, **options):
+        got = self.lock.acquire(**options)
+        if self.when == "taken":
+            raise KeyboardInterrupt
+        return got
+
+    def release(self):
+        if self.when == "released":
+            raise KeyboardInterrupt
+        self.lock.release()
+
+
+@pytest.mark.parametrize("when", ["taken", "released"])
+def test_an_interrupt_while_it_is_waited_for_locks_nobody_out(monkeypatch, when):
     """A lock that stayed taken would hold up every later start of workers, and hang their threads."""
-    lock = preload._busy
+    lock = preload._busy._lock
     with monkeypatch.context() as patch:
-        patch.setattr(preload, "_busy", Interrupting(lock))
+        patch.setattr(preload._busy, "_lock", Interrupting(lock, when))
         with pytest.raises(KeyboardInterrupt):
             preload.finish()
 
     assert preloads_elsewhere()
+    preload.finish()  # makes good for what was interrupted
+    assert elsewhere(lambda: lock.acquire(blocking=False))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
-def test_an_interrupt_before_a_fork_locks_nobody_out(monkeypatch):
+@pytest.mark.parametrize("when", ["taken", "released"])
+def test_an_interrupt_about_a_fork_locks_nobody_out(monkeypatch, when):
     """Python only reports what is raised there, and forks all the same."""
-    lock, reported = preload._busy, []
+    lock, reported = preload._busy._lock, []
     monkeypatch.setattr(sys, "unraisablehook", reported.append)
     with monkeypatch.context() as patch:
-        patch.setattr(preload, "_busy", Interrupting(lock))
+        patch.setattr(preload._busy, "_lock", Interrupting(lock, when))
         pid = os.fork()
         if not pid:
             os._exit(0)
@@ -61,8 +71,8 @@ def test_an_interrupt_before_a_fork_locks_nobody_out(monkeypatch):
 
 
 def test_who_did_not_get_it_in_time_releases_nothing(monkeypatch):
-    """The thread that imports keeps its lock."""
-    monkeypatch.setattr(preload, "_LONGEST_SECONDS", 0.001)
+    """The thread that has it keeps it."""
+    monkeypatch.setattr(preload, "_busy", Guard(0.001))
     held, over = threading.Event(), threading.Event()
 
     def hold():
@@ -74,8 +84,17 @@ def test_who_did_not_get_it_in_time_releases_nothing(monkeypatch):
     thread.start()
     held.wait(10)
     preload.finish()
-    is_taken = not preload._busy.acquire(blocking=False)
+    is_taken = not preload._busy._lock.acquire(blocking=False)
     over.set()
     thread.join()
 
     assert is_taken
+
+
+def elsewhere(ask):
+    """Return what `ask` returns in another thread."""
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(ask()))
+    thread.start()
+    thread.join()
+    return answers[0]

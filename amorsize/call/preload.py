@@ -7,18 +7,18 @@ start workers (`finish`), and a fork, because the child would find modules half 
 from __future__ import annotations
 
 import os
-from _thread import RLock, get_ident
+from _thread import get_ident
 
 from ..context import preloading
+from ..guard import Guard
 from ..log import debug
 
 __all__ = ["finish", "preload"]
 
 # How long anybody waits for such a thread. It is as long as an import of our own can reasonably take.
 _LONGEST_SECONDS = 1.0
-# Held while a thread imports, and by a thread that forks. Only its owner can release it; so whoever may have been
-# interrupted by a signal handler just after taking it releases it in any case.
-_busy = RLock()
+# A thread is in a block of this while it imports, and while it forks.
+_busy = Guard(_LONGEST_SECONDS)
 
 
 def preload() -> None:
@@ -40,28 +40,14 @@ def preload() -> None:
 
 def finish() -> None:
     """Wait until no thread is importing what workers need, but not for long."""
-    try:
-        _busy.acquire(timeout=_LONGEST_SECONDS)
-    finally:
-        _release()
-
-
-def _before_fork() -> None:
-    _busy.acquire(timeout=_LONGEST_SECONDS)
-
-
-def _release() -> None:
-    try:
-        _busy.release()
-    except RuntimeError:  # it was not had in time, so another thread has it
+    with _busy:
         pass
 
 
 def _after_fork_in_child() -> None:
-    global _busy
-    _busy = RLock()
+    _busy.renew()
     preloading.clear()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork
-    os.register_at_fork(before=_before_fork, after_in_parent=_release, after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_busy.acquire, after_in_parent=_busy.release, after_in_child=_after_fork_in_child)

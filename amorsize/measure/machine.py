@@ -8,8 +8,9 @@ a second, and the number of physical cores only once.
 from __future__ import annotations
 
 import time
-from _thread import RLock, get_ident
+from _thread import get_ident
 
+from ..guard import Guard
 from ..lean import Generic, TypeVar
 from ..plan.profile import MachineProfile
 from ..state import register
@@ -131,8 +132,7 @@ class OwnThread:
 
 
 def _after_fork_in_child() -> None:
-    global _own_lock
-    _own_lock = RLock()
+    _own_lock.renew()
     _own_threads.clear()
 
 
@@ -239,7 +239,7 @@ def _read_available_memory() -> int | None:
 
 _own_cpu_seconds = 0.0  # of amorsize's own threads that have ended
 _own_threads: set[int] = set()  # the identifiers of those that run
-_own_lock = RLock()
+_own_lock = Guard(0.1)
 register(after_fork=_after_fork_in_child)
 _costs = Costs()
 register(_costs.forget)
