@@ -22,7 +22,7 @@ from amorsize.measure import machine
 PACKAGE = Path(amorsize.__file__).parent
 # What makes something that lasts and changes, at a module's top.
 MAKERS = {"Guard",
-    "Counter", "FunctionSet", "FunctionTable", "Costs", "Memory", "OrderedDict", "RLock", "Remembered",
+    "Counter", "FunctionSet", "FunctionTable", "Costs", "Guard", "Memory", "OrderedDict", "RLock", "Remembered",
     "WeakKeyDictionary", "WeakSet", "WeakValueDictionary",
     "_QuickTurns", "allocate_lock", "count", "deque", "defaultdict", "dict", "list", "set", "ContextVar",
 }  # fmt: skip
