@@ -21,7 +21,7 @@ from amorsize.measure import machine
 
 PACKAGE = Path(amorsize.__file__).parent
 # What makes something that lasts and changes, at a module's top.
-MAKERS = {"Guard",
+MAKERS = {
     "Counter", "FunctionSet", "FunctionTable", "Costs", "Guard", "Memory", "OrderedDict", "RLock", "Remembered",
     "WeakKeyDictionary", "WeakSet", "WeakValueDictionary",
     "_QuickTurns", "allocate_lock", "count", "deque", "defaultdict", "dict", "list", "set", "ContextVar",
