@@ -50,7 +50,7 @@ def test_an_interrupt_while_it_is_waited_for_locks_nobody_out(monkeypatch, when)
 
     assert preloads_elsewhere()
     preload.finish()  # makes good for what was interrupted
-    assert elsewhere(lambda: lock.acquire(blocking=False))
+    assert elsewhere(lambda: lock.acquire(blocking=False) and lock.release() is None)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
