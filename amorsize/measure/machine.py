@@ -111,7 +111,7 @@ def busy_seconds() -> float:
     Those of threads that amorsize has beside items do not count.
     """
     with _own_lock:  # no thread of ours ends meanwhile
-        own = _own_cpu_seconds + sum([platforms.thread_cpu_seconds(ident) for ident in _own_threads])
+        own = _own_cpu_seconds + sum([platforms.thread_cpu_seconds(ident) for ident in tuple(_own_threads)])
     return time.process_time() + platforms.child_cpu_seconds() - own
 
 
