@@ -131,7 +131,11 @@ def test_a_child_of_the_first_item_has_the_usual_switch_interval(tmp_path, pytho
                     return inside != usual, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
                 return None
 
-            print(next(amorsize.map(work, [0, 1, 2])), sys.getswitchinterval() == usual)
+            first = next(amorsize.map(work, [0, 1, 2]))
+            until = time.monotonic() + 10  # the thread beside the item ends by itself
+            while sys.getswitchinterval() != usual and time.monotonic() < until:
+                sum(range(1000))
+            print(first, sys.getswitchinterval() == usual)
             """
         )
     )
