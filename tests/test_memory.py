@@ -14,7 +14,6 @@ from functools import partial
 import memory_workers
 import pytest
 
-numpy = pytest.importorskip("numpy")
 pytest.importorskip("hypothesis")
 
 from hypothesis import HealthCheck, given, settings
@@ -26,6 +25,8 @@ from amorsize.backends.processes.handle import all_workers
 from amorsize.transport import envelope, memory
 from amorsize.transport.memory import Store, create_file, shares_memory
 from amorsize.transport.serialize import dump_items, dump_values, load_lazily, load_values
+
+numpy = pytest.importorskip("numpy")
 
 pytestmark = pytest.mark.skipif(not shares_memory(), reason="there is no shared memory")
 LARGE = 20_000  # numbers, which is more than crosses in a message
