@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 import threading
@@ -249,6 +250,14 @@ class Alarm:
         signal.signal(signal.SIGALRM, self.before)
 
 
+def was_in_copyreg(error):
+    """Say whether an error came up in the library's `copyreg`, which drops any that comes as it notes slots."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_code.co_name != "_slotnames":
+        traceback = traceback.tb_next
+    return traceback is not None
+
+
 class SlowlyPickled:
     """Spends its time in being pickled and rebuilt."""
 
@@ -311,13 +320,17 @@ def test_an_alarm_comes_out_wherever_it_strikes(name, kind, one_method, monkeypa
                     for _ in stream:
                         pass
                     signal.setitimer(signal.ITIMER_REAL, 0)
-                    ended = alarm.raised is None or alarm.raised in printed
+                    ended = alarm.raised is None or alarm.raised in printed or was_in_copyreg(alarm.raised)
                 except BaseException as error:  # noqa: BLE001 - which one it is is the question
                     assert error is alarm.raised  # noqa: PT017 - more than its class
                     ended = True
                     struck += 1
                 assert ended, "the alarm was lost"
             stream = None
+            if len(all_workers()) != pool.warm_count():
+                # It struck while the call was closing: what was held then is ended when the error's frames are dropped.
+                alarm.raised = alarm.raised and alarm.raised.with_traceback(None)
+                gc.collect()
             assert len(all_workers()) == pool.warm_count()
     assert struck or name in {"short items", "errors returned"}  # where a fast machine may always have been first
 

@@ -304,8 +304,11 @@ class Lease:
                         worker.take_back()
         finally:
             # A worker with half a message under way would be trouble for the next call, so it is not kept.
-            unfit = {worker for worker in self._workers if worker.n_under_way() or worker.outbox or _is_spent(worker)}
-            self._release([worker for worker in self._workers if worker not in unfit])
+            fit: list[Worker] = []
+            try:
+                fit += [one for one in self._workers if not (one.n_under_way() or one.outbox or _is_spent(one))]
+            finally:  # a signal handler may raise above, and then none is kept
+                self._release(fit)
 
     def _release(self, fit: list[Worker]) -> None:
         """Release the workers: those in `fit` wait for the next call, the others end."""
