@@ -27,7 +27,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .profile import MachineProfile, WorkProfile
 
-__all__ = ["Line", "bytes_per_second", "caller_seconds_per_item", "predict_seconds", "processes_line", "start_seconds"]
+__all__ = ["Line", "bytes_per_second", "caller_seconds_per_item", "crosses_shared", "predict_seconds", "processes_line"]
+__all__ += ["start_seconds"]
 
 # The least that an item's way through workers costs the caller, however cheap the item is to pickle. A smaller value
 # means that items which cost nothing to run look worth sending; a larger one means that items of a few microseconds
@@ -138,18 +139,21 @@ def caller_seconds_per_item(work: WorkProfile, machine: MachineProfile) -> float
     return max(LEAST_TRANSFER_SECONDS, work.transfer_seconds_per_item) + crossing
 
 
+def crosses_shared(nbytes: float, machine: MachineProfile) -> bool:
+    """Say whether a value of this size crosses in shared memory, and not in a message."""
+    return machine.shared_bytes_per_second is not None and nbytes >= machine.shared_least_bytes
+
+
 def bytes_per_second(nbytes: float, machine: MachineProfile) -> float:
-    """Return how fast values of this size cross, in shared memory if they are large and there is some.
+    """Return how fast values of this size cross.
 
     >>> from amorsize.plan.profile import MachineProfile
     >>> here = MachineProfile(2, 2, None, "fork", 0.01, 0.001, bytes_per_second=1e9, shared_bytes_per_second=4e9)
     >>> bytes_per_second(100, here), bytes_per_second(1e6, here)
     (1000000000.0, 4000000000.0)
     """
-    shared = machine.shared_bytes_per_second
-    if shared is not None and nbytes >= machine.shared_least_bytes:
-        return max(shared, 1.0)
-    return max(machine.bytes_per_second, 1.0)
+    shared = machine.shared_bytes_per_second if crosses_shared(nbytes, machine) else None
+    return max(machine.bytes_per_second if shared is None else shared, 1.0)
 
 
 def _crossing_seconds(nbytes: float | None, machine: MachineProfile) -> float:

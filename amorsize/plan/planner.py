@@ -9,7 +9,15 @@ caller, and then to fewer workers. A number of workers is called a width here.
 from __future__ import annotations
 
 from ..lean import NamedTuple
-from .model import Line, bytes_per_second, caller_seconds_per_item, predict_seconds, processes_line, start_seconds
+from .model import (
+    Line,
+    bytes_per_second,
+    caller_seconds_per_item,
+    crosses_shared,
+    predict_seconds,
+    processes_line,
+    start_seconds,
+)
 from .profile import Limits, MachineProfile, WorkProfile
 from .schedule import OVERHEAD_SHARE, SHARES_PER_WORKER
 
@@ -296,10 +304,8 @@ def _way_in_words(work: WorkProfile, machine: MachineProfile, n_items: int) -> s
     megabytes = n_items * ((work.bytes_in or 0.0) + (work.bytes_out or 0.0)) / 1e6
     if megabytes < _WORTH_TELLING_MEGABYTES:
         return ""
-    shared = machine.shared_bytes_per_second is not None and largest >= machine.shared_least_bytes
-    per_second = bytes_per_second(largest, machine)
-    way = "in shared memory" if shared else "through pipes"
-    return f" ({megabytes:,.0f} MB {way} at {per_second / 1e9:.1f} GB/s)"
+    way = "in shared memory" if crosses_shared(largest, machine) else "through pipes"
+    return f" ({megabytes:,.0f} MB {way} at {bytes_per_second(largest, machine) / 1e9:.1f} GB/s)"
 
 
 def _loading_in_words(machine: MachineProfile) -> str:

@@ -127,22 +127,20 @@ def shares_memory() -> bool:
 
 
 def create_file() -> int | None:
-    """Return the descriptor of a file for a `Store`; None where there can be none."""
+    """Return the descriptor of a file for a `Store`; None where the system has none.
+
+    Raises:
+        OSError: the system refuses it.
+    """
     if sys.platform != "linux" or not shares_memory():
         return None
-    descriptor = None
+    descriptor = os.memfd_create("amorsize")
     try:
-        descriptor = os.memfd_create("amorsize")
         os.ftruncate(descriptor, HEADER_BYTES + 2 * _LANE_BYTES)
         os.posix_fallocate(descriptor, 0, HEADER_BYTES)
-    except BaseException as error:
-        if descriptor is not None:
-            os.close(descriptor)
-        let_signals_through(error)
-        if not isinstance(error, OSError):
-            raise
-        debug("workers get large data through their sockets: %r", error)
-        return None
+    except BaseException:  # a signal handler may raise anything
+        os.close(descriptor)
+        raise
     return descriptor
 
 

@@ -106,13 +106,13 @@ def create_shared(sock: socket.socket, free_memory: Callable[[], int | None]) ->
 
 
 def _new_store(free_memory: Callable[[], int | None]) -> Store | None:
-    descriptor = create_file()
-    if descriptor is None:
-        return None
+    descriptor = None
     try:
-        return Store(descriptor, is_caller=True, free_memory=free_memory)
+        descriptor = create_file()
+        return None if descriptor is None else Store(descriptor, is_caller=True, free_memory=free_memory)
     except BaseException as error:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
         let_signals_through(error)
         if not isinstance(error, OSError):
             raise
