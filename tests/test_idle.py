@@ -269,12 +269,15 @@ class TestForks:
         script.write_text(
             textwrap.dedent(
                 f"""
-                import os, sys
+                import os, sys, time
                 import amorsize
                 def pid(_): return os.getpid()
+                def gated(number):
+                    while number and not os.path.exists({str(tmp_path / "gate")!r}):
+                        time.sleep(0.01)
                 options = dict(backend="processes", n_jobs=2, start_method={method!r}, chunksize=1)
                 ours = set(amorsize.map(pid, range(50), **options))
-                half = amorsize.map(abs, range(50), **options)
+                half = amorsize.map(gated, range(50), **options)  # its results are not there when the child asks
                 next(half)
                 child = os.fork()
                 if child == 0:
@@ -286,6 +289,7 @@ class TestForks:
                     print("apart" if theirs and not theirs & ours else "mixed", flush=True)
                     sys.exit()
                 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+                open({str(tmp_path / "gate")!r}, "w").close()
                 print(len(list(half)))
                 print(bool(set(amorsize.map(pid, range(50), **options)) & ours))
                 """
