@@ -19,7 +19,7 @@
 #   transport/            how functions, items, results and errors cross
 #   seeding, rng          each item's own random streams
 #   code/                 what a function refers to
-#   options, errors, context, log, state, guard, lean
+#   options, errors, context, log, state, guard, version, lean
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ from .options import config
 from .plan.planner import Plan
 from .pool import Pool
 from .rng import item_rng
+from .version import __version__ as __version__
 
 __all__ = [
     "AmorsizeError",

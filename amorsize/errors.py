@@ -62,6 +62,7 @@ class WorkerCrashError(AmorsizeError, RuntimeError):
         index: position in the input of the item that was running, or of the first lost item if none was running.
         exitcode: the process's exit code; negative for a signal, None if it could not be learnt.
         lost: number of finished items whose results had not left the worker.
+        among: number of items from `index` on of which one was running, where it is not known which.
         tries: how often the item was started in all.
         free_memory: bytes of memory that were free when the death was noticed; None if unknown.
     """
@@ -72,6 +73,7 @@ class WorkerCrashError(AmorsizeError, RuntimeError):
         exitcode: int | None,
         *,
         lost: int = 0,
+        among: int = 1,
         tries: int = 1,
         free_memory: int | None = None,
     ) -> None:
@@ -79,6 +81,7 @@ class WorkerCrashError(AmorsizeError, RuntimeError):
         self.index = index
         self.exitcode = exitcode
         self.lost = lost
+        self.among = among
         self.tries = tries
         self.free_memory = free_memory
 
@@ -86,7 +89,10 @@ class WorkerCrashError(AmorsizeError, RuntimeError):
         return type(self), self.args, self.__dict__
 
     def __str__(self) -> str:
-        text = f"the worker running item {self.index} died ({_how(self.exitcode)})"
+        item = f"item {self.index}"
+        if self.among > 1:
+            item = f"one of the items {self.index} to {self.index + self.among - 1}"
+        text = f"the worker running {item} died ({_how(self.exitcode)})"
         if self.exitcode == -9:
             text += "; the system kills so when memory runs out"
             if self.free_memory is not None:

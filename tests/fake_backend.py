@@ -24,6 +24,7 @@ class FakeBackend:
     route = "fake"
     prompt = True
     found = None
+    seconds_per_task = None
     start = Start(warm=True)
 
     def __init__(self, *script, room=4, width=2):

@@ -11,7 +11,7 @@ PACKAGE = Path(amorsize.__file__).parent
 
 # Lower may not import higher, nor the same rank in another layer. One line a floor, the lowest first.
 FLOORS = (
-    {"lean"},
+    {"lean", "version"},
     {"context", "guard", "state"},
     {"errors", "log"},
     {"backends.rows"},  # the names of the backends, which the options must know

@@ -24,6 +24,7 @@ class InTurn:
 
     route = "toy"
     prompt = True
+    seconds_per_task = None
     found = None
     start = Start(warm=True)
 

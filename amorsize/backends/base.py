@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from ..errors import SerializationError, add_index
-from ..lean import NamedTuple, Protocol
+from ..lean import NamedTuple, Protocol, map
 from ..transport.blame import said_of
 from ..transport.remote import UnsentResult, unpack_error
 from ..transport.serialize import Unpicklable
-from ..transport.values import HeldIteratorError
-from .events import Failure
+from ..transport.values import (
+    Fixed,
+    HeldIteratorError,
+    held_iterator_error,
+    holds_iterator,
+    is_plain,
+    plainly_hold_none,
+    rough_size,
+)
+from .events import Chunk, Failure, Results, Returned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
-    from .events import Chunk, Event
+    from ..child.run_chunk import Ran
+    from .events import Event
 
-__all__ = ["Backend", "Start", "Unsendable", "failures_of"]
+__all__ = ["Backend", "Start", "Unsendable", "check_shared", "events_here", "failures_of", "unstarted"]
 
 
 class Unsendable(SerializationError):
@@ -70,6 +79,10 @@ class Backend(Protocol):
     @property
     def found(self) -> int | None:
         """The width to begin with the next time."""
+
+    @property
+    def seconds_per_task(self) -> float | None:
+        """What a chunk costs its worker beyond the items, if the backend has seen that; None if not."""
 
     def room(self, chunk_seconds: float | None) -> int:
         """Return how many chunks may be submitted now.
@@ -134,3 +147,48 @@ def failures_of(
             failures[index] = Failure(error, chunk.items[index - chunk.first])
             values[position] = None
     return failures
+
+
+def unstarted(chunk: Chunk, started: int) -> list[Event]:
+    """Return the event that hands back what of a chunk was not started, if there is any."""
+    left = chunk.items[started:]
+    return [Returned(Chunk(chunk.first + started, left))] if left else []
+
+
+def events_here(chunk: Chunk, ran: Ran, worker: int, sent: float) -> list[Event]:
+    """Return what is to be told of a chunk that ran in a thread of this process.
+
+    Args:
+        chunk: the chunk as it was submitted, at `sent`.
+        ran: what became of its items.
+        worker: the number of the thread.
+        sent: as for `Results`.
+    """
+    failures: dict[int, Failure] = {}
+    for offset, error in ran.errors:
+        index = chunk.first + offset
+        failures[index] = Failure(add_index(error, index), chunk.items[offset])
+    events: list[Event] = []
+    if ran.values:
+        after = max(0.0, ran.began - sent)
+        # The window for results is in bytes, and for most kinds of large results this is how many they have.
+        size = sum(map(rough_size, ran.values))
+        events.append(Results(chunk.first, ran.values, failures, ran.seconds, ran.cpu_seconds, size, worker, sent, after))
+    return events + unstarted(chunk, len(ran.values))
+
+
+def check_shared(chunk: Chunk, why_not: Callable[[object], str | None] | None = None) -> None:
+    """Refuse an item that threads must not share: an iterator, or what `why_not` gives a reason for.
+
+    Raises:
+        Unsendable: there is one.
+    """
+    if type(chunk.items) is range or plainly_hold_none(chunk.items):
+        return
+    for index, item in enumerate(chunk.items, chunk.first):
+        if type(item) is Fixed or is_plain(item):
+            continue
+        if holds_iterator(item):
+            raise Unsendable(index, held_iterator_error(item), item)
+        if why_not is not None and (reason := why_not(item)):
+            raise Unsendable(index, HeldIteratorError(reason), item)

@@ -74,6 +74,7 @@ class Lost(NamedTuple):
         rest: items that had not been started; None if there were none.
         exitcode: as `multiprocessing.Process.exitcode`.
         timed_out: whether it was killed because its item ran for too long.
+        unknown: whether any of the items in `finished` may have been running, as the backend does not know.
     """
 
     running: Chunk | None
@@ -81,6 +82,7 @@ class Lost(NamedTuple):
     rest: Chunk | None
     exitcode: int | None
     timed_out: bool = False
+    unknown: bool = False
 
 
 class Refused(NamedTuple):

@@ -6,7 +6,7 @@ from .. import context
 from ..errors import UnsupportedError
 from ..lean import NamedTuple
 from . import rows
-from .rows import AUTO, PROCESSES, SERIAL, THREADS, row_of
+from .rows import AUTO, PROCESSES, SERIAL, THREAD_EXECUTOR, THREADS, row_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Job(NamedTuple):
     Attributes:
         function: runs one item.
         outgoing: pickles what the call sends.
-        width: how many workers to use.
+        width: how many workers to use; 0 means all that there are, where the backend has its own.
         start_method: how new processes are started.
         stop_at_error: whether an item that raises ends its chunk.
         timeout: how many seconds an item may run; None means without limit.
@@ -75,17 +75,14 @@ def find(function: Callable[..., Any], options: Options) -> Row:
         return SERIAL
     if row is None:
         raise UnsupportedError(
-            f"backend={options.backend!r} is not supported yet; a multiprocessing.Pool object, {_built()} are"
+            f"backend={options.backend!r} is not supported; an Executor, a multiprocessing.Pool, a Dask Client, {_names()} are"
         )
-    if row.module is None:
-        raise UnsupportedError(f"backend={row.name!r} is not built yet; {_built()} are")
     if row.can.starts_processes and row is not AUTO and context.in_daemon():
         raise UnsupportedError(f"backend={row.name!r}: a daemon process may not start processes of its own")
     if row is THREADS:
         _check_threads(options)
-    if options.initializer is not None and not row.can.initializes:
-        kind = type(options.backend).__name__
-        raise UnsupportedError(f"a {kind} object has its own initializer; give it to the {kind}")
+    if row.can.width == "own":
+        _check_engine(row, options)
     return row
 
 
@@ -114,10 +111,10 @@ def find_for_plan(options: Options) -> tuple[Row, str]:
         UnsupportedError: the advisor does not know this backend, or it cannot be used here.
     """
     row = row_of(options.backend)
-    if row is None or row.module is None or row.accepts is not None or row is THREADS:
+    if row is None or row.can.width != "cores":
         shown = repr(options.backend) if isinstance(options.backend, str) else type(options.backend).__name__
         raise UnsupportedError(
-            f"optimize() advises on a Pool: backend must be {_built('or')}, not {shown}; amorsize.map takes the others"
+            f"optimize() advises on a Pool: backend must be {_names('or')}, not {shown}; amorsize.map takes the others"
         )
     if context.worker_process or context.in_worker.get():
         return row, "this already runs in a worker"
@@ -181,6 +178,24 @@ def _check_threads(options: Options) -> None:
         raise UnsupportedError("backend='threads' was asked for, and thread_safe=False forbids threads")
 
 
+def _check_engine(row: Row, options: Options) -> None:
+    """Refuse what has to be asked of the engine itself."""
+    given = options.backend
+    shown = f"backend={given!r}" if isinstance(given, str) else f"a {type(given).__name__} object"
+    if options.initializer is not None:
+        raise UnsupportedError(f"{shown} has workers of its own, and so its own initializer; give it to these")
+    if options.start_method is not None:
+        raise UnsupportedError(f"{shown} starts its workers in its own way; leave start_method= out")
+    if row is THREAD_EXECUTOR and options.seed is not None:
+        raise UnsupportedError(f"seed= {_SHARED_STATE}, which threads share: backend 'auto', 'serial' or 'processes'")
+    if row.extra is not None and row.accepts is None:
+        from importlib.util import find_spec
+
+        extra, module = row.extra
+        if find_spec(module) is None:
+            raise UnsupportedError(f"{shown} needs {module}, which is not installed: pip install 'amorsize[{extra}]'")
+
+
 def _that_stops(row: Row | None, given: object, function: Callable[..., Any], *, inside: bool) -> Row:
     """Return the row for items with deadlines, whose workers must be such that can be stopped at any time."""
     if row is None or not (row is AUTO or row.can.stops_items):
@@ -198,8 +213,8 @@ def _that_stops(row: Row | None, given: object, function: Callable[..., Any], *,
     return PROCESSES if row is AUTO else row
 
 
-def _built(word: str = "and") -> str:
-    found = [repr(row.name) for row in rows.ROWS if row.module is not None and row.accepts is None]
+def _names(word: str = "and") -> str:
+    found = [repr(row.name) for row in rows.ROWS if row.accepts is None and (word == "and" or row.can.width == "cores")]
     if word == "and":
         found.remove(repr(AUTO.name))
     return f"{', '.join(found[:-1])} {word} {found[-1]}"

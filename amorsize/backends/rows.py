@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["AUTO", "PROCESSES", "ROWS", "SERIAL", "THREADS", "Can", "Row", "names", "row_of"]
+__all__ = ["AUTO", "PROCESSES", "ROWS", "SERIAL", "THREADS", "THREAD_EXECUTOR", "Can", "Row", "names", "row_of"]
 
 
 class Can(NamedTuple):
@@ -27,7 +27,7 @@ class Can(NamedTuple):
         crosses: whether items and results are sent between processes, so that they must be picklable.
         starts_processes: whether it starts child processes, which a daemon process may not.
         width: "cores" if it has as many workers as are asked for or as pay; "found" if it finds out how many are best;
-            "own" if it has as many as the user's object.
+            "own" if it has as many as there are, of which `n_jobs` uses some.
     """
 
     stops_items: bool = False
@@ -42,43 +42,63 @@ class Row(NamedTuple):
 
     Attributes:
         name: what a user calls the backend.
-        module: the module that has its `open_backend`; "" if nothing is opened, None if it is not built yet.
+        module: the module that has its `open_backend`; "" if nothing is opened.
         can: what the backend can do.
         accepts: says whether an object that a user gave as `backend=` belongs to this row; None if no object does.
-        extra: the name of the extra with the optional dependencies that it needs.
+        extra: the name of the extra that it needs, and the module that this brings; None if it needs none.
     """
 
     name: str
-    module: str | None
+    module: str
     can: Can = Can()
     accepts: Callable[[object], bool] | None = None
-    extra: str | None = None
+    extra: tuple[str, str] | None = None
 
 
 def _is_pool(given: object) -> bool:
-    pool: Any = sys.modules.get("multiprocessing.pool")
+    module = "multiprocessing.pool"
     # A pool of threads is derived from one of processes; it would make this very process look like a worker.
-    return isinstance(given, getattr(pool, "Pool", ())) and not isinstance(given, getattr(pool, "ThreadPool", ()))
+    return isinstance(given, _class_in(module, "Pool")) and not isinstance(given, _class_in(module, "ThreadPool"))
+
+
+def _is_executor(given: object) -> bool:
+    return isinstance(given, _class_in("concurrent.futures._base", "Executor"))
+
+
+def _is_thread_executor(given: object) -> bool:
+    return type(given) is _class_in("concurrent.futures.thread", "ThreadPoolExecutor")
+
+
+def _is_dask_client(given: object) -> bool:
+    return isinstance(given, _class_in("distributed.client", "Client"))
+
+
+def _class_in(module: str, name: str) -> Any:
+    """Return a class; where its module is not loaded, nothing is of it."""
+    return getattr(sys.modules.get(module), name, ())
 
 
 AUTO = Row("auto", "")
 SERIAL = Row("serial", "", Can(crosses=False, starts_processes=False))
 PROCESSES = Row("processes", "amorsize.backends.processes.lease", Can(stops_items=True))
 THREADS = Row("threads", "amorsize.backends.threads", Can(crosses=False, starts_processes=False, width="found"))
+# What others have started, or start: their workers are initialized, and their number is set, where they are made.
+_ENGINE = Can(initializes=False, starts_processes=False, width="own")
+THREAD_EXECUTOR = Row(
+    "executor", "amorsize.backends.executors", _ENGINE._replace(crosses=False), accepts=_is_thread_executor
+)
 ROWS = [
     AUTO,
     SERIAL,
     THREADS,
     PROCESSES,
     Row("pool", "amorsize.backends.stock"),
-    Row("dask", None, extra="dask"),
-    Row("ray", None, extra="ray"),
-    Row(
-        "pool",  # a plan says so of the user's own, too
-        "amorsize.backends.stock",
-        Can(initializes=False, starts_processes=False, width="own"),
-        accepts=_is_pool,
-    ),
+    Row("dask", "amorsize.backends.dask", _ENGINE, extra=("dask", "distributed")),
+    Row("ray", "amorsize.backends.ray", _ENGINE, extra=("ray", "ray")),
+    Row("pool", "amorsize.backends.stock", _ENGINE, accepts=_is_pool),  # a plan says so of the user's own, too
+    Row("dask", "amorsize.backends.dask", _ENGINE, accepts=_is_dask_client),
+    THREAD_EXECUTOR,
+    Row("executor", "amorsize.backends.executors", _ENGINE, accepts=_is_executor),
 ]
 
 

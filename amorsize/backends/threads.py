@@ -13,34 +13,20 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from contextvars import copy_context
 from itertools import count
 from queue import Empty, SimpleQueue
 from threading import Thread, get_ident
-from time import perf_counter, thread_time
+from time import perf_counter
 
-from .. import context
-from ..child.run_chunk import run_items
+from ..child.in_thread import context_of_workers, run_in_thread
 from ..code.sharing import why_not_shared
-from ..errors import InitializerError, add_index, items_in_words
-from ..lean import NamedTuple, map
+from ..errors import InitializerError, items_in_words
+from ..lean import NamedTuple
 from ..log import debug
 from ..measure import platforms
 from ..plan.width import WidthControl
-from ..rng import runs_items
-from ..transport.remote import UnrebuiltItem
-from ..transport.serialize import rebuilt
-from ..transport.values import (
-    Fixed,
-    HeldIteratorError,
-    held_iterator_error,
-    holds_iterator,
-    is_plain,
-    plainly_hold_none,
-    rough_size,
-)
-from .base import Start, Unsendable
-from .events import Broken, Chunk, Failure, Refused, Results, Returned
+from .base import Start, check_shared, events_here
+from .events import Broken, Chunk, Refused, Returned
 from .overload import is_overload
 
 TYPE_CHECKING = False
@@ -109,8 +95,7 @@ class _Shared:
         self._stop_at_error = job.stop_at_error
         self._initializer, self._initargs = job.initializer, job.initargs
         self._function: Any = job.function
-        self._context = copy_context()
-        self._context.run(context.in_worker.set, True)
+        self._context = context_of_workers()
 
     def work(self, thread: int) -> None:
         """Run tasks until there is none; this is what a thread does."""
@@ -136,21 +121,13 @@ class _Shared:
             self.tasks.put(None)  # for a thread that nobody has counted, as its start was interrupted
 
     def _run(self, thread: int, task: _Task, own: Context) -> Ran:
-        function, new_context = self._function, own.copy
-
-        @runs_items()
-        def run(item: Any) -> Any:
-            if type(item) is Fixed:
-                item = _rebuilt(item)
-            return new_context().run(function, item)
-
-        return run_items(
-            run,
+        return run_in_thread(
+            self._function,
             self._while_wanted(thread, task.chunk),
             task.chunk.first,
+            own,
             slice_seconds=task.slice_seconds,
             stop_at_error=self._stop_at_error,
-            cpu_clock=thread_time,
         )
 
     def _while_wanted(self, thread: int, chunk: Chunk) -> Iterator[Any]:
@@ -162,13 +139,6 @@ class _Shared:
             yield item
 
 
-def _rebuilt(item: Fixed) -> Any:
-    try:
-        return rebuilt(item)
-    except BaseException as error:  # the user's code
-        raise UnrebuiltItem(f"the item could not be rebuilt: {error!r}") from error
-
-
 class Threads:
     """A `Backend` on threads of this process.
 
@@ -178,6 +148,7 @@ class Threads:
 
     route = "threads"
     prompt = True
+    seconds_per_task: float | None = None
 
     def __init__(self, job: Job) -> None:
         self.start = Start(warm=True)
@@ -220,23 +191,12 @@ class Threads:
         return self.width + waiting - len(self._under_way)
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> int:
-        if not (type(chunk.items) is range or plainly_hold_none(chunk.items)):
-            for index, item in enumerate(chunk.items, chunk.first):
-                self._check(index, item)
+        check_shared(chunk, why_not=None if self._job.by_name else why_not_shared)
         number, now = next(self._numbers), perf_counter()
         self._under_way[number] = chunk, now
         self._shared.tasks.put(_Task(number, chunk, slice_seconds, now))
         self._adjust()
         return 0
-
-    def _check(self, index: int, item: Any) -> None:
-        """Refuse an item that threads must not share: an iterator, or under "auto" what serves one thread at a time."""
-        if type(item) is Fixed or is_plain(item):
-            return
-        if holds_iterator(item):
-            raise Unsendable(index, held_iterator_error(item), item)
-        if not self._job.by_name and (reason := why_not_shared(item)):
-            raise Unsendable(index, HeldIteratorError(reason), item)
 
     def flush(self) -> None:
         return  # threads take what is submitted at once
@@ -367,20 +327,7 @@ class Threads:
             assert found.error is not None
             return [Refused(chunk, found.error)]
         self._learn(ran, in_use)
-        failures: dict[int, Failure] = {}
-        for offset, error in ran.errors:
-            index = chunk.first + offset
-            failures[index] = Failure(add_index(error, index), chunk.items[offset])
-        events: list[Event] = []
-        if ran.values:
-            after = max(0.0, ran.began - sent)
-            # The window for results is in bytes, and for most kinds of large results this is how many they have.
-            size = sum(map(rough_size, ran.values))
-            clocks = ran.seconds, ran.cpu_seconds
-            events.append(Results(chunk.first, ran.values, failures, *clocks, size, found.thread, sent, after))
-        if len(ran.values) < len(chunk.items):
-            events.append(Returned(Chunk(chunk.first + len(ran.values), chunk.items[len(ran.values) :])))
-        return events
+        return events_here(chunk, ran, found.thread, sent)
 
     def _learn(self, ran: Ran, in_use: int) -> None:
         """Let the width follow what a chunk took."""

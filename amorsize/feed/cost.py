@@ -1,4 +1,4 @@
-"""What a chunk costs the caller, learnt from calls of many short ones."""
+"""What a chunk costs, learnt from the caller's time in calls of many short ones, or from what a backend has seen."""
 
 from __future__ import annotations
 
@@ -27,13 +27,17 @@ class ChunkCost:
         self.chunks = self.items = self.nbytes = 0
         self.seconds = 0.0
 
-    def learn(self, route: str, elsewhere_seconds: float) -> None:
-        """Learn what a chunk costs the caller, if this run's chunks can tell.
+    def learn(self, route: str, elsewhere_seconds: float, seconds_per_task: float | None = None) -> None:
+        """Learn what a chunk costs, if this run's chunks can tell.
 
         Args:
             route: the route that the cost is learnt for.
             elsewhere_seconds: the part of `seconds` that items took in the caller, which is no cost of chunks.
+            seconds_per_task: what a chunk costs the workers, if the backend has seen that.
         """
+        if seconds_per_task is not None:
+            machine.learn_chunk(route, seconds_per_task)
+            return
         small = self.items <= self.chunks * _SMALL_CHUNK_ITEMS and self.nbytes <= self.chunks * _SMALL_CHUNK_BYTES
         if self.chunks >= _CHUNKS_LEARNT_FROM and small:
             machine.learn_chunk(route, (self.seconds - elsewhere_seconds) / self.chunks)

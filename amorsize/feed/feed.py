@@ -176,6 +176,11 @@ class Feed:
                 self.give_up(finished.first, self._crash(culprit, lost), 1)
             elif lost.running is not None:
                 self.hand_back(finished)
+            elif lost.unknown and len(finished.items) > 1:
+                # One of the items may be at fault. If it is, it is alone after a few deaths more.
+                half = len(finished.items) // 2
+                self.hand_back(Chunk(finished.first, finished.items[:half]))
+                self.hand_back(Chunk(finished.first + half, finished.items[half:]))
             elif len(finished.items) > 1:
                 # The worker died with the results, perhaps because of one of them. The items are run one by one, so
                 # that the one at fault is then alone.
@@ -196,7 +201,8 @@ class Feed:
         return WorkerCrashError(
             index,
             lost.exitcode,
-            lost=len(lost.finished.items) if lost.finished else 0,
+            lost=len(lost.finished.items) if lost.finished and not lost.unknown else 0,
+            among=len(lost.finished.items) if lost.finished and lost.unknown else 1,
             tries=tries,
             free_memory=self._free_memory() if lost.exitcode == -9 else None,
         )

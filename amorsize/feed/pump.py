@@ -20,7 +20,7 @@ from ..errors import AmorsizeError, InitializerError, WorkerCrashError
 from ..lean import NamedTuple
 from ..log import debug
 from ..measure import machine
-from ..plan.schedule import CHUNK_SECONDS, SLICE_SECONDS, UNKNOWN_CHUNK_SECONDS, chunk_length
+from ..plan.schedule import CHUNK_SECONDS, UNKNOWN_CHUNK_SECONDS, chunk_length, slice_length
 from ..plan.width import START_WIDTH
 from ..transport.memory import LEAST_SHARED_BYTES
 from ..transport.payload import Outdated
@@ -125,7 +125,7 @@ class Pump:
         self.backend = backend
         self._source = source
         self._options = options
-        self._width = width or backend.width
+        self._meant_width = width
         self._pace = pace
         self._feed = Feed(
             source.index,
@@ -175,7 +175,7 @@ class Pump:
         finally:
             self._over = True
             backend.close()
-            cost.learn(backend.route, 0.0 if self._here is None else self._here.seconds)
+            cost.learn(backend.route, 0.0 if self._here is None else self._here.seconds, backend.seconds_per_task)
             if self._observer is not None:
                 self._observer.ended(ended)
 
@@ -276,6 +276,10 @@ class Pump:
         return self.backend.wait(_ABANDONED_SECONDS if pause is None else min(pause, _ABANDONED_SECONDS))
 
     @property
+    def _width(self) -> int:
+        return self._meant_width or self.backend.width
+
+    @property
     def ahead(self) -> int:
         """Number of items that were read, but whose results are still to be handed out."""
         return 0 if self._over else self._source.index - self._feed.order.next
@@ -309,7 +313,8 @@ class Pump:
         if not (self._to_end or feed.is_pending()) and self._source.is_drained():
             backend.flush()
             return
-        slice_seconds = 0.0 if self._options.chunksize else SLICE_SECONDS
+        per_chunk = machine.seconds_per_chunk(backend.route)
+        slice_seconds = 0.0 if self._options.chunksize else slice_length(per_chunk)
         seconds_per_item = self._pace.seconds_per_item
         room, nbytes = 1, 0
         while room > 0 and self.withdrawal is None:

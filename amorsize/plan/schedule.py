@@ -33,6 +33,7 @@ __all__ = [
     "UNKNOWN_CHUNK_SECONDS",
     "chunk_length",
     "chunks_ahead",
+    "slice_length",
     "smoothed",
 ]
 
@@ -105,6 +106,17 @@ def chunk_length(
     if share * seconds_per_item < least_seconds:
         share = least_seconds / seconds_per_item if even_part * seconds_per_item > least_seconds else even_part
     return max(1, min(int(share), even_part))
+
+
+def slice_length(seconds_per_chunk: float) -> float:
+    """Return after how many seconds a worker hands back what it has not started of a chunk.
+
+    Where chunks are dear they are long, and a worker keeps one for half as long again as the least length.
+
+    >>> slice_length(20e-6), slice_length(0.001)
+    (0.03, 0.075)
+    """
+    return max(SLICE_SECONDS, 1.5 * seconds_per_chunk / OVERHEAD_SHARE)
 
 
 def smoothed(seconds_per_item: float, chunk_items: int, chunk_seconds: float) -> float:

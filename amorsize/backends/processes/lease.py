@@ -94,6 +94,7 @@ class Lease:
     """A `Backend` on some workers, which one call holds."""
 
     found: int | None = None
+    seconds_per_task: float | None = None  # what a chunk costs the caller is what counts here
 
     def __init__(self, kind: Kind, payload: Payload, job: Job) -> None:
         self._kind = kind

@@ -1,0 +1,154 @@
+"""Runs chunks on a Dask cluster: the user's `distributed.Client`, the current one, or a LocalCluster for the call.
+
+Dask runs the task of a worker that was lost again by itself, so an item may begin twice: that is Dask's way, and the one
+exception to "exactly once" beside `retries=`. Only when it has lost one task again and again does Dask give up, and the
+call is told that a worker died. Each task has a key of its own, and is not taken for a pure one, so that Dask never
+answers from an earlier result.
+"""
+
+from __future__ import annotations
+
+import queue
+import uuid
+from concurrent.futures import CancelledError
+from functools import partial
+
+import distributed
+from distributed import Client, Future, KilledWorker
+
+from .. import context
+from ..child.task import Entry, run_here, versions
+from ..errors import AmorsizeError, UnsupportedError, let_signals_through
+from ..lean import map
+from ..log import debug
+from ..measure import machine
+from .engine import Engine
+from .processes.start import main_hidden
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .engine import Answers
+    from .registry import Job
+
+__all__ = ["DaskTasks", "open_backend"]
+
+# Items of so many bytes go to a worker by way of data that tasks refer to; Dask warns of large tasks.
+_LARGE_BYTES = 1 << 20
+
+
+def open_backend(job: Job, target: Any) -> Engine:
+    """Return a backend on a client: the user's, else the current one, else one of a cluster that the call owns."""
+    answers: Answers = queue.SimpleQueue()
+    tasks = DaskTasks(job, answers, target)
+    try:
+        return Engine(job, tasks, answers)
+    except BaseException:
+        tasks.close(hurry=True, idle=True)
+        raise
+
+
+class DaskTasks:
+    """The tasks of a Dask client.
+
+    Args:
+        job: the job, for whose width a cluster is made if there is none.
+        answers: where answers go.
+        client: the user's client; None to find or make one.
+
+    Raises:
+        UnsupportedError: the client belongs to an event loop, which a blocking call would stop; or no cluster can be
+            made here.
+    """
+
+    name = "the Dask cluster"
+    one_clock = False
+    warm = True
+
+    def __init__(self, job: Job, answers: Answers, client: Client | None = None) -> None:
+        self._answers = answers
+        self._cluster: Any = None
+        self._client = client or _current() or self._made(job)
+        if self._client.asynchronous:
+            raise UnsupportedError("backend= is an asynchronous Dask client; give a synchronous one")
+        self._prefix = f"amorsize-{uuid.uuid4().hex[:16]}"
+        self._entry: Any = partial(Entry(), versions())
+        self._threads: dict[str, int] = {}
+        self.here = self._client.scheduler.address.startswith("inproc://") if self._client.scheduler else False
+
+    def _made(self, job: Job) -> Client:
+        if context.in_daemon():
+            raise UnsupportedError("backend='dask': a daemon process may not start a LocalCluster; give a client")
+        width = job.width or machine.cores()
+        with main_hidden("spawn"):
+            self._cluster = distributed.LocalCluster(
+                n_workers=width, threads_per_worker=1, dashboard_address=None, silence_logs=50
+            )
+        return Client(self._cluster, set_as_default=False)
+
+    @property
+    def route(self) -> str:
+        """Clusters of one shape share what was learnt: how many workers, and the threads of each."""
+        threads = self._threads.values()
+        return f"dask/{len(threads)}x{max(threads, default=1)}"
+
+    def width(self) -> int:
+        self._threads = dict(self._client.nthreads())
+        return sum(self._threads.values())
+
+    def submit(self, number: int, task: tuple[Any, ...]) -> Future:
+        payload = task[3]
+        if len(payload) >= _LARGE_BYTES:
+            task = (*task[:3], self._scattered(payload), *task[4:])
+        return self._followed(number, self._entry, task)
+
+    def submit_here(self, call: int, number: int) -> Future:
+        return self._followed(number, run_here, (call, number))
+
+    def _followed(self, number: int, run: Any, task: tuple[Any, ...]) -> Future:
+        future = self._client.submit(run, *task, key=f"{self._prefix}-{number}-{uuid.uuid4().hex[:8]}", pure=False)
+        self._client.loop.add_callback(self._follow, number, future)
+        return future
+
+    async def _follow(self, number: int, future: Future) -> None:
+        """Wait for a task on the client's loop, and fetch its answer."""
+        try:
+            answer = await self._client.gather(future, asynchronous=True)
+        except BaseException as error:  # this is the loop's thread, and the call waits for an answer
+            answer = error if not type(error).__name__.endswith("CancelledError") else CancelledError(str(error))
+        self._answers.put((number, answer))
+
+    def shared(self, function: bytes) -> Future:
+        return self._scattered(function)
+
+    def _scattered(self, data: bytes) -> Future:
+        return self._client.scatter(data, hash=False)
+
+    def cancel(self, handle: Future) -> bool:
+        handle.cancel()
+        return False  # it may be running, and is not stopped
+
+    def is_death(self, error: BaseException) -> bool:
+        return isinstance(error, KilledWorker)
+
+    def exitcode(self) -> int | None:
+        return None  # Dask sees to its workers
+
+    def close(self, *, hurry: bool, idle: bool) -> None:
+        if self._cluster is None:
+            return
+        cluster, self._cluster = self._cluster, None
+        try:
+            self._client.close()
+            cluster.close()
+        except Exception as error:
+            let_signals_through(error)
+            debug("the LocalCluster of a call did not end in good order: %r", error)
+
+
+def _current() -> Client | None:
+    try:
+        return Client.current()
+    except ValueError:  # there is none
+        return None

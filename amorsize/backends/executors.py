@@ -1,0 +1,102 @@
+"""Runs chunks on a `concurrent.futures.Executor` of the user's: of the standard library, of loky, MPI, Dask or others.
+
+Whether its workers share this process is told by its exact type, else by asking one of them: a thread of this process
+knows `child.task.origin`, and any other worker, an interpreter in this process too, has another. In this process nothing
+is pickled; elsewhere items, results and the function travel as to any worker.
+"""
+
+from __future__ import annotations
+
+import queue
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
+from functools import partial
+
+from ..child.task import Entry, is_here, origin, run_here, run_task, versions
+from ..errors import UnsupportedError
+from ..measure import machine
+from .engine import Engine, put_answer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+    from typing import Any
+
+    from .engine import Answers
+    from .registry import Job
+
+__all__ = ["ExecutorTasks", "open_backend"]
+
+# Where an executor tells how many workers it has; there is no public way that all have.
+_WIDTHS = ("_max_workers", "num_workers", "max_workers")
+# The modules of executors whose workers are on this machine, so that they have the same amorsize and clock.
+_LOCAL = ("concurrent.futures", "loky")
+
+
+def open_backend(job: Job, target: Any) -> Engine:
+    """Return a backend on the user's executor."""
+    answers: Answers = queue.SimpleQueue()
+    return Engine(job, ExecutorTasks(target, answers), answers)
+
+
+class ExecutorTasks:
+    """The tasks of an executor.
+
+    Args:
+        executor: the user's executor, which is left as it was found.
+        answers: where answers go.
+    """
+
+    warm = True
+
+    def __init__(self, executor: Executor, answers: Answers) -> None:
+        kind = type(executor)
+        self.name = f"the {kind.__name__}"
+        self.route = f"executor/{kind.__module__.partition('.')[0]}.{kind.__name__}"
+        self._executor = executor
+        self._answers = answers
+        self.one_clock = kind.__module__.startswith(_LOCAL)
+        self._run: Any = run_task if self.one_clock else partial(Entry(), versions())
+        self.here = kind is ThreadPoolExecutor or (kind.__name__ != "ProcessPoolExecutor" and self._asked())
+
+    def _asked(self) -> bool:
+        """Ask a worker whether it is in this process."""
+        try:
+            return bool(self._executor.submit(is_here, origin()).result())
+        except ModuleNotFoundError as error:
+            if error.name != "amorsize":
+                raise
+            raise UnsupportedError(f"a worker of {self.name} cannot take part: it has no amorsize") from error
+
+    def width(self) -> int:
+        for name in _WIDTHS:
+            value = getattr(self._executor, name, None)
+            if isinstance(value, int) and value > 0:
+                return value
+        threads = getattr(getattr(self._executor, "_client", None), "nthreads", None)  # Dask's
+        return sum(threads().values()) if callable(threads) else machine.cores()
+
+    def submit(self, number: int, task: tuple[Any, ...]) -> Future[Any]:
+        return self._followed(number, self._executor.submit(self._run, *task))
+
+    def submit_here(self, call: int, number: int) -> Future[Any]:
+        return self._followed(number, self._executor.submit(run_here, call, number))
+
+    def _followed(self, number: int, future: Future[Any]) -> Future[Any]:
+        future.add_done_callback(partial(put_answer, self._answers, number))
+        return future
+
+    def shared(self, function: bytes) -> None:
+        return None  # workers ask for it
+
+    def cancel(self, handle: Future[Any]) -> bool:
+        return handle.cancel()
+
+    def is_death(self, error: BaseException) -> bool:
+        return isinstance(error, BrokenExecutor)
+
+    def exitcode(self) -> int | None:
+        return None  # an executor says when a worker has died
+
+    def close(self, *, hurry: bool, idle: bool) -> None:
+        return  # it is the user's
+

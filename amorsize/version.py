@@ -1,0 +1,5 @@
+"""Which version is this? Workers elsewhere must have the same one."""
+
+__all__ = ["__version__"]
+
+__version__ = "0.1.0"
