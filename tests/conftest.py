@@ -31,7 +31,6 @@ OPTIONS = {
     "processes-forkserver": {"backend": "processes", "n_jobs": 2, "start_method": "forkserver"},
     "pool": {"backend": "pool", "n_jobs": 2, "start_method": "fork"},
 }
-STARTED_ANEW = ("spawn", "forkserver", "pool")
 # pytest's own watchdog is a thread, and from 3.12 on Python warns of every fork beside one.
 FORKED = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
@@ -46,9 +45,9 @@ def _choices(*names):
 
 
 def pytest_collection_modifyitems(items):
-    """Mark what compares whole programs over backends that start anew: one Python of several runs these."""
+    """Mark what compares whole programs: these take as long as all other tests, and one Python of several runs them."""
     for item in items:
-        if item.path.name.startswith("test_same_answer") and any(name in item.nodeid for name in STARTED_ANEW):
+        if item.path.name.startswith("test_same_answer"):
             item.add_marker(pytest.mark.matrix)
 
 
@@ -114,17 +113,25 @@ def _nothing_shared_left():
     assert not _shared_memory() - before
 
 
+# Processes of clusters that run for all the tests of a module, which notes them here, and ends them.
+CLUSTERS: set[int] = set()
+CLUSTER_THREADS = ("Dask-", "IO loop", "Profile", "TCP-Executor", "AsyncProcess", "QueueFeeder", "asyncio_", "ray_")
+
+
 def _threads_left(before):
     # What stands for a thread that `threading` did not start stays listed after its end, and cannot be joined.
     stand_ins = {thread for thread in threading.enumerate() if type(thread).__name__ == "_DummyThread"}
     left = set(threading.enumerate()) - before - stand_ins
+    if CLUSTERS:
+        left = {thread for thread in left if not thread.name.startswith(CLUSTER_THREADS)}
     for thread in left:
         thread.join(LEAVE_SECONDS)
     return {thread for thread in left if thread.is_alive()}
 
 
 def _processes_left():
-    left = [process for process in psutil.Process().children(recursive=True) if not _lasting(process)]
+    children = psutil.Process().children(recursive=not CLUSTERS)
+    left = [process for process in children if process.pid not in CLUSTERS and not _lasting(process)]
     return psutil.wait_procs(left, timeout=LEAVE_SECONDS)[1] if left else []
 
 

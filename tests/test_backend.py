@@ -6,6 +6,7 @@ import multiprocessing
 import operator
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pool_workers
 import pytest
@@ -23,41 +24,75 @@ METHODS = [method for method in ("fork", "spawn", "forkserver") if method in mul
 FORKED = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
 
+def _pool(method):
+    return multiprocessing.get_context(method).Pool(2)
+
+
+def _process_executor(method):
+    return ProcessPoolExecutor(2, multiprocessing.get_context(method))
+
+
+def _thread_executor(method):
+    return ThreadPoolExecutor(2)
+
+
+# What a user may give as `backend=`; test_engines.py has the rows for which something must be installed.
+TARGETS = [(_pool, METHODS), (_process_executor, METHODS), (_thread_executor, METHODS[:1])]
+
+
 def _every_row():
     for row in [*rows.ROWS, toy_backend.ROW]:
-        if not row.module:
-            continue
-        for method in METHODS if row.can.starts_processes else METHODS[:1]:
-            yield pytest.param((row, method), id=f"{row.name}-{method}", marks=[FORKED] if method == "fork" else [])
+        if row.module and row.accepts is None and row.extra is None:
+            for method in METHODS if row.can.starts_processes else METHODS[:1]:
+                yield _param(row, method, None)
+    for make, methods in TARGETS:
+        for method in methods:
+            yield _param(None, method, make)
+
+
+def _param(row, method, make):
+    name = row.name if row else make.__name__.strip("_")
+    return pytest.param((row, method, make), id=f"{name}-{method}", marks=[FORKED] if method == "fork" else [])
 
 
 @pytest.fixture(params=_every_row())
-def row(request):
-    return request.param[0]
+def given(request):
+    """Give a row, or None where its object is given, the start method, and what makes that object."""
+    return request.param
 
 
 @pytest.fixture
-def opened(request, row):
+def target(given):
+    """Give the object that a user would give as `backend=`; None where it is a name."""
+    _, method, make = given
+    made = make(method) if make else None
+    yield made
+    if hasattr(made, "terminate"):
+        made.terminate()
+        made.join()
+    elif made is not None:
+        made.shutdown()
+
+
+@pytest.fixture
+def row(given, target):
+    return given[0] or rows.row_of(target)
+
+
+@pytest.fixture
+def opened(given, row, target):
     """Give a function that opens the row's backend for a user's function."""
-    method = request.node.callspec.params["row"][1]
-    backends, pools = [], []
+    backends = []
 
     def make(function=operator.neg, **job):
-        target = None
-        if row.accepts is not None:
-            target = multiprocessing.get_context(method).Pool(2)
-            pools.append(target)
         width = job.pop("width", 2)
-        made = open_backend(row, Job(function, Outgoing(), width, method, **job), target)
+        made = open_backend(row, Job(function, Outgoing(), width, given[1], **job), target)
         backends.append(made)
         return made
 
     yield make
     for made in backends:
         made.close(hurry=True)
-    for pool in pools:
-        pool.terminate()
-        pool.join()
 
 
 def drained(backend, chunks=(), slice_seconds=0.0):
@@ -156,7 +191,7 @@ def test_a_function_that_cannot_be_rebuilt_is_refused(opened, row):
 
 def test_a_death_is_told_and_hangs_nothing(opened, row):
     """The items of the dead worker's chunk are told, each once: lost, or to be run again."""
-    if not row.can.starts_processes:
+    if not row.can.crosses:
         pytest.skip("no process of its own")
     backend = opened(pool_workers.Always(1, pool_workers.die), width=1)
     backend.submit(Chunk(0, [0, 1, 2]), 0.0)
@@ -171,7 +206,7 @@ def test_a_death_is_told_and_hangs_nothing(opened, row):
     told = [index for part in parts for index in range(part.first, part.first + len(part.items))]
 
     assert sorted(told + list(values(event for event in events if event is not lost))) == [0, 1, 2]
-    assert lost.exitcode not in {0, None}
+    assert lost.exitcode != 0
 
 
 def test_chunks_can_be_asked_back(opened):

@@ -76,11 +76,6 @@ def test_a_traceback_shows_the_public_name():
     assert raised.exconly().startswith("amorsize.UnsupportedError: progress= is not built yet")
 
 
-def test_what_is_not_built_is_refused_at_the_call():
-    """It refuses when it is called, naming itself."""
-    with pytest.raises(NotImplementedError, match="'dask' is not built yet"):
-        amorsize.map(abs, [], backend="dask")
-
 
 def test_shutdown_without_workers_is_nothing():
     """`shutdown` may be called at any time, and again."""

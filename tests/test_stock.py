@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import queue
 import signal
 import threading
 from multiprocessing.pool import ThreadPool
@@ -12,12 +13,13 @@ import pytest
 
 import amorsize
 from amorsize import context
-from amorsize.backends import stock
+from amorsize.backends import engine, stock
 from amorsize.backends.base import Unsendable
 from amorsize.backends.events import Chunk, Lost, Refused, Returned
 from amorsize.backends.registry import Job
-from amorsize.backends.stock import StockPool
-from amorsize.child import run_chunk
+from amorsize.backends.engine import Engine
+from amorsize.backends.stock import PoolTasks, open_backend
+from amorsize.child import run_chunk, task
 from amorsize.errors import SerializationError
 from amorsize.transport.serialize import Outgoing
 
@@ -92,15 +94,15 @@ class LoadedOnce:
 def pool(monkeypatch):
     """Give a scripted pool; its worker's side may be run in this process."""
     monkeypatch.setattr(context, "worker_process", False)
-    monkeypatch.setattr(stock, "_functions", {})
+    monkeypatch.setattr(task, "_stage", task._Stage())
     return Pool()
 
 
 def begin(pool, function=abs, *, stop_at_error=False, own=False):
-    backend = StockPool(Job(function, Outgoing(), 2, "fork", stop_at_error), pool)
-    backend.width = 2
-    backend._own = own
-    return backend
+    job, answers = Job(function, Outgoing(), 0, "fork", stop_at_error), queue.SimpleQueue()
+    tasks = PoolTasks(job, answers, pool)
+    tasks._own = own
+    return Engine(job, tasks, answers)
 
 
 class TestChunks:
@@ -270,7 +272,7 @@ class TestDeaths:
     @pytest.fixture
     def broken(self, pool, monkeypatch):
         """Give a backend with two chunks of two items under way, and one of whose workers has died."""
-        monkeypatch.setattr(stock, "_LIVENESS_SECONDS", 0.001)
+        monkeypatch.setattr(engine, "_LOOK_SECONDS", 0.001)
         backend = begin(pool, own=True)
         backend.submit(Chunk(0, [-1, -2]), 0.0)
         backend.submit(Chunk(2, [-3, -4]), 0.0)
@@ -281,15 +283,7 @@ class TestDeaths:
         """The oldest chunk stands for the lost one."""
         (lost,) = broken.wait()
 
-        assert isinstance(lost, Lost)
-        assert lost.running == Chunk(0, [-1])
-        assert lost.exitcode == -9
-
-    def test_the_other_items_of_the_chunk_come_back(self, broken):
-        """What else was in the chunk is not forgotten."""
-        (lost,) = broken.wait()
-
-        assert lost.rest == Chunk(1, [-2])
+        assert lost == Lost(None, Chunk(0, [-1, -2]), None, -9, unknown=True)
 
     def test_a_late_answer_is_not_an_error(self, broken, pool):
         """The chunk that was given up may have been with another worker, and its answer still come."""
@@ -302,8 +296,8 @@ class TestDeaths:
     def test_a_late_answer_is_not_taken_for_another_chunks(self, broken, pool):
         """When its items were submitted anew, in smaller chunks, the old answer does not double any of them."""
         (lost,) = broken.wait()
-        broken.submit(lost.running, 0.0)
-        broken.submit(Chunk(1, [-2]), 0.0)
+        broken.submit(Chunk(0, lost.finished.items[:1]), 0.0)
+        broken.submit(Chunk(1, lost.finished.items[1:]), 0.0)
         for _ in range(4):
             pool.answer()
 
@@ -312,7 +306,7 @@ class TestDeaths:
 
     def test_an_ordinary_exit_is_no_death(self, pool, monkeypatch):
         """Workers that a pool replaces in good order cost nothing."""
-        monkeypatch.setattr(stock, "_LIVENESS_SECONDS", 0.001)
+        monkeypatch.setattr(engine, "_LOOK_SECONDS", 0.001)
         backend = begin(pool)
         backend.submit(Chunk(0, [1]), 0.0)
         pool._pool[0].exitcode = 0
@@ -390,15 +384,15 @@ def test_the_function_is_rebuilt_once(pool):
     for first in range(3):
         backend.submit(Chunk(first, [first]), 0.0)
         pool.answer()
-        rebuilt.extend(kept.function for kept in stock._functions.values())
+        rebuilt.extend(kept.function for kept in task._stage._functions.values())
 
     assert rebuilt == [abs] * 3
-    assert len(stock._functions) == 1
+    assert len(task._stage._functions) == 1
 
 
 def test_a_pool_of_threads_is_no_pool_of_processes():
     """It is derived from one, and would make this process look like a worker: so it is refused, by name."""
-    with ThreadPool(1) as threads, pytest.raises(amorsize.UnsupportedError, match="not supported yet"):
+    with ThreadPool(1) as threads, pytest.raises(amorsize.UnsupportedError, match="not supported"):
         amorsize.map(abs, [-1], backend=threads)
     assert not context.worker_process
 
@@ -407,8 +401,8 @@ def test_a_pool_of_threads_is_no_pool_of_processes():
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_stopped_workers_leave_no_thread_behind():
     """Killed while they hold the pool's locks, they would keep the thread that ends it waiting for ever."""
-    backend = StockPool(Job(len, Outgoing(), 2, multiprocessing.get_all_start_methods()[0]))
-    for process in backend._processes:
+    backend = open_backend(Job(len, Outgoing(), 2, multiprocessing.get_all_start_methods()[0]), None)
+    for process in backend._tasks._processes:
         os.kill(process.pid, signal.SIGSTOP)
     for first in range(4):
         backend.submit(Chunk(first, [bytes(1 << 20)]), 0.0)

@@ -172,8 +172,8 @@ def events_here(chunk: Chunk, ran: Ran, worker: int, sent: float) -> list[Event]
     if ran.values:
         after = max(0.0, ran.began - sent)
         # The window for results is in bytes, and for most kinds of large results this is how many they have.
-        size = sum(map(rough_size, ran.values))
-        events.append(Results(chunk.first, ran.values, failures, ran.seconds, ran.cpu_seconds, size, worker, sent, after))
+        size, clocks = sum(map(rough_size, ran.values)), (ran.seconds, ran.cpu_seconds)
+        events.append(Results(chunk.first, ran.values, failures, *clocks, size, worker, sent, after))
     return events + unstarted(chunk, len(ran.values))
 
 

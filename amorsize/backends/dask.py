@@ -1,7 +1,7 @@
 """Runs chunks on a Dask cluster: the user's `distributed.Client`, the current one, or a LocalCluster for the call.
 
-Dask runs the task of a worker that was lost again by itself, so an item may begin twice: that is Dask's way, and the one
-exception to "exactly once" beside `retries=`. Only when it has lost one task again and again does Dask give up, and the
+Dask runs the task of a worker that was lost again by itself, so an item may begin twice: that is Dask's way, and an
+exception to "exactly once" beside `retries=`. Only when Dask has lost one task again and again does it give up, and the
 call is told that a worker died. Each task has a key of its own, and is not taken for a pure one, so that Dask never
 answers from an earlier result.
 """
@@ -14,12 +14,11 @@ from concurrent.futures import CancelledError
 from functools import partial
 
 import distributed
-from distributed import Client, Future, KilledWorker
+from distributed import Client, KilledWorker
 
 from .. import context
 from ..child.task import Entry, run_here, versions
-from ..errors import AmorsizeError, UnsupportedError, let_signals_through
-from ..lean import map
+from ..errors import UnsupportedError, let_signals_through
 from ..log import debug
 from ..measure import machine
 from .engine import Engine
@@ -66,7 +65,7 @@ class DaskTasks:
     one_clock = False
     warm = True
 
-    def __init__(self, job: Job, answers: Answers, client: Client | None = None) -> None:
+    def __init__(self, job: Job, answers: Answers, client: Any = None) -> None:
         self._answers = answers
         self._cluster: Any = None
         self._client = client or _current() or self._made(job)
@@ -77,13 +76,13 @@ class DaskTasks:
         self._threads: dict[str, int] = {}
         self.here = self._client.scheduler.address.startswith("inproc://") if self._client.scheduler else False
 
-    def _made(self, job: Job) -> Client:
+    def _made(self, job: Job) -> Any:
         if context.in_daemon():
             raise UnsupportedError("backend='dask': a daemon process may not start a LocalCluster; give a client")
         width = job.width or machine.cores()
         with main_hidden("spawn"):
             self._cluster = distributed.LocalCluster(
-                n_workers=width, threads_per_worker=1, dashboard_address=None, silence_logs=50
+                n_workers=width, threads_per_worker=1, dashboard_address=":0", silence_logs=50
             )
         return Client(self._cluster, set_as_default=False)
 
@@ -97,21 +96,21 @@ class DaskTasks:
         self._threads = dict(self._client.nthreads())
         return sum(self._threads.values())
 
-    def submit(self, number: int, task: tuple[Any, ...]) -> Future:
+    def submit(self, number: int, task: tuple[Any, ...]) -> Any:
         payload = task[3]
         if len(payload) >= _LARGE_BYTES:
             task = (*task[:3], self._scattered(payload), *task[4:])
         return self._followed(number, self._entry, task)
 
-    def submit_here(self, call: int, number: int) -> Future:
+    def submit_here(self, call: int, number: int) -> Any:
         return self._followed(number, run_here, (call, number))
 
-    def _followed(self, number: int, run: Any, task: tuple[Any, ...]) -> Future:
+    def _followed(self, number: int, run: Any, task: tuple[Any, ...]) -> Any:
         future = self._client.submit(run, *task, key=f"{self._prefix}-{number}-{uuid.uuid4().hex[:8]}", pure=False)
         self._client.loop.add_callback(self._follow, number, future)
         return future
 
-    async def _follow(self, number: int, future: Future) -> None:
+    async def _follow(self, number: int, future: Any) -> None:
         """Wait for a task on the client's loop, and fetch its answer."""
         try:
             answer = await self._client.gather(future, asynchronous=True)
@@ -119,13 +118,13 @@ class DaskTasks:
             answer = error if not type(error).__name__.endswith("CancelledError") else CancelledError(str(error))
         self._answers.put((number, answer))
 
-    def shared(self, function: bytes) -> Future:
+    def shared(self, function: bytes) -> Any:
         return self._scattered(function)
 
-    def _scattered(self, data: bytes) -> Future:
+    def _scattered(self, data: bytes) -> Any:
         return self._client.scatter(data, hash=False)
 
-    def cancel(self, handle: Future) -> bool:
+    def cancel(self, handle: Any) -> bool:
         handle.cancel()
         return False  # it may be running, and is not stopped
 
@@ -147,7 +146,7 @@ class DaskTasks:
             debug("the LocalCluster of a call did not end in good order: %r", error)
 
 
-def _current() -> Client | None:
+def _current() -> Any:
     try:
         return Client.current()
     except ValueError:  # there is none

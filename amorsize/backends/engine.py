@@ -1,8 +1,8 @@
 """Runs chunks as the tasks of an engine: a standard Pool, an executor, a cluster. Each engine is a set of `Tasks`.
 
-What all have in common stands here: a task is a chunk (`child.task`), a few more are submitted than workers run, results
-are taken as they come, the function goes once to each worker, and what is not wanted any more is cancelled. A module
-for an engine says how a task is submitted, how many workers there are, and by which error a dead worker is known.
+What all have in common stands here: a task is a chunk (`child.task`), a few more are submitted than workers run,
+results are taken as they come, the function goes once to each worker, and what is not wanted any more is cancelled. A
+module for an engine says how a task is submitted, how many workers there are, and by what a dead worker is known.
 
 What a task costs on an engine is learnt from the workers: where one task was waiting while a worker ran another, the
 time between the two by the worker's own clock is what the engine took. Chunks are made so long that this is little.
@@ -14,6 +14,7 @@ import queue
 from concurrent.futures import CancelledError
 from itertools import count
 from statistics import median
+from threading import get_ident
 from time import perf_counter
 
 from ..child.in_thread import context_of_workers, run_in_thread
@@ -79,7 +80,7 @@ class Tasks(Protocol):
         """Return how many tasks can run at once now."""
 
     def submit(self, number: int, task: tuple[Any, ...]) -> Any:
-        """Have a worker call `child.task.run_task` with a task; return what `cancel` takes. Raises what the engine does."""
+        """Have a worker call `child.task.run_task` with a task; return what `cancel` takes. It may raise anything."""
 
     def submit_here(self, call: int, number: int) -> Any:
         """Have a thread of this process call `child.task.run_here`."""
@@ -141,7 +142,7 @@ class Engine:
                 text = "sets the random state of this process for each item, which its threads share: leave it out"
                 raise UnsupportedError(f"seed= {text}, or use workers in processes (the backend is {tasks.name})")
             self._around = context_of_workers()
-            self._ran: dict[int, Ran] = {}
+            self._ran: dict[int, tuple[int, Ran]] = {}  # the thread, and what became of the items
             open_calls[self._call] = self._run_here
         else:
             self._payload = payload_of(job.function, initializer=job.initializer)
@@ -276,7 +277,7 @@ class Engine:
         if sent is None or self._closed:
             return
         function: Any = self._job.function
-        self._ran[number] = run_in_thread(
+        ran = run_in_thread(
             function,
             sent.chunk.items,
             sent.chunk.first,
@@ -284,6 +285,7 @@ class Engine:
             slice_seconds=sent.task[0],
             stop_at_error=self._job.stop_at_error,
         )
+        self._ran[number] = get_ident(), ran
 
     # What is heard.
 
@@ -294,7 +296,8 @@ class Engine:
                 return [_lost(chunk, None)]
             return [Refused(chunk, self._refusal(chunk, answer))]
         if self._tasks.here:
-            return events_here(chunk, self._ran.pop(number), 0, sent.sent)
+            thread, ran = self._ran.pop(number)
+            return events_here(chunk, ran, self._cost.add(thread, sent.sent, ran.began, ran.seconds), sent.sent)
         kind, content = answer
         if kind == RAN:
             return self._results(sent, *content)
@@ -323,7 +326,7 @@ class Engine:
         chunk = sent.chunk
         values = list(load_values(memoryview(payload)))
         failures = failures_of(chunk, packed_errors, chunk.first, values)
-        number = self._cost.add(worker, sent.sent, began, seconds, perf_counter())
+        number = self._cost.add(worker, sent.sent, began, seconds)
         after = max(0.0, began - sent.sent) if self._tasks.one_clock else None
         size, clocks = len(payload), (seconds, cpu_seconds)
         results = Results(chunk.first, values, failures, *clocks, size, number, sent.sent, after)
@@ -359,13 +362,13 @@ class _TaskCost:
         self._last: dict[int, tuple[float, float]] = {}  # by worker: when its last task ended there, and was heard of
         self._gaps: list[float] = []
 
-    def add(self, worker: Any, sent: float, began: float, seconds: float, heard: float) -> int:
-        """Take in a task, and return the number of the worker that ran it."""
+    def add(self, worker: Any, sent: float, began: float, seconds: float) -> int:
+        """Take in a task that was heard of now, and return the number of the worker that ran it."""
         number = self._numbers.setdefault(worker, len(self._numbers) + 1)
         last = self._last.get(number)
         if last is not None and sent < last[1]:
             self._gaps.append(max(0.0, began - last[0]))
-        self._last[number] = began + seconds, heard
+        self._last[number] = began + seconds, perf_counter()
         return number
 
     def seconds(self) -> float | None:

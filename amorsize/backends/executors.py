@@ -1,8 +1,8 @@
 """Runs chunks on a `concurrent.futures.Executor` of the user's: of the standard library, of loky, MPI, Dask or others.
 
 Whether its workers share this process is told by its exact type, else by asking one of them: a thread of this process
-knows `child.task.origin`, and any other worker, an interpreter in this process too, has another. In this process nothing
-is pickled; elsewhere items, results and the function travel as to any worker.
+knows `child.task.origin`, and any other worker, an interpreter in this process too, has another. In this process
+nothing is pickled; elsewhere items, results and the function travel as to any worker.
 """
 
 from __future__ import annotations

@@ -6,8 +6,11 @@ again; which item was running is not known, so the error names all that the task
 
 from __future__ import annotations
 
+import logging
+import os
 import pickle
 import queue
+import sys
 from functools import partial
 
 import ray
@@ -37,10 +40,16 @@ _DEATHS = (WorkerCrashedError, NodeDiedError, OutOfMemoryError, ObjectLostError,
 def open_backend(job: Job, _target: Any) -> Engine:
     """Return a backend on Ray. If the program has not called `ray.init`, this does, and Ray stays until exit."""
     if not ray.is_initialized():
-        # Where the environment has RAY_ADDRESS, this connects to that cluster.
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
+        # Where the environment has RAY_ADDRESS, this connects to that cluster; else to one on this machine.
+        found = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False, "runtime_env": _same_modules()}
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **found)
     answers: Answers = queue.SimpleQueue()
     return Engine(job, RayTasks(answers), answers)
+
+
+def _same_modules() -> dict[str, Any]:
+    """Return what makes workers on this machine find the modules that this program finds."""
+    return {"env_vars": {"PYTHONPATH": os.pathsep.join([path or os.getcwd() for path in sys.path])}}
 
 
 class RayTasks:

@@ -74,9 +74,8 @@ def find(function: Callable[..., Any], options: Options) -> Row:
     if inside:
         return SERIAL
     if row is None:
-        raise UnsupportedError(
-            f"backend={options.backend!r} is not supported; an Executor, a multiprocessing.Pool, a Dask Client, {_names()} are"
-        )
+        objects = "an Executor, a multiprocessing.Pool, a Dask Client"
+        raise UnsupportedError(f"backend={options.backend!r} is not supported; {objects}, {_names()} are")
     if row.can.starts_processes and row is not AUTO and context.in_daemon():
         raise UnsupportedError(f"backend={row.name!r}: a daemon process may not start processes of its own")
     if row is THREADS:

@@ -69,7 +69,8 @@ class PoolTasks:
         return getattr(self._pool, "_processes", len(self._processes)) or 1
 
     def submit(self, number: int, task: tuple[Any, ...]) -> None:
-        self._pool.apply_async(run_task, task, callback=partial(self._put, number), error_callback=partial(self._put, number))
+        put = partial(self._put, number)
+        self._pool.apply_async(run_task, task, callback=put, error_callback=put)
         self._sent += 1
 
     def submit_here(self, call: int, number: int) -> None:

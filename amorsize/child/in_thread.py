@@ -1,4 +1,4 @@
-"""How a chunk's items run in a thread of the caller's own process. Nothing is pickled, and nothing is set around them."""
+"""How a chunk's items run in a thread of the caller's own process: nothing is pickled, nothing is set around them."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ A task names its function by digest, and brings the function itself where it is 
 raised: an engine would log an error, or would run the task again. So what became of a task is told by its *answer*, a
 tuple whose first part says which kind it is.
 
-Where the engine's workers are threads of the caller's own process, nothing is pickled: a task then only names a chunk of
-a call that is open here.
+Where the engine's workers are threads of the caller's own process, nothing is pickled: a task then only names a chunk
+of a call that is open here.
 """
 
 from __future__ import annotations
@@ -121,7 +121,9 @@ def run_task(
         digest: the digest of the function's payload.
         function: the payload, as `rebuild` takes it; None if the worker is expected to have it.
         payload: the pickled items.
-        slice_seconds, stop_at_error, first: as for `run_chunk`.
+        slice_seconds: no further item is started after so many seconds; 0 means no limit.
+        stop_at_error: whether an item that raises is the last one to run.
+        first: position of the first item in the input.
     """
     run = partial(run_chunk, payload=payload, first=first, slice_seconds=slice_seconds, stop_at_error=stop_at_error)
     try:

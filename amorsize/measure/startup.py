@@ -44,7 +44,7 @@ RUNNING_FORKSERVER = StartCost(0.011, 0.006)
 # which could share workers each go without.
 MISSED_FOR_SECONDS = 60.0
 DEFAULT_CHUNK_SECONDS = 20e-6
-# What a task costs on engines, by the first part of the route (benchmarks/engines.py); the engine's own workers correct it.
+# What a task costs on engines, by the first part of the route (benchmarks/engines.py), until their workers tell.
 DEFAULT_TASK_SECONDS = {"executor": 80e-6, "dask": 1.5e-3, "ray": 0.8e-3}
 DEFAULT_BYTES_PER_SECOND = 1e9
 # Memory that was not used before is reserved at a third of this, and copied to at four times as much, once it was
