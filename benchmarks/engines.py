@@ -122,7 +122,7 @@ class Ray:
 
     def per_item(self, function, items) -> list:
         """Map with one task for each item."""
-        run = self.ray.remote(lambda item: function(item))
+        run = self.ray.remote(lambda item: function(item))  # noqa: PLW0108 - Ray takes functions only
         return self.ray.get([run.remote(item) for item in items])
 
     def batched(self, function, items, batches: int) -> list:
@@ -217,8 +217,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     print(f"CPython {sys.version.split()[0]}, {WORKERS} workers, medians of {asked.turns} turns, seconds")
     print(
-        f"{'engine':<6}{'items':>8}   {'each':>6}{'first':>12}{'later':>9}{'batched':>9} (n){'per item':>10}{'serial':>9}"
-        f"{'/batched':>9}{'(least)':>9}{'per item/':>9}"
+        f"{'engine':<6}{'items':>8}   {'each':>6}{'first':>12}{'later':>9}{'batched':>9} (n){'per item':>10}"
+        f"{'serial':>9}{'/batched':>9}{'(least)':>9}{'per item/':>9}"
     )
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AMORSIZE_CACHE_DIR"] = folder

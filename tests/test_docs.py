@@ -10,7 +10,7 @@ import pytest
 
 PAGE = Path(__file__).parents[1] / "docs" / "clusters.md"
 pytestmark = [pytest.mark.engines, pytest.mark.slow, *engines.QUIET]
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8") if PAGE.exists() else "", re.M | re.S)
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: re.search(r"backend=[\w\"]+|$", block)[0] or "laptop")

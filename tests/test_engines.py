@@ -169,9 +169,11 @@ class TestProcesses:
 
     def test_a_broken_executor_takes_no_more(self):
         """Where items are to be tried again, the text says what has become of the executor."""
-        with ProcessPoolExecutor(1, multiprocessing.get_context(METHOD)) as executor:
-            with pytest.raises(amorsize.AmorsizeError, match="ProcessPoolExecutor takes no more work"):
-                list(amorsize.map(workers.DieAt(3), range(8), backend=executor, retries=1))
+        with (
+            ProcessPoolExecutor(1, multiprocessing.get_context(METHOD)) as executor,
+            pytest.raises(amorsize.AmorsizeError, match="ProcessPoolExecutor takes no more work"),
+        ):
+            list(amorsize.map(workers.DieAt(3), range(8), backend=executor, retries=1))
 
     def test_one_that_was_shut_down_is_named(self):
         """As soon as a result is asked for."""
@@ -249,7 +251,7 @@ class TestVersions:
         """Which names the engine, and what to do."""
         executor = Answering((task.UNFIT, "it has amorsize 0.0.1, and the caller 0.0.2"))
 
-        with pytest.raises(amorsize.UnsupportedError, match="Answering cannot take part: .* install the same"):
+        with pytest.raises(amorsize.UnsupportedError, match=r"Answering cannot take part: .* install the same"):
             list(amorsize.map(abs, [1], backend=executor))
 
 

@@ -71,9 +71,9 @@ def test_a_public_method_is_documented(method):
 def test_a_traceback_shows_the_public_name():
     """An error is shown by the name under which users catch it."""
     with pytest.raises(amorsize.UnsupportedError) as raised:
-        amorsize.map(abs, [1], progress=True)
+        amorsize.map(abs, [1], backend="threads", timeout=1)
 
-    assert raised.exconly().startswith("amorsize.UnsupportedError: progress= is not built yet")
+    assert raised.exconly().startswith("amorsize.UnsupportedError: timeout= needs workers")
 
 
 

@@ -15,9 +15,9 @@ import amorsize
 from amorsize import context
 from amorsize.backends import engine, stock
 from amorsize.backends.base import Unsendable
+from amorsize.backends.engine import Engine
 from amorsize.backends.events import Chunk, Lost, Refused, Returned
 from amorsize.backends.registry import Job
-from amorsize.backends.engine import Engine
 from amorsize.backends.stock import PoolTasks, open_backend
 from amorsize.child import run_chunk, task
 from amorsize.errors import SerializationError

@@ -5,17 +5,19 @@ results are taken as they come, the function goes once to each worker, and what 
 module for an engine says how a task is submitted, how many workers there are, and by what a dead worker is known.
 
 What a task costs on an engine is learnt from the workers: where one task was waiting while a worker ran another, the
-time between the two by the worker's own clock is what the engine took. Chunks are made so long that this is little.
+time between the two by the worker's own clock is what the engine took there. To this comes what its threads, such as a
+client's or a scheduler's, use in this process. Chunks are made so long that this is little.
 """
 
 from __future__ import annotations
 
 import queue
+from collections import deque
 from concurrent.futures import CancelledError
 from itertools import count
 from statistics import median
 from threading import get_ident
-from time import perf_counter
+from time import perf_counter, process_time, thread_time
 
 from ..child.in_thread import context_of_workers, run_in_thread
 from ..child.task import MISSING, OUTDATED, RAN, UNFIT, open_calls, origin
@@ -48,8 +50,8 @@ _DEPTH = 2
 # A function of so many bytes goes with every task; a longer one goes where it is asked for. A smaller value means more
 # round trips; a larger one means that more bytes are sent again and again.
 _SHORT_FUNCTION_BYTES = 16_384
-# What a task costs is learnt from so many times between two tasks, because a few say little.
-_LEAST_GAPS = 8
+# What a task costs is learnt from so many times between two tasks, because a few say little, and the last ones do.
+_LEAST_GAPS, _MOST_GAPS = 8, 100
 _calls = count(1)
 
 
@@ -137,6 +139,7 @@ class Engine:
         self._looked_at = 0.0
         self._engines_width = 0
         self._cost = _TaskCost()
+        self._others_began = _others_cpu_seconds()
         if tasks.here:
             if isinstance(job.function, Seeded):
                 text = "sets the random state of this process for each item, which its threads share: leave it out"
@@ -165,8 +168,11 @@ class Engine:
 
     @property
     def seconds_per_task(self) -> float | None:
-        """What a task costs, by the workers' clocks; None if too little was seen."""
-        return self._cost.seconds()
+        """What a task costs, by the workers' clocks and the CPU time here; None if too little was seen."""
+        gap = self._cost.seconds()
+        if gap is None or self._tasks.here:
+            return gap
+        return gap + max(0.0, _others_cpu_seconds() - self._others_began) / self._cost.tasks
 
     def resize(self, width: int) -> None:
         return  # an engine has its own width
@@ -350,6 +356,11 @@ def put_answer(answers: Answers, number: int, future: Future[Any]) -> None:
     answers.put((number, future.result() if error is None else error))
 
 
+def _others_cpu_seconds() -> float:
+    """Return the CPU seconds that the other threads of this process have used."""
+    return process_time() - thread_time()
+
+
 def _lost(chunk: Chunk, exitcode: int | None) -> Lost:
     return Lost(None, chunk, None, exitcode, unknown=True)
 
@@ -360,10 +371,12 @@ class _TaskCost:
     def __init__(self) -> None:
         self._numbers: dict[Any, int] = {}
         self._last: dict[int, tuple[float, float]] = {}  # by worker: when its last task ended there, and was heard of
-        self._gaps: list[float] = []
+        self._gaps: deque[float] = deque(maxlen=_MOST_GAPS)
+        self.tasks = 0
 
     def add(self, worker: Any, sent: float, began: float, seconds: float) -> int:
         """Take in a task that was heard of now, and return the number of the worker that ran it."""
+        self.tasks += 1
         number = self._numbers.setdefault(worker, len(self._numbers) + 1)
         last = self._last.get(number)
         if last is not None and sent < last[1]:

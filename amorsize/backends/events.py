@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     Event: TypeAlias = "Results | Returned | Lost | Refused | Broken"
 
-__all__ = ["Broken", "Chunk", "Failure", "Lost", "Observer", "Refused", "Results", "Returned"]
+__all__ = ["Broken", "Chunk", "Counts", "Failure", "Lost", "Observer", "Refused", "Results", "Returned"]
 
 
 class Chunk(NamedTuple):
@@ -96,6 +96,19 @@ class Broken(NamedTuple):
     """Says that no worker is left and none can be had. Their chunks came back before, or were reported as lost."""
 
     error: BaseException
+
+
+class Counts(Protocol):
+    """Counts the items of a call that have ended, and shows how many now and then."""
+
+    def done(self, items: int) -> None:
+        """Take in that so many more items have ended."""
+
+    def shows_in(self) -> float | None:
+        """Return in how many seconds what was counted is to be shown; None if all is shown."""
+
+    def show(self) -> None:
+        """Show what was counted."""
 
 
 class Observer(Protocol):

@@ -65,8 +65,6 @@ def find(function: Callable[..., Any], options: Options) -> Row:
     Raises:
         UnsupportedError: an option asks for what does not exist yet, or cannot be done here.
     """
-    if options.progress is not False:
-        raise UnsupportedError("progress= is not built yet; leave it out")
     row = row_of(options.backend)
     inside = context.worker_process or context.in_worker.get()
     if options.timeout is not None:
@@ -92,8 +90,6 @@ def find_for_coroutines(options: Options) -> None:
         UnsupportedError: an option asks for it.
     """
     row = row_of(options.backend)
-    if options.progress is not False:
-        raise UnsupportedError("progress= is not built yet; leave it out")
     if row is not AUTO and row is not SERIAL:
         shown = repr(row.name) if isinstance(options.backend, str) and row else f"a {type(options.backend).__name__}"
         raise UnsupportedError(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..options import Options
     from ..plan.planner import Plan
     from ..plan.retry import Failed
+    from ..report.progress import Progress
 
 __all__ = ["Coroutines", "OwnLoop", "in_loop"]
 
@@ -61,6 +62,7 @@ class Coroutines:
         self._star = star
         self._tasks: Tasks | None = None
         self._widths = Widths(function, options, COROUTINES)
+        self._progress: Progress | None = None
         self._over = False
 
     async def next(self) -> list[Any] | None:
@@ -74,27 +76,39 @@ class Coroutines:
             tasks = self._tasks = self._begin()
         elif tasks.loop is not asyncio.get_running_loop():
             raise UnsupportedError("these results belong to another event loop, the one that asked for them first")
-        results = await tasks.next()
+        try:
+            results = await tasks.next()
+        except Exception:
+            self._end_progress()
+            raise
         if results is None:
             self._over = True
+            self._end_progress()
             self._learn(tasks)
         return results
 
     async def close(self) -> None:
         """Cancel what runs, and wait for its end, but not for long."""
         self._over = True
+        self._end_progress()
         if self._tasks is not None:
             await self._tasks.close()
 
     def drop(self) -> None:
         """Cancel what runs, from any thread."""
         self._over = True
+        self._end_progress()
         tasks = self._tasks
         if tasks is not None and not tasks.loop.is_closed():
             tasks.loop.call_soon_threadsafe(tasks.cancel)
 
+    def _end_progress(self) -> None:
+        if self._progress is not None:
+            self._progress.close()
+
     def _begin(self) -> Tasks:
         from ..feed.tasks import Tasks
+        from ..report.progress import begin
 
         options = self._options
         if options.initializer is not None:
@@ -110,7 +124,10 @@ class Coroutines:
         if options.backend == "serial" or in_worker.get():
             most = 1
         known = self._widths.known(self._inputs.remaining()) if most is None else None
-        tasks = Tasks(function, self._inputs, options, self.failures, most=most, known_width=known)
+        progress = self._progress = begin(options.progress, self._inputs.remaining(), self.failures)
+        tasks = Tasks(
+            function, self._inputs, options, self.failures, most=most, known_width=known, progress=progress
+        )
         self.plan = self._widths.plan(tasks.width)
         return tasks
 

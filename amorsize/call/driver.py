@@ -27,7 +27,6 @@ from .stay import MOST_SHORT_SECONDS, STAY_CALLS, STAY_SECONDS, Stay
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
-    from types import CodeType
     from typing import Any
 
     from ..backends.base import Backend
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from ..feed.source import Source
     from ..plan.planner import Plan
     from ..plan.retry import Failed
+    from ..report.progress import Progress
     from ..seeding import Seeded
     from ..transport.by_value import Outgoing
     from .move import Move
@@ -81,11 +81,11 @@ class Call:
         self._pump: Pump | None = None
         self._seeded: Seeded | None = None
         self._seeded_here: Callable[[Any], Any] | None = None
-        self._limits: frozenset[CodeType] | None = None
         self._over = self._learnt = False
         self._input_stays: bool | None = None
         self._here = _Here()
         self._move: Move | None = None
+        self._progress: Progress | None = None
 
     def length_hint(self) -> Any:
         """Return about how many results are still to come."""
@@ -135,8 +135,9 @@ class Call:
         else:
             phases = self._on_named()
         try:
+            self._begin_progress()
             for phase in phases:
-                self._current = iter(phase)
+                self._current = iter(phase if self._progress is None else self._progress.over(phase))
                 yield self._current
         except GeneratorExit:
             raise
@@ -146,6 +147,15 @@ class Call:
         finally:
             phases.close()
             self._current = iter(())
+            if self._progress is not None:
+                self._progress.close()
+
+    def _begin_progress(self) -> None:
+        wanted = self._request.options.progress
+        if wanted is not False:
+            from ..report.progress import begin
+
+            self._progress = begin(wanted, self._source.remaining(), self.failures)
 
     def _must_stay(self) -> bool:
         return stays(self._request.function, self._request.options.n_jobs) or self._request.function in unfit
@@ -171,10 +181,8 @@ class Call:
         options = self._request.options
         if not options.retries and options.on_error == "raise":
             return None
-        if self._limits is None:
-            self._limits = signal_handlers()
         outcome = Outcome(options.retries, options.on_error == "return", self.failures)
-        return Attempt(self._one_item(), outcome, self._source.streams, self._limits)
+        return Attempt(self._one_item(), outcome, self._source.streams, signal_handlers())
 
     def _seed(self) -> None:
         """Give the items random streams of their own, if the call has a seed."""
@@ -547,6 +555,7 @@ class Call:
             width=width,
             crosses=move.row.can.crosses,
             abandoned=self._request.abandoned,
+            progress=self._progress,
         )
         return self._pump
 

@@ -3,8 +3,8 @@
 Each subcommand has one function here, listed in `_SUBCOMMANDS`, which adds its parser and sets `run`, the function that
 takes the arguments. The demo and its imports are loaded only when it runs, so that the other commands stay quick.
 
-The exit code is 0 if the command did its work, 1 if it failed, 2 if the arguments or the environment are wrong, and 130
-if it was interrupted.
+The exit code is 0 if the command did its work, 1 if it failed, 2 if the arguments or the environment are wrong, 3 if
+lines failed that may, and 130 if it was interrupted.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import UnsupportedError
 from ..options import check, resolve
+from ..version import __version__
+from .arguments import WrongArgument
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     try:
         code: int = parsed.run(parsed)
-    except UnsupportedError as error:
+    except (UnsupportedError, WrongArgument) as error:
         parser.error(str(error))
     except KeyboardInterrupt:
         print("amorsize: interrupted", file=sys.stderr)
@@ -61,6 +63,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="amorsize", description="A drop-in parallel map that tunes itself.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"amorsize {__version__}")
     subcommands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in _SUBCOMMANDS:
         add(subcommands)
@@ -99,6 +102,52 @@ def _add_cache(subcommands: argparse._SubParsersAction[Any]) -> None:
     parser.set_defaults(run=run)
 
 
+def _add_map(subcommands: argparse._SubParsersAction[Any]) -> None:
+    parser = subcommands.add_parser(
+        "map",
+        allow_abbrev=False,
+        help="map a function over lines",
+        description="Maps a function over the lines of a file, or of standard input, and writes its results in order, "
+        "one a line. Exit codes: 0, 1 if the function failed, 2 for wrong arguments, 3 if lines failed with "
+        "--on-error=return, 130 if it was interrupted.",
+    )
+    from .map import add_arguments, run
+
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_explain(subcommands: argparse._SubParsersAction[Any]) -> None:
+    from .explain import add_arguments, run
+
+    parser = subcommands.add_parser(
+        "explain",
+        allow_abbrev=False,
+        help="run a function on sample lines, and tell where it should run",
+        description="Runs a function on some lines of a file, or of standard input, and tells the plan for so many "
+        "lines as there are, the alternatives, and the reason.",
+    )
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_info(subcommands: argparse._SubParsersAction[Any]) -> None:
+    parser = subcommands.add_parser(
+        "info",
+        allow_abbrev=False,
+        help="tell what a report of a fault needs",
+        description="Tells cores, memory, limits, start method, what things cost here, the cache, and versions.",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(run=_run_info)
+
+
+def _run_info(parsed: argparse.Namespace) -> int:
+    from .info import run
+
+    return run(as_json=parsed.json)
+
+
 def _file_count(text: str) -> int:
     count = _whole_number(text)
     if count < 1:
@@ -122,4 +171,10 @@ def _whole_number(text: str) -> int:
         raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
 
 
-_SUBCOMMANDS: tuple[Callable[[argparse._SubParsersAction[Any]], None], ...] = (_add_demo, _add_cache)
+_SUBCOMMANDS: tuple[Callable[[argparse._SubParsersAction[Any]], None], ...] = (
+    _add_map,
+    _add_explain,
+    _add_info,
+    _add_cache,
+    _add_demo,
+)

@@ -39,12 +39,19 @@ class InOrder:
     def __init__(self, first: int) -> None:
         self.next = first
         self.bytes_waiting = 0
+        self._placed = 0
         self._pieces: dict[int, Piece] = {}
 
     def put(self, index: int, piece: Piece) -> None:
         """Take the results from position `index` on."""
         self._pieces[index] = piece
         self.bytes_waiting += piece.bytes_out
+        self._placed += len(piece.values)
+
+    def newly_placed(self) -> int:
+        """Return how many results have come since this was asked last."""
+        placed, self._placed = self._placed, 0
+        return placed
 
     def ready(self) -> bool:
         """Say whether results can be handed out."""
@@ -87,6 +94,7 @@ class AsDone(InOrder):
     def put(self, index: int, piece: Piece) -> None:
         self._done.append(piece)
         self.bytes_waiting += piece.bytes_out
+        self._placed += len(piece.values)
 
     def ready(self) -> bool:
         return bool(self._done)

@@ -25,8 +25,7 @@ from ..plan.width import START_WIDTH
 from ..transport.memory import LEAST_SHARED_BYTES
 from ..transport.payload import Outdated
 from ..transport.remote import UnrebuiltItem, UnsentResult
-from ..transport.serialize import dump_item, fixed, load
-from ..transport.values import Fixed
+from ..transport.serialize import fixed, fixer
 from .cost import ChunkCost
 from .feed import WINDOW_ITEMS, Feed
 from .here import Here
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..backends.base import Backend
-    from ..backends.events import Event, Failure, Observer
+    from ..backends.events import Counts, Event, Failure, Observer
     from ..options import Options
     from ..plan.retry import Failed
     from ..seeding import Seeded
@@ -60,6 +59,8 @@ _CHUNK_BYTES = 8 << 20
 _AWAY_SECONDS = 0.001
 # How long a call that another thread may abandon waits before it looks whether that was done.
 _ABANDONED_SECONDS = 0.2
+# How long results are waited for before live input is looked at again.
+_LIVE_SECONDS = 0.005
 # After this many items in a row that hold iterators, the other items are taken to hold iterators, too.
 _HOLDING_IN_A_ROW = 3
 # Failures of the way to the worker and back, for which the item itself is not to blame.
@@ -96,9 +97,10 @@ class Pump:
         crosses: whether items are sent between processes; else one that cannot be pickled goes to a worker as it is.
         abandoned: a list that is no longer empty once another thread has abandoned the call; None if none may.
         observer: is told of every chunk.
+        progress: counts the items that have ended; None if nobody wants to know.
 
     Attributes:
-        withdrawal: why the workers got no more items; None while they do. The input may then have more.
+        withdrawal: why the workers got no more items, of which there may be more; None while they do.
         backend: where chunks run.
         seconds: how long the caller has spent here, waiting included, and what the user did between results excluded.
     """
@@ -118,6 +120,7 @@ class Pump:
         crosses: bool = True,
         abandoned: list[bool] | None = None,
         observer: Observer | None = None,
+        progress: Counts | None = None,
     ) -> None:
         self.withdrawal: Withdrawal | None = None
         self.seconds = 0.0
@@ -135,12 +138,13 @@ class Pump:
             free_memory=machine.available_memory,
         )
         self._here = None if function is None else Here(function, self._feed)
-        self._fix = fixed if function is None and not crosses else _fixer(outgoing, try_first=function is not None)
+        self._fix = fixed if function is None and not crosses else fixer(outgoing, try_first=function is not None)
         self._cost = ChunkCost()
         now = perf_counter()
         ordered_at = backend.start.ordered_at
         self._judge = Judge(now if ordered_at is None else ordered_at, now + start_seconds)
         self._observer = observer
+        self._progress = progress
         self._abandoned = abandoned
         self._over = self._held = False
         self._to_end = False  # whether the source may be asked for more although it may be at its end
@@ -207,6 +211,8 @@ class Pump:
             judge.working_seconds += perf_counter() - began
             self._withdraw_if_slower()
         self.seconds += perf_counter() - entered
+        if self._progress is not None:
+            self._progress.done(order.newly_placed())
         return True
 
     def _may_go_on(self) -> bool:
@@ -268,7 +274,15 @@ class Pump:
         return began if heard == self._judge.heard else perf_counter()
 
     def _wait_for_events(self, pause: float | None) -> list[Event]:
-        abandoned = self._abandoned
+        abandoned, progress = self._abandoned, self._progress
+        due = None if progress is None else progress.shows_in()
+        if self._source.live:
+            pause = _LIVE_SECONDS if pause is None else min(pause, _LIVE_SECONDS)
+        if progress is not None and due is not None and (pause is None or due < pause):
+            if events := self.backend.wait(due):
+                return events
+            progress.show()
+            pause = None if pause is None else pause - due
         if abandoned is None:
             return self.backend.wait(pause)
         if abandoned:
@@ -368,8 +382,8 @@ class Pump:
         source = self._source
         remaining, most_seconds = source.remaining(), CHUNK_SECONDS
         if remaining is None:
-            # Such an input may be endless: chunks are kept so small that the window has room for two per worker. It may
-            # be over soon as well, so half as many items as were read are expected to be left.
+            # It may be endless: chunks are so small that the window has room for two per worker. It may be over soon as
+            # well: half as many items as were read are expected to be left.
             remaining, most_seconds = min(WINDOW_ITEMS, max(2 * self._width, source.index // 2)), UNKNOWN_CHUNK_SECONDS
         length = chunk_length(
             max(1, remaining),
@@ -386,6 +400,8 @@ class Pump:
         feed, source = self._feed, self._source
         if feed.is_pending() and feed.has_backlog(perf_counter()):
             return feed.from_backlog(length)
+        if source.live and (feed.order.ready() or self.backend.busy()) and source.would_wait():
+            return None
         lasting = self._options.chunksize is not None or source.remaining() is not None
         if not feed.may_read(source.index, length, self._width, lasting=lasting):
             return None
@@ -578,22 +594,3 @@ class Pump:
         if self._warning is not None:
             text, self._warning = self._warning, None
             warnings.warn(text, RuntimeWarning, stacklevel=2)
-
-
-def _fixer(outgoing: Outgoing | None, *, try_first: bool) -> Callable[[Any], Fixed]:
-    """Return the function that pickles an item that is to wait.
-
-    Args:
-        outgoing: what the call's items are pickled with.
-        try_first: whether to check that the first item of each type can be rebuilt; if not, it can run in the caller.
-    """
-    tried: set[type] = set()
-
-    def fix(item: Any) -> Fixed:
-        data = dump_item(item, outgoing)
-        if try_first and type(item) not in tried:
-            load(data)
-            tried.add(type(item))
-        return Fixed(data)
-
-    return fix

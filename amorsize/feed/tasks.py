@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Any
 
+    from ..backends.events import Counts
     from ..options import Options
     from ..plan.retry import Failed
     from .inputs import Inputs, Taken
@@ -87,6 +88,7 @@ class Tasks:
         failures: where items that failed for good are listed.
         most: how many items run at once, if the user chose it; None to find out.
         known_width: the width that was found earlier; None if none was.
+        progress: counts the items that have ended; None if nobody wants to know.
 
     Attributes:
         width: how many items may run at once now.
@@ -105,12 +107,14 @@ class Tasks:
         *,
         most: int | None = None,
         known_width: int | None = None,
+        progress: Counts | None = None,
     ) -> None:
+        self._progress = progress
         self._function = function
         self._inputs = inputs
         self._timeout = options.timeout
-        self._outcome = Outcome(options.retries, options.on_error == "return", failures)
-        self._feed = Feed(0, ordered=options.ordered, outcome=self._outcome, timeout=options.timeout)
+        outcome = Outcome(options.retries, options.on_error == "return", failures)
+        self._feed = Feed(0, ordered=options.ordered, outcome=outcome, timeout=options.timeout)
         self._fixed_width = most
         self._control: WidthControl | None = None
         if most is None:  # on one loop more of them do not hold each other up
@@ -272,11 +276,19 @@ class Tasks:
             running.timer.cancel()
         try:
             self._take(running, *_outcome_of(task))
+            self._count()
         except Exception as failure:  # a callback that fails would leave the user waiting
             let_signals_through(failure)
             self._feed.end_at(running.index, failure)
         finally:
             self._ready.set()
+
+    def _count(self) -> None:
+        """Count what has ended since this was called last, if somebody wants to know, and have it shown in time."""
+        if self._progress is not None:
+            self._progress.done(self._feed.order.newly_placed())
+            if (due := self._progress.shows_in()) is not None:
+                self.loop.call_later(due, self._progress.show)
 
     def _take(self, running: _Running, error: BaseException | None, value: Any) -> None:
         """Take in what became of an item."""

@@ -26,6 +26,7 @@ __all__ = [
     "available_memory",
     "configured_start_method",
     "cores",
+    "known_costs",
     "learn_bandwidth",
     "learn_call",
     "learn_chunk",
@@ -193,6 +194,21 @@ def seconds_first_start(start_method: str, *, served: bool = False) -> float:
         served: whether a fork server for it runs already.
     """
     return _costs.start(_ROUTES[start_method], served=served).first
+
+
+def known_costs() -> dict[str, float]:
+    """Return what things cost on the routes to our own workers, as learnt in this process, or as it is taken to be."""
+    found: dict[str, float] = {}
+    for route in _ROUTES.values():
+        start = _costs.start(route)
+        found |= {
+            f"{route} seconds_first_start": start.first,
+            f"{route} seconds_next_start": start.following,
+            f"{route} seconds_per_chunk": _costs.chunk_seconds(route),
+            f"{route} seconds_per_call": _costs.call_seconds(route),
+            f"{route} bytes_per_second": _costs.bytes_per_second(route),
+        }
+    return found
 
 
 def machine_profile(

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from .memory import Buffer, Store
 
 __all__ = ["PROTOCOL", "Outgoing", "Undumpable", "Unpicklable", "dump", "dump_function", "dump_item", "dump_items"]
-__all__ += ["dump_values", "fixed", "function_pieces", "is_scalars", "load", "load_lazily", "load_values", "rebuilt"]
+__all__ += ["dump_values", "fixed", "fixer", "function_pieces", "is_scalars", "load", "load_lazily", "load_values"]
+__all__ += ["rebuilt"]
 
 # A pickler writes names of modules and classes in frames, and hands on data of at least so many bytes as they are.
 _RAW_BYTES = 1 << 16
@@ -237,6 +238,25 @@ def fixed(item: Any) -> Any:
         if memoryview in set(map(type, parts)):
             raise HeldIteratorError("it is or holds a view of memory, which may be filled anew") from error
         return item
+
+
+def fixer(outgoing: Outgoing | None, *, try_first: bool) -> Callable[[Any], Fixed]:
+    """Return the function that pickles an item that is to wait.
+
+    Args:
+        outgoing: what the call's items are pickled with.
+        try_first: whether to check that the first item of each type can be rebuilt; if not, it can run in the caller.
+    """
+    tried: set[type] = set()
+
+    def fix(item: Any) -> Fixed:
+        data = dump_item(item, outgoing)
+        if try_first and type(item) not in tried:
+            load(data)
+            tried.add(type(item))
+        return Fixed(data)
+
+    return fix
 
 
 def _joined(

@@ -1,0 +1,306 @@
+"""`amorsize map` in real pipes: lines in, lines out, in order, at once where they are live, and every way it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+import amorsize
+
+pytestmark = pytest.mark.slow
+GUARD_SECONDS = 60
+ENDLESS = """
+import sys
+while True:
+    sys.stdout.write("y\\n" * 1000)
+"""
+posix = pytest.mark.skipif(os.name != "posix", reason="signals and pipes as POSIX has them")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Give a folder with a module of functions."""
+    (tmp_path / "ours.py").write_text(
+        "import os, time\n"
+        "def double(line): return line + line\n"
+        "def number(line): return int(line)\n"
+        "def slowly(line): time.sleep(0.02); return line\n"
+        "def forever(line): open('begun', 'w').close(); time.sleep(600)\n"
+        "def total(row): return {'sum': sum(row['items'])}\n"
+        "def exits(line): raise SystemExit(9)\n"
+        "def draw(line):\n"
+        "    import amorsize\n"
+        "    return amorsize.item_rng().random()\n"
+        "def fails_once(line):\n"
+        "    if not os.path.exists('tried-' + line):\n"
+        "        open('tried-' + line, 'w').close()\n"
+        "        raise OSError('not yet')\n"
+        "    return line\n"
+        "class Things:\n"
+        "    upper = str.upper\n"
+        "    nothing = None\n"
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def command(folder):
+    """Give a function that starts the command in that folder."""
+    environ = {**os.environ, "PYTHONPATH": str(Path(amorsize.__file__).parents[1])}
+    started = []
+
+    def start(*words, **given):
+        given = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **given}
+        words = [sys.executable, "-m", "amorsize", *map(str, words)]
+        process = subprocess.Popen(words, cwd=folder, env=environ, **given)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+@pytest.fixture
+def run(command):
+    """Give a function that runs the command to its end; it returns the code, and what came out."""
+
+    def run(*words, lines=""):
+        process = command(*words)
+        out, error = process.communicate(lines.encode(), timeout=GUARD_SECONDS)
+        return process.returncode, out.decode(), error.decode()
+
+    return run
+
+
+class TestLines:
+    """Each line is an item, and each result a line."""
+
+    @pytest.mark.parametrize("backend", ["auto", "serial", "threads", "processes"])
+    def test_results_come_in_order(self, run, backend):
+        """On every backend."""
+        lines = "".join(f"{number}\n" for number in range(3_000))
+
+        code, out, error = run("map", "ours:double", "--backend", backend, "--jobs", 2, lines=lines)
+
+        assert (code, error) == (0, "")
+        assert out.splitlines() == [f"{number}{number}" for number in range(3_000)]
+
+    def test_a_file(self, run, folder):
+        """Its last line need not have an end; empty lines are items, too."""
+        (folder / "lines.txt").write_bytes("a\n\nb ü".encode())
+
+        assert run("map", "ours:double", "lines.txt") == (0, "aa\n\nb üb ü\n", "")
+
+    def test_no_lines(self, run):
+        """Nothing comes of nothing."""
+        assert run("map", "ours:double") == (0, "", "")
+
+    def test_bytes_that_are_no_text_come_out_as_they_went_in(self, command):
+        """File names are such bytes."""
+        process = command("map", "builtins:str.strip")
+
+        assert process.communicate(b"\xff\xfe \n", timeout=GUARD_SECONDS)[0] == b"\xff\xfe\n"
+
+    def test_json(self, run):
+        """Values in, values out."""
+        lines = '{"items": [1, 2]}\n{"items": []}\n'
+
+        assert run("map", "ours:total", "--json", lines=lines) == (0, '{"sum": 3}\n{"sum": 0}\n', "")
+
+    def test_a_function_deep_in_a_module(self, run):
+        """A name with dots, in a module of the standard library or of one's own."""
+        assert run("map", "ours:Things.upper", lines="a\n")[1] == "A\n"
+        assert run("map", "os.path:basename", lines="a/b\n")[1] == "b\n"
+
+    def test_unordered(self, run):
+        """All lines, each once."""
+        code, out, _ = run(
+            "map", "ours:double", "--unordered", "--jobs", 2, "--backend", "processes", lines="a\nb\nc\n" * 100
+        )
+
+        assert code == 0
+        assert sorted(out.split()) == sorted(["aa", "bb", "cc"] * 100)
+
+    def test_a_seed(self, run):
+        """The same numbers each time, wherever the lines are run."""
+        lines = "a\n" * 5
+        first = run("map", "ours:draw", "--seed", 3, lines=lines)
+
+        assert len(set(first[1].split())) == 5
+        assert run("map", "ours:draw", "--seed", 3, "--backend", "processes", "--jobs", 2, lines=lines) == first
+
+    def test_retries(self, run):
+        """A line that failed is tried again."""
+        assert run("map", "ours:fails_once", "--retries", 1, lines="a\nb\n") == (0, "a\nb\n", "")
+
+    def test_progress(self, run):
+        """It is shown on standard error, and nowhere else."""
+        pytest.importorskip("tqdm")
+        code, out, error = run("map", "ours:double", "--progress", lines="a\n" * 20)
+
+        assert (code, out) == (0, "aa\n" * 20)
+        assert "20item" in error
+
+
+class TestLive:
+    """Who feeds it line by line is answered line by line."""
+
+    @posix
+    @pytest.mark.parametrize("backend", ["auto", "serial", "threads", "processes"])
+    def test_a_line_is_answered_before_the_next_comes(self, command, backend):
+        """Nothing waits in a buffer."""
+        process = command("map", "ours:double", "--backend", backend)
+        for number in range(20):
+            process.stdin.write(f"{number}\n".encode())
+            process.stdin.flush()
+
+            assert process.stdout.readline() == f"{number}{number}\n".encode()
+        process.stdin.close()
+        assert process.wait(GUARD_SECONDS) == 0
+
+    @posix
+    def test_an_endless_input_is_mapped_in_constant_memory(self, command):
+        """A pipe that nobody reads any more ends it quietly."""
+        endless = subprocess.Popen([sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE)
+        process = command("map", "builtins:str.upper", stdin=endless.stdout)
+        endless.stdout.close()
+        try:
+            for _ in range(200_000):
+                assert process.stdout.readline() == b"Y\n"
+            before = psutil.Process(process.pid).memory_info().rss
+            for _ in range(1_000_000):
+                process.stdout.readline()
+            assert psutil.Process(process.pid).memory_info().rss < before + 20_000_000
+            process.stdout.close()
+            assert process.wait(GUARD_SECONDS) == 0
+            assert process.stderr.read() == b""
+        finally:
+            endless.kill()
+            endless.wait()
+
+
+class TestFailures:
+    """A line that fails ends it, or is told."""
+
+    def test_the_traceback_and_the_line(self, run):
+        """After the results before it, with code 1."""
+        code, out, error = run("map", "ours:number", lines="1\n2\nx\n4\n")
+
+        assert (code, out) == (1, "1\n2\n")
+        assert "ValueError: invalid literal for int() with base 10: 'x'" in error
+        assert "in number" in error
+        assert error.splitlines()[-1] == "amorsize: line 3 of standard input failed"
+
+    def test_going_on(self, run):
+        """Each failure is a line of JSON on standard error, and the code is 3."""
+        code, out, error = run("map", "ours:number", "--on-error", "return", lines="1\nx\n3\ny\n")
+
+        assert (code, out) == (3, "1\n3\n")
+        told = [json.loads(line) for line in error.splitlines()]
+        assert [(one["line"], one["error"]) for one in told] == [(2, "ValueError"), (4, "ValueError")]
+
+    def test_bad_json_is_a_failure_of_its_line(self, run):
+        """As the function's own would be."""
+        code, out, error = run("map", "ours:total", "--json", "--on-error", "return", lines='{"items": []}\n{\n')
+
+        assert (code, out) == (3, '{"sum": 0}\n')
+        assert json.loads(error)["line"] == 2
+
+    def test_a_late_line(self, run):
+        """A deadline is an item's."""
+        code, out, error = run("map", "ours:forever", "--timeout", 0.3, "--on-error", "return", lines="a\n")
+
+        assert (code, out) == (3, "")
+        assert json.loads(error)["error"] == "ItemTimeoutError"
+
+    def test_a_function_that_exits_is_a_failure(self, run):
+        """It does not choose the command's code."""
+        code, _, error = run("map", "ours:exits", lines="a\n")
+
+        assert code == 1
+        assert "line 1 of standard input failed" in error
+
+    @posix
+    @pytest.mark.parametrize("backend", ["serial", "threads", "processes"])
+    def test_an_interrupt_is_code_130(self, command, folder, backend):
+        """With one line, and no traceback."""
+        process = command("map", "ours:forever", "--backend", backend, "--jobs", 2)
+        process.stdin.write(b"a\n")
+        process.stdin.close()
+        end = time.monotonic() + GUARD_SECONDS
+        while not (folder / "begun").exists():
+            assert time.monotonic() < end
+            time.sleep(0.01)  # how often it is looked at
+        process.send_signal(signal.SIGINT)
+
+        assert process.wait(GUARD_SECONDS) == 130
+        error = process.stderr.read().decode()
+        assert error.splitlines()[-1] == "amorsize: interrupted"
+        assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["double"], "'double' is not of the form MODULE:FUNC"),
+        (["ours:"], "'ours:' is not of the form"),
+        (["nowhere:double"], "the module 'nowhere' cannot be imported: ModuleNotFoundError"),
+        (["ours:missing"], "'ours' has no 'missing'"),
+        (["ours:Things.nothing"], "ours:Things.nothing is not a function, but NoneType"),
+        (["ours:double", "nowhere.txt"], "nowhere.txt cannot be read: No such file"),
+        (["ours:double", "--jobs", "0"], "n_jobs must not be 0"),
+        (["ours:double", "--backend", "moon"], "backend must be one of"),
+        (["ours:double", "--backend", "threads", "--timeout", "1"], "timeout= needs workers that can be stopped"),
+        (["ours:double", "--timeout", "-1"], "timeout must be a positive"),
+        (["ours:double", "--on-error", "stop"], "invalid choice: 'stop'"),
+        (["ours:double", "--retries", "x"], "invalid int value: 'x'"),
+    ],
+)
+def test_wrong_arguments_are_told_in_one_line(run, words, complaint):
+    """With code 2, and nothing on standard output."""
+    code, out, error = run("map", *words)
+
+    assert (code, out, error.count("\n")) == (2, "", 1)
+    assert complaint in error
+
+
+class TestOthers:
+    """What tells of functions and of the machine."""
+
+    def test_explain(self, run):
+        """The plan for these lines, the alternatives, and the reason."""
+        code, out, error = run("explain", "ours:slowly", lines="a\n" * 50)
+
+        assert (code, error) == (0, "")
+        assert out.startswith("50 lines\n")
+        assert "serial" in out
+        assert "processes" in out
+
+    def test_info(self, run):
+        """For people, and as JSON."""
+        code, out, error = run("info")
+        assert (code, error) == (0, "")
+        assert "cores_usable" in out
+
+        found = json.loads(run("info", "--json")[1])
+        assert found["versions"]["amorsize"] == amorsize.__version__
+        assert found["machine"]["cores_usable"] >= 1
+        assert "processes/spawn seconds_first_start" in found["costs"]
+
+    def test_version(self, run):
+        """In one line."""
+        assert run("--version") == (0, f"amorsize {amorsize.__version__}\n", "")
