@@ -104,8 +104,9 @@ def _write(stream: Stream[Any], output: Output, file: str | None) -> int:
     """Write the results of a stream; return the exit code."""
     failures = stream.failures
     told: set[int] = set()  # the identities of their errors, which `failures` keeps
+    count = 0
     try:
-        for result in stream:
+        for count, result in enumerate(stream, 1):  # noqa: B007 - an error is of the line behind it
             if len(told) != len(failures):
                 output.flush()
                 _tell(failures, told)
@@ -117,7 +118,9 @@ def _write(stream: Stream[Any], output: Output, file: str | None) -> int:
     except (Exception, SystemExit) as error:
         index = getattr(error, "amorsize_index", getattr(error, "index", None))
         if index is None:
-            raise
+            if not isinstance(error, SystemExit):
+                raise
+            index = count
         output.flush()
         traceback.print_exception(error)
         print(f"amorsize: line {index + 1} of {file or 'standard input'} failed", file=sys.stderr)

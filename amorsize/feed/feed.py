@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..backends.events import Lost, Results
+    from ..backends.events import Counts, Lost, Results
     from .outcome import Outcome
 
 __all__ = ["WINDOW_BYTES", "WINDOW_ITEMS", "Feed"]
@@ -43,9 +43,11 @@ class Feed:
         outcome: the verdict on items that failed.
         timeout: how many seconds an item may run; None means without limit.
         free_memory: returns the bytes that are free now, for the error message about a worker that was killed.
+        progress: counts the items that have ended; None if nobody wants to know.
 
     Attributes:
         order: the results that wait to be handed out.
+        progress: what counts the items that have ended.
         failed_at: position from which no result is wanted; None while all are.
     """
 
@@ -57,9 +59,11 @@ class Feed:
         outcome: Outcome,
         timeout: float | None = None,
         free_memory: Callable[[], int | None] = lambda: None,
+        progress: Counts | None = None,
     ) -> None:
         self.order = InOrder(first) if ordered else AsDone(first)
         self.failed_at: int | None = None
+        self.progress = progress
         self._outcome = outcome
         self._timeout = timeout
         self._free_memory = free_memory
@@ -118,6 +122,11 @@ class Feed:
             self._backlog.appendleft(chunk)
 
     # What has happened.
+
+    def count(self) -> None:
+        """Count the items that have ended since this was called last, if somebody wants to know."""
+        if self.progress is not None:
+            self.progress.done(self.order.newly_placed())
 
     def take_results(self, results: Results, failed: Callable[[int, Failure], None]) -> None:
         """Put results in their places; call `failed` for each item that failed."""

@@ -136,6 +136,7 @@ class Pump:
             outcome=Outcome(options.retries, options.on_error == "return", failures),
             timeout=options.timeout,
             free_memory=machine.available_memory,
+            progress=progress,
         )
         self._here = None if function is None else Here(function, self._feed)
         self._fix = fixed if function is None and not crosses else fixer(outgoing, try_first=function is not None)
@@ -144,7 +145,6 @@ class Pump:
         ordered_at = backend.start.ordered_at
         self._judge = Judge(now if ordered_at is None else ordered_at, now + start_seconds)
         self._observer = observer
-        self._progress = progress
         self._abandoned = abandoned
         self._over = self._held = False
         self._to_end = False  # whether the source may be asked for more although it may be at its end
@@ -211,8 +211,7 @@ class Pump:
             judge.working_seconds += perf_counter() - began
             self._withdraw_if_slower()
         self.seconds += perf_counter() - entered
-        if self._progress is not None:
-            self._progress.done(order.newly_placed())
+        self._feed.count()
         return True
 
     def _may_go_on(self) -> bool:
@@ -274,7 +273,7 @@ class Pump:
         return began if heard == self._judge.heard else perf_counter()
 
     def _wait_for_events(self, pause: float | None) -> list[Event]:
-        abandoned, progress = self._abandoned, self._progress
+        abandoned, progress = self._abandoned, self._feed.progress
         due = None if progress is None else progress.shows_in()
         if self._source.live:
             pause = _LIVE_SECONDS if pause is None else min(pause, _LIVE_SECONDS)

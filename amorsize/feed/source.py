@@ -82,8 +82,6 @@ class Source:
         self.exact = self.single and (type(iterables[0]) in _EXACT or is_array(iterables[0]))
         self._may_grow = self.exact and type(iterables[0]) is list
         self._ends: Ends | None = None
-        # Live input may know that nobody could read it now without waiting.
-        self._would_wait: Any = getattr(iterables[0], "amorsize_would_wait", None) if self.single else None
         self.index = 0
         self._ticks: repeat[bool] | None = None
         self._first_ticked = 0
@@ -185,11 +183,14 @@ class Source:
     @property
     def live(self) -> bool:
         """Whether the input says when reading it would have to wait, so that results need not wait with it."""
-        return self._would_wait is not None
+        return self.single and hasattr(self._iterables[0], "amorsize_would_wait")
 
     def would_wait(self) -> bool:
         """Say whether the input is live, and nothing more of it has come yet."""
-        return self._would_wait is not None and not self.over and bool(self._would_wait())
+        if not self.live or self.over:
+            return False
+        live: Any = self._iterables[0]
+        return bool(live.amorsize_would_wait())
 
     def is_drained(self) -> bool:
         """Say whether it is known at once that `take(..., to_end=False)` would find nothing now."""
@@ -230,11 +231,12 @@ class Source:
         self._ends.look()
         began = perf_counter()
         doubtful = False
+        live = self.live
         may_be_near = self._ends.may_be_near if self._ends.watches() else None
         while len(items) < count:
             if in_time and items and perf_counter() - began >= _READING_SECONDS:
                 break
-            if items and self.would_wait():
+            if live and items and self.would_wait():
                 break
             if may_be_near is not None and may_be_near(self.index):
                 if not to_end or items:

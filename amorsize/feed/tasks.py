@@ -109,12 +109,11 @@ class Tasks:
         known_width: int | None = None,
         progress: Counts | None = None,
     ) -> None:
-        self._progress = progress
         self._function = function
         self._inputs = inputs
         self._timeout = options.timeout
         outcome = Outcome(options.retries, options.on_error == "return", failures)
-        self._feed = Feed(0, ordered=options.ordered, outcome=outcome, timeout=options.timeout)
+        self._feed = Feed(0, ordered=options.ordered, outcome=outcome, timeout=options.timeout, progress=progress)
         self._fixed_width = most
         self._control: WidthControl | None = None
         if most is None:  # on one loop more of them do not hold each other up
@@ -284,11 +283,11 @@ class Tasks:
             self._ready.set()
 
     def _count(self) -> None:
-        """Count what has ended since this was called last, if somebody wants to know, and have it shown in time."""
-        if self._progress is not None:
-            self._progress.done(self._feed.order.newly_placed())
-            if (due := self._progress.shows_in()) is not None:
-                self.loop.call_later(due, self._progress.show)
+        """Count what has ended, and have it shown in time."""
+        self._feed.count()
+        progress = self._feed.progress
+        if progress is not None and (due := progress.shows_in()) is not None:
+            self.loop.call_later(due, progress.show)
 
     def _take(self, running: _Running, error: BaseException | None, value: Any) -> None:
         """Take in what became of an item."""
