@@ -26,15 +26,25 @@ def die(_):
 class DieOnce:
     """Callable that kills its worker at one item, the first time it comes by, and squares the others."""
 
-    def __init__(self, folder, at):
+    def __init__(self, folder, at, carried=0):
         self.note = str(Path(folder) / "died")
         self.at = at
+        self.carried = os.urandom(carried)
 
-    def __call__(self, number):
+    def __call__(self, item):
+        number = getattr(item, "number", item)
         if number == self.at and not os.path.exists(self.note):
             Path(self.note).touch()
             die(number)
         return number**2
+
+
+class Large:
+    """An item of some size."""
+
+    def __init__(self, number, size):
+        self.number = number
+        self.data = bytes(size)
 
 
 class DieAt:

@@ -129,6 +129,43 @@ class TestDask:
 
         assert len(list(stream)) == 299
 
+    @pytest.mark.parametrize("size", [10, 3_000_000])
+    def test_a_worker_that_dies_loses_no_data(self, client, tmp_path, size):
+        """What tasks refer to, a long function or large items, is brought anew."""
+        died = workers.DieOnce(tmp_path, 7, carried=200_000)
+        items = [workers.Large(number, size) for number in range(12)]
+
+        assert list(amorsize.map(died, items, backend=client, chunksize=1)) == [number**2 for number in range(12)]
+        assert (tmp_path / "died").exists()
+
+    def test_workers_in_threads_behind_a_socket_are_in_this_process(self):
+        """They are asked, as the address does not tell; the caller's data are left alone."""
+        distributed = pytest.importorskip("distributed")
+        with (
+            distributed.LocalCluster(
+                n_workers=1, threads_per_worker=2, processes=False, protocol="tcp", dashboard_address=":0"
+            ) as threads,
+            distributed.Client(threads, set_as_default=False) as inside,
+        ):
+            seen = []
+            for result in amorsize.map(lambda number: (number, len(seen)), range(100), backend=inside):
+                seen.append(result)  # noqa: PERF402 - the function looks at it meanwhile
+
+        assert [number for number, _ in seen] == list(range(100))
+        assert seen[-1][1] > 0
+
+    def test_a_client_that_is_closed_in_the_middle(self):
+        """The call ends with an error of its own."""
+        distributed = pytest.importorskip("distributed")
+        with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as other:
+            inside = distributed.Client(other, set_as_default=False)
+            stream = amorsize.map(workers.slow_process_id, range(1000), backend=inside, chunksize=5)
+            next(stream)
+            inside.close()
+
+            with pytest.raises(amorsize.AmorsizeError, match=r"takes no more work|was it shut down"):
+                list(stream)
+
     def test_a_worker_that_joins_is_used(self, client):
         """The width is the engine's own, and read again as it changes."""
         stream = amorsize.map(workers.slow_process_id, itertools.count(), backend=client, chunksize=1)

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import engine_workers as workers
@@ -117,6 +118,60 @@ def test_n_jobs_is_obeyed():
     assert stream.plan.n_jobs == 2
 
 
+    def test_nothing_begins_after_the_end(self, executor):
+        """Not even the rest of a chunk that runs."""
+        begun = []
+
+        def note(number):
+            begun.append(number)
+            time.sleep(0.005)
+
+        stream = amorsize.map(note, range(500), backend=executor, chunksize=200)
+        with pytest.raises(TypeError), stream:
+            raise TypeError
+        list(executor.map(abs, range(4)))  # what runs has ended
+        assert begun == []
+        stream = amorsize.map(note, range(500), backend=executor, chunksize=5)
+        next(stream)
+        stream.close()
+        executor.submit(abs, 1).result()
+        seen = len(begun)
+        assert seen < 100
+        executor.submit(time.sleep, 0.02).result()
+        assert len(begun) <= seen + 2
+
+
+class Bounded(ThreadPoolExecutor):
+    """An executor whose `submit` is interrupted once two tasks have come."""
+
+    def __init__(self):
+        super().__init__(1)
+        self.tasks = 0
+
+    def submit(self, function, *arguments):
+        if function is not task.is_here:
+            self.tasks += 1
+            if self.tasks > 2:
+                raise KeyboardInterrupt
+        return super().submit(function, *arguments)
+
+
+def test_an_interrupt_while_a_task_is_submitted_comes_out():
+    """As itself."""
+    with Bounded() as executor, pytest.raises(KeyboardInterrupt):
+        list(amorsize.map(abs, range(100), backend=executor, chunksize=1))
+
+
+@pytest.mark.parametrize(("n_jobs", "most"), [(1, 1), (3, 3), (-1, 5), (-2, 4), (-9, 1), (9, 5)])
+def test_n_jobs_counts_the_executors_workers(n_jobs, most):
+    """As it counts the cores elsewhere."""
+    with ThreadPoolExecutor(5) as executor:
+        stream = amorsize.map(abs, range(10), backend=executor, n_jobs=n_jobs)
+        list(stream)
+
+    assert stream.plan.n_jobs == most
+
+
 class TestProcesses:
     """Workers elsewhere are sent what they need."""
 
@@ -167,13 +222,27 @@ class TestProcesses:
         assert caught.value.among == 5
         assert results == [number**2 for number in range(10)]
 
-    def test_a_broken_executor_takes_no_more(self):
-        """Where items are to be tried again, the text says what has become of the executor."""
-        with (
-            ProcessPoolExecutor(1, multiprocessing.get_context(METHOD)) as executor,
-            pytest.raises(amorsize.AmorsizeError, match="ProcessPoolExecutor takes no more work"),
-        ):
-            list(amorsize.map(workers.DieAt(3), range(8), backend=executor, retries=1))
+    @pytest.mark.parametrize("options", [{}, {"retries": 1}, {"on_error": "return"}, {"chunksize": 1}])
+    def test_a_death_is_one_whatever_was_asked(self, options):
+        """A broken executor takes no more work, so nothing can be tried again; results before it come first."""
+        with ProcessPoolExecutor(2, multiprocessing.get_context(METHOD)) as executor:
+            results = []
+            with pytest.raises(amorsize.WorkerCrashError, match=r"running (item|one of the items)") as caught:
+                results.extend(amorsize.map(workers.DieAt(7), list(range(20_000)), backend=executor, **options))
+
+        assert results == [number**2 for number in range(len(results))]
+        assert caught.value.index >= len(results)
+
+    def test_one_that_is_shut_down_in_the_middle(self):
+        """What it had comes back, and then the text says what has become of it."""
+        executor = ProcessPoolExecutor(2, multiprocessing.get_context(METHOD))
+        stream = amorsize.map(abs, range(100_000), backend=executor, chunksize=10)
+        results = [next(stream)]
+        executor.shutdown(wait=False)
+
+        with pytest.raises(amorsize.AmorsizeError, match="ProcessPoolExecutor takes no more work"):
+            results.extend(stream)
+        assert results == list(range(len(results)))
 
     def test_one_that_was_shut_down_is_named(self):
         """As soon as a result is asked for."""
@@ -245,13 +314,13 @@ class TestVersions:
             [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
         )
 
-        assert child.stdout.strip() == "('unfit', 'it has no amorsize')"
+        assert child.stdout.startswith("('unfit', 'it has no amorsize;")
 
     def test_the_caller_gets_a_clear_error(self):
         """Which names the engine, and what to do."""
         executor = Answering((task.UNFIT, "it has amorsize 0.0.1, and the caller 0.0.2"))
 
-        with pytest.raises(amorsize.UnsupportedError, match=r"Answering cannot take part: .* install the same"):
+        with pytest.raises(amorsize.UnsupportedError, match=r"Answering cannot take part: it has amorsize"):
             list(amorsize.map(abs, [1], backend=executor))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import queue
@@ -26,12 +27,16 @@ from amorsize.transport.serialize import Outgoing
 GUARD_SECONDS = 20
 
 
+NUMBERS = itertools.count(10_000_000)  # beyond those of real processes
+
+
 class Process:
     """A process of a pool; it lives until it has an exit code."""
 
     def __init__(self):
         self.exitcode = None
         self.killed = False
+        self.pid = next(NUMBERS)
 
     def is_alive(self):
         return self.exitcode is None
@@ -95,6 +100,7 @@ def pool(monkeypatch):
     """Give a scripted pool; its worker's side may be run in this process."""
     monkeypatch.setattr(context, "worker_process", False)
     monkeypatch.setattr(task, "_stage", task._Stage())
+    monkeypatch.setattr(task, "is_here", lambda asked: False)
     return Pool()
 
 
@@ -276,14 +282,52 @@ class TestDeaths:
         backend = begin(pool, own=True)
         backend.submit(Chunk(0, [-1, -2]), 0.0)
         backend.submit(Chunk(2, [-3, -4]), 0.0)
+        self.begin(backend, 0, pool._pool[1])
         pool._pool[1].exitcode = -9
         return backend
 
+    @staticmethod
+    def begin(backend, number, process):
+        """Have a process begin a task."""
+        os.lseek(backend._tasks._notes, number * task.NOTE.size, os.SEEK_SET)
+        os.write(backend._tasks._notes, task.NOTE.pack(number, process.pid))
+
     def test_a_death_is_noticed(self, broken):
-        """The oldest chunk stands for the lost one."""
+        """The chunk that its worker had begun is lost."""
         (lost,) = broken.wait()
 
         assert lost == Lost(None, Chunk(0, [-1, -2]), None, -9, unknown=True)
+
+    def test_it_need_not_be_the_oldest(self, pool, monkeypatch):
+        """The others go on."""
+        monkeypatch.setattr(engine, "_LOOK_SECONDS", 0.001)
+        backend = begin(pool, own=True)
+        for first in range(3):
+            backend.submit(Chunk(first, [-first]), 0.0)
+        self.begin(backend, 0, pool._pool[0])
+        self.begin(backend, 1, pool._pool[1])
+        pool._pool[1].exitcode = -9
+
+        assert [event.finished for event in backend.wait()] == [Chunk(1, [-1])]
+        pool.answer()
+        assert backend.wait()[0].values == [0]
+
+    def test_several_at_once(self, broken, pool):
+        """Each has its chunk told."""
+        self.begin(broken, 1, pool._pool[0])
+        pool._pool[0].exitcode = -11
+
+        assert [(event.finished.first, event.exitcode) for event in broken.wait()] == [(0, -9), (2, -11)]
+
+    def test_a_death_before_anything_began(self, pool, monkeypatch):
+        """After a while in which nobody begins the tasks, the oldest is taken for lost."""
+        monkeypatch.setattr(engine, "_LOOK_SECONDS", 0.001)
+        monkeypatch.setattr(stock, "_UNNOTED_SECONDS", 0.01)
+        backend = begin(pool, own=True)
+        backend.submit(Chunk(0, [-1]), 0.0)
+        pool._pool[1].exitcode = -9
+
+        assert [event.finished for event in backend.wait()] == [Chunk(0, [-1])]
 
     def test_a_late_answer_is_not_an_error(self, broken, pool):
         """The chunk that was given up may have been with another worker, and its answer still come."""

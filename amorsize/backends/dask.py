@@ -13,11 +13,12 @@ import uuid
 from concurrent.futures import CancelledError
 from functools import partial
 
+import dask.config
 import distributed
 from distributed import Client, KilledWorker
 
 from .. import context
-from ..child.task import Entry, run_here, versions
+from ..child.task import Entry, is_here, origin, run_here, versions
 from ..errors import UnsupportedError, let_signals_through
 from ..log import debug
 from ..measure import machine
@@ -26,6 +27,7 @@ from .processes.start import main_hidden
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Any
 
     from .engine import Answers
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DaskTasks", "open_backend"]
 
-# Items of so many bytes go to a worker by way of data that tasks refer to; Dask warns of large tasks.
 _LARGE_BYTES = 1 << 20
 
 
@@ -74,7 +75,13 @@ class DaskTasks:
         self._prefix = f"amorsize-{uuid.uuid4().hex[:16]}"
         self._entry: Any = partial(Entry(), versions())
         self._threads: dict[str, int] = {}
-        self.here = self._client.scheduler.address.startswith("inproc://") if self._client.scheduler else False
+        self.here = self._asked()
+
+    def _asked(self) -> bool:
+        """Ask a worker, if there is one, whether it is in this process."""
+        self.width()
+        answers = self._client.run(is_here, origin(), workers=list(self._threads)[:1], on_error="return")
+        return any(answer is True for answer in answers.values())
 
     def _made(self, job: Job) -> Any:
         if context.in_daemon():
@@ -97,10 +104,12 @@ class DaskTasks:
         return sum(self._threads.values())
 
     def submit(self, number: int, task: tuple[Any, ...]) -> Any:
-        payload = task[3]
-        if len(payload) >= _LARGE_BYTES:
-            task = (*task[:3], self._scattered(payload), *task[4:])
-        return self._followed(number, self._entry, task)
+        if len(task[3]) < _LARGE_BYTES:
+            return self._followed(number, self._entry, task)
+        # Data that are scattered are gone with their worker, and with them the tasks that need them, so large items go
+        # with their tasks, of which Dask would warn.
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
+            return self._followed(number, self._entry, task)
 
     def submit_here(self, call: int, number: int) -> Any:
         return self._followed(number, run_here, (call, number))
@@ -118,12 +127,6 @@ class DaskTasks:
             answer = error if not type(error).__name__.endswith("CancelledError") else CancelledError(str(error))
         self._answers.put((number, answer))
 
-    def shared(self, function: bytes) -> Any:
-        return self._scattered(function)
-
-    def _scattered(self, data: bytes) -> Any:
-        return self._client.scatter(data, hash=False)
-
     def cancel(self, handle: Any) -> bool:
         handle.cancel()
         return False  # it may be running, and is not stopped
@@ -131,8 +134,8 @@ class DaskTasks:
     def is_death(self, error: BaseException) -> bool:
         return isinstance(error, KilledWorker)
 
-    def exitcode(self) -> int | None:
-        return None  # Dask sees to its workers
+    def lost(self, under_way: Collection[int]) -> dict[int, int | None]:
+        return {}  # Dask sees to its workers
 
     def close(self, *, hurry: bool, idle: bool) -> None:
         if self._cluster is None:

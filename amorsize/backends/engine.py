@@ -21,17 +21,19 @@ from time import perf_counter, process_time, thread_time
 
 from ..child.in_thread import context_of_workers, run_in_thread
 from ..child.task import MISSING, OUTDATED, RAN, UNFIT, open_calls, origin
-from ..errors import AmorsizeError, UnsupportedError, let_signals_through
+from ..errors import AmorsizeError, UnsupportedError, WorkerCrashError, let_signals_through
 from ..lean import NamedTuple, Protocol
+from ..log import debug
 from ..seeding import Seeded
 from ..transport.payload import Outdated, Uncarriable, payload_of, users_classes
 from ..transport.remote import unpack_error
 from ..transport.serialize import Undumpable, dump_items, load_values
 from .base import Start, Unsendable, check_shared, events_here, failures_of, unstarted
-from .events import Chunk, Lost, Refused, Results, Returned
+from .events import Broken, Chunk, Lost, Refused, Results, Returned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
     from concurrent.futures import Future
     from typing import Any
 
@@ -52,6 +54,10 @@ _DEPTH = 2
 _SHORT_FUNCTION_BYTES = 16_384
 # What a task costs is learnt from so many times between two tasks, because a few say little, and the last ones do.
 _LEAST_GAPS, _MOST_GAPS = 8, 100
+# How often a task is sent in all, if workers do not have what it needs.
+_MOST_TRIES = 5
+# So many workers are told apart; where they come and go, the first ones are forgotten.
+_MOST_WORKERS = 1000
 _calls = count(1)
 
 
@@ -87,17 +93,14 @@ class Tasks(Protocol):
     def submit_here(self, call: int, number: int) -> Any:
         """Have a thread of this process call `child.task.run_here`."""
 
-    def shared(self, function: bytes) -> Any:
-        """Return what stands in a task for a long function, if the engine can bring that to each worker; else None."""
-
     def cancel(self, handle: Any) -> bool:
         """Cancel a task; say whether it is certain that nothing of it ran or will run."""
 
     def is_death(self, error: BaseException) -> bool:
         """Say whether the engine's error means that the worker died."""
 
-    def exitcode(self) -> int | None:
-        """Return how a worker ended that died since this was last asked, where the engine does not say so."""
+    def lost(self, under_way: Collection[int]) -> dict[int, int | None]:
+        """Return which tasks a dead worker had, with its exit code, where the engine does not say so itself."""
 
     def close(self, *, hurry: bool, idle: bool) -> None:
         """Release what was made for the call; `idle`: nothing is under way."""
@@ -106,15 +109,17 @@ class Tasks(Protocol):
 class _UnderWay(NamedTuple):
     chunk: Chunk
     task: tuple[Any, ...]
-    handle: Any
+    handle: Any  # None while it is being submitted
     sent: float
+    tries: int
 
 
 class Engine:
     """A `Backend` on the tasks of an engine.
 
     Args:
-        job: what the backend is to run. Its width is the most that may run at once; 0 means all that the engine has.
+        job: what the backend is to run. Its width is the most that may run at once; 0 and -1 mean all that the engine
+            has, -2 all but one.
         tasks: the engine.
         answers: the queue that `tasks` was made with.
 
@@ -134,10 +139,11 @@ class Engine:
         self._numbers = count()
         self._call = next(_calls)
         self._under_way: dict[int, _UnderWay] = {}
-        self._closed = self._broken = False
+        self._closed = False
+        self._stopped: BaseException | None = None  # why the engine takes no more work
+        self._lost: Chunk | None = None  # the first chunk of a worker that died
         self._ready: list[Event] = []
-        self._looked_at = 0.0
-        self._engines_width = 0
+        self._engines_width = 0, 0.0  # and when that was asked
         self._cost = _TaskCost()
         self._others_began = _others_cpu_seconds()
         if tasks.here:
@@ -160,11 +166,13 @@ class Engine:
     @property
     def width(self) -> int:
         """How many tasks can run at once now, or may."""
-        now = perf_counter()
-        if now - self._looked_at > _LOOK_SECONDS:
-            self._engines_width, self._looked_at = self._tasks.width(), now
-        width = self._engines_width
-        return max(1, min(width, self._job.width) if self._job.width else width)
+        (width, looked_at), now, asked = self._engines_width, perf_counter(), self._job.width
+        if now - looked_at > _LOOK_SECONDS:
+            width = self._tasks.width()
+            self._engines_width = width, now
+        if asked:
+            width = min(width, asked) if asked > 0 else width + 1 + asked
+        return max(1, width)
 
     @property
     def seconds_per_task(self) -> float | None:
@@ -181,13 +189,15 @@ class Engine:
         return False  # it queues what it is given, and does not tell
 
     def busy(self) -> bool:
-        return bool(self._under_way or self._ready)
+        return bool(self._under_way or self._ready or self._stopped)
 
     def room(self, chunk_seconds: float | None) -> int:
+        if self._stopped is not None:
+            return 0
         width = self.width
         # A task that waits in the engine's queue runs as soon as a worker is free. So where the engine has more workers
         # than the user allows, none may wait there.
-        depth = _DEPTH if width >= self._engines_width else 1
+        depth = _DEPTH if width >= self._engines_width[0] else 1
         return depth * width - len(self._under_way)
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> int:
@@ -214,13 +224,15 @@ class Engine:
 
     def _set_function(self) -> None:
         self._function = b"".join(self._payload.parts())
-        short = len(self._function) <= _SHORT_FUNCTION_BYTES
-        self._with_each = self._function if short else self._tasks.shared(self._function)
+        self._with_each = self._function if len(self._function) <= _SHORT_FUNCTION_BYTES else None
 
-    def _send(self, chunk: Chunk, task: tuple[Any, ...]) -> None:
+    def _send(self, chunk: Chunk, task: tuple[Any, ...], tries: int = 1) -> None:
+        if self._stopped is not None:
+            self._ready.append(Returned(chunk))
+            return
         number = next(self._numbers)
         # It is under way before it is submitted, because it may be over before `submit` returns.
-        self._under_way[number] = _UnderWay(chunk, task, None, perf_counter())
+        self._under_way[number] = _UnderWay(chunk, task, None, perf_counter(), tries)
         try:
             if self._tasks.here:
                 handle = self._tasks.submit_here(self._call, number)
@@ -229,8 +241,10 @@ class Engine:
         except Exception as error:  # whatever the engine raises
             let_signals_through(error)
             del self._under_way[number]
-            text = f"{self._tasks.name} takes no more work: {type(error).__name__}: {error}"
-            raise AmorsizeError(text) from error
+            # What is under way may still come back, so the call is told when nothing is.
+            self._stopped = _refused(self._tasks.name, error)
+            self._ready.append(Returned(chunk))
+            return
         self._under_way[number] = self._under_way[number]._replace(handle=handle)
 
     def flush(self) -> None:
@@ -238,14 +252,27 @@ class Engine:
 
     def ask_back(self) -> None:
         for number, sent in reversed([*self._under_way.items()]):
-            if self._tasks.cancel(sent.handle):
+            if self._cancel(sent):
                 del self._under_way[number]
                 self._ready.append(Returned(sent.chunk))
+
+    def _cancel(self, sent: _UnderWay) -> bool:
+        """Cancel a task, if that can be; say whether it is certain that nothing of it ran or will run."""
+        if sent.handle is None:
+            return False
+        try:
+            return self._tasks.cancel(sent.handle)
+        except Exception as error:  # whatever the engine raises, where it was shut down for example
+            let_signals_through(error)
+            debug("%s does not cancel a task: %r", self._tasks.name, error)
+            return False
 
     def wait(self, timeout: float | None = None) -> list[Event]:
         if self._ready:
             events, self._ready = self._ready, []
             return events
+        if self._stopped is not None and not self._under_way:
+            return [Broken(self._end())]
         deadline = None if timeout is None else perf_counter() + timeout
         while True:
             left = _LOOK_SECONDS if deadline is None else deadline - perf_counter()
@@ -254,11 +281,9 @@ class Engine:
             except queue.Empty:
                 if left <= 0:
                     return []
-                exitcode = self._tasks.exitcode() if self._under_way else None
-                if exitcode:
-                    # It is unknown which task the dead worker had, so the oldest one is reported as lost.
-                    self._broken = True
-                    return [_lost(self._under_way.pop(min(self._under_way)).chunk, exitcode)]
+                lost = self._tasks.lost(self._under_way)
+                if lost:
+                    return [self._lose(self._under_way.pop(number).chunk, code) for number, code in lost.items()]
                 continue
             sent = self._under_way.pop(number, None)
             if sent is not None and (events := self._heard(number, sent, answer)):
@@ -271,9 +296,23 @@ class Engine:
         open_calls.pop(self._call, None)
         try:
             for sent in self._under_way.values():
-                self._tasks.cancel(sent.handle)
+                self._cancel(sent)
         finally:
-            self._tasks.close(hurry=hurry, idle=not (self._under_way or self._broken))
+            self._tasks.close(hurry=hurry, idle=not (self._under_way or self._lost))
+
+    def _lose(self, chunk: Chunk, exitcode: int | None) -> Lost:
+        if self._lost is None or chunk.first < self._lost.first:
+            self._lost = chunk
+        return Lost(None, chunk, None, exitcode, unknown=True)
+
+    def _end(self) -> BaseException:
+        """Return the error that ends a call whose engine takes no more work."""
+        assert self._stopped is not None
+        if self._lost is None:
+            return self._stopped
+        crash = WorkerCrashError(self._lost.first, None, among=len(self._lost.items))
+        crash.__cause__ = self._stopped
+        return crash
 
     # Threads of this process.
 
@@ -285,7 +324,7 @@ class Engine:
         function: Any = self._job.function
         ran = run_in_thread(
             function,
-            sent.chunk.items,
+            self._while_wanted(sent.chunk),
             sent.chunk.first,
             self._around.copy(),
             slice_seconds=sent.task[0],
@@ -293,13 +332,20 @@ class Engine:
         )
         self._ran[number] = get_ident(), ran
 
+    def _while_wanted(self, chunk: Chunk) -> Iterator[Any]:
+        """Yield the items of a chunk as long as any item is wanted."""
+        for item in chunk.items:
+            if self._closed:
+                return
+            yield item
+
     # What is heard.
 
     def _heard(self, number: int, sent: _UnderWay, answer: Any) -> list[Event]:
         chunk = sent.chunk
         if isinstance(answer, BaseException):
             if self._tasks.is_death(answer):
-                return [_lost(chunk, None)]
+                return [self._lose(chunk, None)]
             return [Refused(chunk, self._refusal(chunk, answer))]
         if self._tasks.here:
             thread, ran = self._ran.pop(number)
@@ -307,16 +353,17 @@ class Engine:
         kind, content = answer
         if kind == RAN:
             return self._results(sent, *content)
-        if kind == MISSING:
-            self._send(chunk, (*sent.task[:2], self._function, *sent.task[3:]))
+        if kind == MISSING and sent.tries < _MOST_TRIES:
+            self._send(chunk, (sent.task[0], self._payload.digest, self._function, *sent.task[3:]), sent.tries + 1)
             return []
+        if kind == MISSING:
+            return [Refused(chunk, AmorsizeError(f"workers of {self._tasks.name} lose the function again and again"))]
         if kind == OUTDATED:
             digest = sent.task[1]
             outdated = Outdated(digest, content)
             return [Returned(chunk) if self._bring_up_to_date(digest, outdated) else Refused(chunk, outdated)]
         if kind == UNFIT:
-            text = f"a worker of {self._tasks.name} cannot take part: {content}; install the same in both places"
-            return [Refused(chunk, UnsupportedError(text))]
+            return [Refused(chunk, UnsupportedError(f"a worker of {self._tasks.name} cannot take part: {content}"))]
         return [Refused(chunk, unpack_error(content))]
 
     def _refusal(self, chunk: Chunk, error: BaseException) -> BaseException:
@@ -361,8 +408,11 @@ def _others_cpu_seconds() -> float:
     return process_time() - thread_time()
 
 
-def _lost(chunk: Chunk, exitcode: int | None) -> Lost:
-    return Lost(None, chunk, None, exitcode, unknown=True)
+def _refused(name: str, error: BaseException) -> AmorsizeError:
+    """Return the error that tells that an engine takes no more work."""
+    refusal = AmorsizeError(f"{name} takes no more work: {type(error).__name__}: {error}")
+    refusal.__cause__ = error
+    return refusal
 
 
 class _TaskCost:
@@ -370,6 +420,7 @@ class _TaskCost:
 
     def __init__(self) -> None:
         self._numbers: dict[Any, int] = {}
+        self._next = count(1)
         self._last: dict[int, tuple[float, float]] = {}  # by worker: when its last task ended there, and was heard of
         self._gaps: deque[float] = deque(maxlen=_MOST_GAPS)
         self.tasks = 0
@@ -377,7 +428,12 @@ class _TaskCost:
     def add(self, worker: Any, sent: float, began: float, seconds: float) -> int:
         """Take in a task that was heard of now, and return the number of the worker that ran it."""
         self.tasks += 1
-        number = self._numbers.setdefault(worker, len(self._numbers) + 1)
+        number = self._numbers.get(worker)
+        if number is None:
+            if len(self._numbers) >= _MOST_WORKERS:
+                self._numbers.clear()
+                self._last.clear()
+            number = self._numbers[worker] = next(self._next)
         last = self._last.get(number)
         if last is not None and sent < last[1]:
             self._gaps.append(max(0.0, began - last[0]))

@@ -12,12 +12,13 @@ from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from functools import partial
 
 from ..child.task import Entry, is_here, origin, run_here, run_task, versions
-from ..errors import UnsupportedError
+from ..errors import AmorsizeError, UnsupportedError, let_signals_through
 from ..measure import machine
 from .engine import Engine, put_answer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from concurrent.futures import Executor, Future
     from typing import Any
 
@@ -62,10 +63,12 @@ class ExecutorTasks:
         """Ask a worker whether it is in this process."""
         try:
             return bool(self._executor.submit(is_here, origin()).result())
-        except ModuleNotFoundError as error:
-            if error.name != "amorsize":
-                raise
-            raise UnsupportedError(f"a worker of {self.name} cannot take part: it has no amorsize") from error
+        except Exception as error:  # whatever the executor raises
+            let_signals_through(error)
+            if isinstance(error, ModuleNotFoundError) and error.name == "amorsize":
+                text = f"a worker of {self.name} cannot take part: it has no amorsize"
+                raise UnsupportedError(text) from error
+            raise AmorsizeError(f"{self.name} takes no work: {type(error).__name__}: {error}") from error
 
     def width(self) -> int:
         for name in _WIDTHS:
@@ -85,17 +88,14 @@ class ExecutorTasks:
         future.add_done_callback(partial(put_answer, self._answers, number))
         return future
 
-    def shared(self, function: bytes) -> None:
-        return None  # workers ask for it
-
     def cancel(self, handle: Future[Any]) -> bool:
         return handle.cancel()
 
     def is_death(self, error: BaseException) -> bool:
         return isinstance(error, BrokenExecutor)
 
-    def exitcode(self) -> int | None:
-        return None  # an executor says when a worker has died
+    def lost(self, under_way: Collection[int]) -> dict[int, int | None]:
+        return {}  # an executor says when a worker has died
 
     def close(self, *, hurry: bool, idle: bool) -> None:
         return  # it is the user's

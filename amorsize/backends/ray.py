@@ -27,6 +27,7 @@ from .engine import Engine, put_answer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Any
 
     from .engine import Answers
@@ -82,9 +83,6 @@ class RayTasks:
     def submit_here(self, call: int, number: int) -> Any:
         raise NotImplementedError("Ray's workers are other processes")
 
-    def shared(self, function: bytes) -> Any:
-        return ray.put(function)
-
     def cancel(self, handle: Any) -> bool:
         ray.cancel(handle)
         return False  # it may be running
@@ -92,8 +90,8 @@ class RayTasks:
     def is_death(self, error: BaseException) -> bool:
         return isinstance(error, _DEATHS)
 
-    def exitcode(self) -> int | None:
-        return None  # Ray says when a worker has died
+    def lost(self, under_way: Collection[int]) -> dict[int, int | None]:
+        return {}  # Ray says when a worker has died
 
     def close(self, *, hurry: bool, idle: bool) -> None:
         return

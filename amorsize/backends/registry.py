@@ -32,7 +32,7 @@ class Job(NamedTuple):
     Attributes:
         function: runs one item.
         outgoing: pickles what the call sends.
-        width: how many workers to use; 0 means all that there are, where the backend has its own.
+        width: how many workers to use. Where the backend has its own, 0 and -1 mean all, and -2 all but one.
         start_method: how new processes are started.
         stop_at_error: whether an item that raises ends its chunk.
         timeout: how many seconds an item may run; None means without limit.

@@ -1,25 +1,29 @@
 """Runs chunks on a standard `multiprocessing.Pool`: one made for the call, or the user's own.
 
 A standard Pool waits for ever for a worker that died. This backend looks at the pool's processes while it waits, so
-that a dead worker is an error instead. It cannot know which item was running.
+that a dead worker is an error instead. Workers note in a file which task they begin, so it is known which one a dead
+worker had, though not which of its items was running.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
+import tempfile
 import threading
 from functools import partial
 from time import perf_counter
 
 from ..child.initialize import ByValue
-from ..child.task import run_task
+from ..child.task import NOTE, NOTES, run_noted
 from ..log import debug
 from .engine import Engine
 from .processes.start import main_hidden
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from multiprocessing.pool import Pool
     from typing import Any
 
@@ -32,6 +36,8 @@ __all__ = ["PoolTasks", "open_backend"]
 _DRAIN_SECONDS = 0.5
 # How long `Pool.terminate()` may take before the processes are killed.
 _END_SECONDS = 0.3
+# After a worker has died for no task that is known, tasks that nobody begins for so long are taken for lost with it.
+_UNNOTED_SECONDS = 5.0
 
 
 def open_backend(job: Job, target: Any) -> Engine:
@@ -59,6 +65,10 @@ class PoolTasks:
         self.warm = not self._own
         self.route = f"pool/{job.start_method}"
         self._sent = self._heard = 0
+        self._notes, self._notes_name = _notes()
+        self._unexplained = 0  # how many workers died that had no task, as far as is known
+        self._state: tuple[frozenset[int], frozenset[int]] = frozenset(), frozenset()  # the tasks, and those that run
+        self._state_since = 0.0
         if pool is None:
             pool = _pool_for(job)
         self._pool = pool
@@ -70,7 +80,7 @@ class PoolTasks:
 
     def submit(self, number: int, task: tuple[Any, ...]) -> None:
         put = partial(self._put, number)
-        self._pool.apply_async(run_task, task, callback=put, error_callback=put)
+        self._pool.apply_async(run_noted, (self._notes_name, number, *task), callback=put, error_callback=put)
         self._sent += 1
 
     def submit_here(self, call: int, number: int) -> None:
@@ -80,23 +90,46 @@ class PoolTasks:
         self._heard += 1
         self._answers.put((number, answer))
 
-    def shared(self, function: bytes) -> None:
-        return None
-
     def cancel(self, handle: Any) -> bool:
         return False  # a standard Pool runs everything it was given
 
     def is_death(self, error: BaseException) -> bool:
         return False  # of which a standard Pool says nothing
 
-    def exitcode(self) -> int | None:
+    def lost(self, under_way: Collection[int]) -> dict[int, int | None]:
         current = list(getattr(self._pool, "_pool", ()))
         dead = [process for process in self._processes if process not in current or not process.is_alive()]
-        codes = [code for process in dead if (code := _exitcode(process))]
+        codes = {process.pid: code for process in dead if (code := _exitcode(process))}
         self._processes = current
-        return codes[0] if codes else None
+        begun = {number: pid for number in under_way if (pid := self._begun_by(number)) is not None}
+        found: dict[int, int | None] = {number: codes[pid] for number, pid in begun.items() if pid in codes}
+        self._unexplained += len(codes) - len(found)
+        state, now = (frozenset(under_way), frozenset(begun)), perf_counter()
+        if state != self._state:
+            self._state, self._state_since = state, now
+        elif self._unexplained and under_way and not begun and now - self._state_since > _UNNOTED_SECONDS:
+            # A worker may have died when it had taken a task and not begun to run it. As nothing has begun since, so
+            # it was.
+            self._unexplained -= 1
+            found[min(under_way)] = None
+        return found
+
+    def _begun_by(self, number: int) -> int | None:
+        """Return the number of the process that began a task; None if none has."""
+        os.lseek(self._notes, (number % NOTES) * NOTE.size, os.SEEK_SET)
+        data = os.read(self._notes, NOTE.size)
+        noted, pid = NOTE.unpack(data) if len(data) == NOTE.size else (-1, 0)
+        return pid if noted == number else None
 
     def close(self, *, hurry: bool, idle: bool) -> None:
+        try:
+            self._end(hurry=hurry, idle=idle)
+        finally:
+            os.close(self._notes)
+            if not self._notes_name.startswith("/proc/"):
+                os.unlink(self._notes_name)
+
+    def _end(self, *, hurry: bool, idle: bool) -> None:
         if not self._own:
             return
         if not hurry and (idle or self._drained()):
@@ -132,6 +165,16 @@ class PoolTasks:
     def _terminate(self) -> None:
         self._pool.terminate()
         self._pool.join()
+
+
+def _notes() -> tuple[int, str]:
+    """Return the descriptor of a new file, and a name by which other processes find it."""
+    file, name = tempfile.mkstemp(prefix="amorsize-")
+    own = f"/proc/{os.getpid()}/fd/{file}"
+    if os.path.exists(own):  # then the file needs no other name, and goes with this process
+        os.unlink(name)
+        name = own
+    return file, name
 
 
 def _pool_for(job: Job) -> Pool:

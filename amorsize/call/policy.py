@@ -394,9 +394,12 @@ class Policy:
         return known.seconds_per_item if there is None else there
 
     def width(self, plan: Plan | None, row: Row = PROCESSES) -> int:
-        """Return the number of workers: the user's, the plan's, or what cores, memory and input allow; 0 means all."""
+        """Return the number of workers: the user's, the plan's, or what cores, memory and input allow.
+
+        Of workers that are not ours, 0 and -1 mean all, and -2 all but one.
+        """
         if row.can.width == "own":
-            return max(0, self._options.n_jobs or 0)
+            return self._options.n_jobs or 0
         limits = self._limits()
         if limits.n_jobs is not None:
             return limits.n_jobs

@@ -19,6 +19,7 @@ import sys
 from collections import OrderedDict
 from contextvars import copy_context
 from functools import partial
+from struct import Struct
 from threading import Condition, Lock, get_ident
 
 from .. import context
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 
     Answer = tuple[str, Any]
 
-__all__ = ["MISSING", "OUTDATED", "RAN", "REFUSED", "UNFIT", "Entry", "is_here", "open_calls", "origin"]
-__all__ += ["run_here", "run_task", "versions"]
+__all__ = ["MISSING", "NOTE", "NOTES", "OUTDATED", "RAN", "REFUSED", "UNFIT", "Entry", "is_here", "open_calls"]
+__all__ += ["origin", "run_here", "run_noted", "run_task", "versions"]
 
 # The kinds of answers. What ran comes with the worker's key and a `run_chunk.Packed`.
 RAN = "ran"
@@ -48,6 +49,8 @@ OUTDATED = "outdated"  # the worker has something else around the function, at t
 REFUSED = "refused"  # the function could not be rebuilt; the packed error comes with the answer
 UNFIT = "unfit"  # the worker has another version of something, which the text that comes with the answer tells
 
+# What a worker notes when it begins a task: its number and that of the process. There is room for so many tasks.
+NOTE, NOTES = Struct("<qq"), 4096
 # A worker keeps so many functions, each with what it is bound to. With a smaller number two calls in turn send theirs
 # again and again; a larger one takes more memory.
 _MOST_FUNCTIONS = 2
@@ -83,12 +86,12 @@ def versions() -> tuple[str, tuple[int, int]]:
 # The worker may have another Python, whose code objects differ, so this goes as text; and it may have another amorsize,
 # or none, so this asks before anything of amorsize is used.
 _ENTRY = """lambda versions, *task, which=__import__("importlib.util", fromlist=["util"]).find_spec: (
-    ("unfit", "it has no amorsize")
+    ("unfit", "it has no amorsize; install the same in both places")
     if which("amorsize") is None
-    else ("unfit", "it has amorsize %s, and the caller %s" % (getattr(__import__("amorsize"), "__version__", "?"),
-          versions[0]))
+    else ("unfit", "it has amorsize %s, and the caller %s; install the same in both places"
+          % (getattr(__import__("amorsize"), "__version__", "?"), versions[0]))
     if getattr(__import__("amorsize"), "__version__", "?") != versions[0]
-    else ("unfit", "it has Python %d.%d, and the caller %d.%d"
+    else ("unfit", "it has Python %d.%d, and the caller %d.%d; install the same in both places"
           % (*__import__("sys").version_info[:2], *versions[1]))
     if tuple(__import__("sys").version_info[:2]) != tuple(versions[1])
     else __import__("amorsize.child.task", fromlist=["run_task"]).run_task(*task)
@@ -125,6 +128,8 @@ def run_task(
         stop_at_error: whether an item that raises is the last one to run.
         first: position of the first item in the input.
     """
+    if is_here(call[:2]):  # what stands around the function here is the caller's own
+        return UNFIT, "it is in the caller's process, and other workers are not"
     run = partial(run_chunk, payload=payload, first=first, slice_seconds=slice_seconds, stop_at_error=stop_at_error)
     try:
         rebuilt = _stage.enter(call, digest, function)
@@ -140,6 +145,17 @@ def run_task(
     except BaseException as error:  # the user's modules may raise anything when they are imported
         let_signals_through(error)
         return REFUSED, pack_error(error)
+
+
+def run_noted(notes: str, number: int, *task: Any) -> Answer:
+    """Run a task as `run_task` does, and note first in a file who does so, for engines that do not tell of deaths."""
+    file = os.open(notes, os.O_WRONLY | getattr(os, "O_BINARY", 0))
+    try:
+        os.lseek(file, (number % NOTES) * NOTE.size, os.SEEK_SET)
+        os.write(file, NOTE.pack(number, os.getpid()))
+    finally:
+        os.close(file)
+    return run_task(*task)
 
 
 def _run(rebuilt: Rebuilt, run: Callable[..., Any]) -> Any:
