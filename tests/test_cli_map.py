@@ -28,6 +28,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="signals and pipes as POSI
 @pytest.fixture
 def folder(tmp_path):
     """Give a folder with a module of functions."""
+    (tmp_path / "leaves.py").write_text("raise SystemExit(0)")
     (tmp_path / "ours.py").write_text(
         "import os, time\n"
         "def double(line): return line + line\n"
@@ -35,6 +36,25 @@ def folder(tmp_path):
         "def slowly(line): time.sleep(0.02); return line\n"
         "def forever(line): open('begun', 'w').close(); time.sleep(600)\n"
         "def total(row): return {'sum': sum(row['items'])}\n"
+        "def unprintable(line):\n"
+        "    class Odd(Exception):\n"
+        "        def __str__(self): raise KeyError('no text')\n"
+        "    raise Odd\n"
+        "import threading\n"
+        "barrier = threading.Barrier(4)\n"
+        "def meets(line): barrier.wait(20); return line[-1]\n"
+        "ONE = ValueError('one')\n"
+        "def always_one(line):\n"
+        "    if line in '135': raise ONE\n"
+        "    return line\n"
+        "def broken_pipe(line):\n"
+        "    if line == '3': raise BrokenPipeError('my own')\n"
+        "    return line\n"
+        "def odd_text(line): return '\\ud800' + line\n"
+        "def nan(line): return float('nan')\n"
+        "def late(line):\n"
+        "    if line == '3': time.sleep(600)\n"
+        "    return line\n"
         "def exits(line): raise SystemExit(9)\n"
         "def draw(line):\n"
         "    import amorsize\n"
@@ -104,6 +124,22 @@ class TestLines:
         (folder / "lines.txt").write_bytes("a\n\nb ü".encode())
 
         assert run("map", "ours:double", "lines.txt") == (0, "aa\n\nb üb ü\n", "")
+
+    def test_line_ends_of_other_systems(self, run, folder):
+        """Belong to no line, wherever a block ends."""
+        (folder / "lines.txt").write_bytes(b"a\r\n" + b"b" * 65_532 + b"\r\nc\rd\r\n")
+
+        _, out, _ = run("map", "builtins:repr", "lines.txt")
+        assert out.splitlines() == ["'a'", repr("b" * 65_532), "'c\\rd'"]
+
+    def test_long_lines_keep_all_workers_busy(self, run):
+        """Where a block ends, nobody waits for what is under way."""
+        lines = "".join(f"{number:070000}\n" for number in range(20))
+        began = time.monotonic()
+        code, out, _ = run("map", "ours:meets", "--backend", "threads", "--jobs", 4, lines=lines)
+
+        assert (code, out.count("\n")) == (0, 20)
+        assert time.monotonic() - began < GUARD_SECONDS
 
     def test_no_lines(self, run):
         """Nothing comes of nothing."""
@@ -203,7 +239,7 @@ class TestFailures:
         assert (code, out) == (1, "1\n2\n")
         assert "ValueError: invalid literal for int() with base 10: 'x'" in error
         assert "in number" in error
-        assert error.splitlines()[-1] == "amorsize: line 3 of standard input failed"
+        assert error.splitlines()[-1] == "amorsize: line 3 of standard input failed (item 2, from 0)"
 
     def test_going_on(self, run):
         """Each failure is a line of JSON on standard error, and the code is 3."""
@@ -234,6 +270,62 @@ class TestFailures:
         assert code == 1
         assert "line 1 of standard input failed" in error
 
+    @pytest.mark.parametrize("backend", ["serial", "threads", "processes"])
+    def test_a_broken_pipe_of_the_functions_own_is_its_failure(self, run, backend):
+        """It is not taken for a closed standard output."""
+        code, out, error = run("map", "ours:broken_pipe", "--backend", backend, lines="1\n2\n3\n4\n")
+
+        assert (code, out) == (1, "1\n2\n")
+        assert "BrokenPipeError: my own" in error
+
+    def test_odd_errors_are_told_once_each(self, run):
+        """One that has no text, and one that is raised again and again."""
+        code, out, error = run("map", "ours:unprintable", "--on-error", "return", lines="1\n2\n")
+        assert (code, out, [json.loads(line)["line"] for line in error.splitlines()]) == (3, "", [1, 2])
+
+        code, out, error = run("map", "ours:always_one", "--on-error", "return", lines="1\n2\n3\n4\n5\n6\n")
+        assert (code, out) == (3, "2\n4\n6\n")
+        assert [json.loads(line)["line"] for line in error.splitlines()] == [1, 3, 5]
+
+    def test_odd_results(self, run):
+        """Text that has no bytes is escaped, and what is no JSON is its line's failure."""
+        assert run("map", "ours:odd_text", lines="a\n") == (0, "\\ud800a\n", "")
+        code, out, error = run("map", "ours:nan", "--json", "--on-error", "return", lines="1\n")
+        assert (code, out, json.loads(error)["error"]) == (3, "", "ValueError")
+
+    @posix
+    def test_failures_that_nobody_reads_end_nothing(self, command):
+        """The results come all the same."""
+        reading, writing = os.pipe()
+        os.close(reading)
+        process = command("map", "ours:number", "--on-error", "return", stderr=writing)
+        os.close(writing)
+        out, _ = process.communicate(b"1\nx\ny\n4\n", timeout=GUARD_SECONDS)
+
+        assert (process.returncode, out) == (3, b"1\n4\n")
+
+    @posix
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a platform without /dev/full")
+    def test_a_full_disk_is_told_in_one_line(self, command):
+        """With code 1."""
+        with open("/dev/full", "wb") as full:
+            process = command("map", "ours:double", stdout=full)
+            _, error = process.communicate(b"1\n", timeout=GUARD_SECONDS)
+
+        assert (process.returncode, error.count(b"\n")) == (1, 1)
+        assert b"cannot be written" in error
+
+    @posix
+    def test_what_is_done_is_written_before_an_interrupt(self, command):
+        """Nothing that was handed out is lost."""
+        process = command("map", "ours:late")
+        process.stdin.write(b"1\n2\n3\n")
+        process.stdin.flush()
+        assert (process.stdout.readline(), process.stdout.readline()) == (b"1\n", b"2\n")
+        process.send_signal(signal.SIGINT)
+
+        assert process.wait(GUARD_SECONDS) == 130
+
     @posix
     @pytest.mark.parametrize("backend", ["serial", "threads", "processes"])
     def test_an_interrupt_is_code_130(self, command, folder, backend):
@@ -261,6 +353,8 @@ class TestFailures:
         (["nowhere:double"], "the module 'nowhere' cannot be imported: ModuleNotFoundError"),
         (["ours:missing"], "'ours' has no 'missing'"),
         (["ours:Things.nothing"], "ours:Things.nothing is not a function, but NoneType"),
+        (["leaves:double"], "the module 'leaves' cannot be imported: SystemExit"),
+        (["ours:double", "."], ". is a folder"),
         (["ours:double", "nowhere.txt"], "nowhere.txt cannot be read: No such file"),
         (["ours:double", "--jobs", "0"], "n_jobs must not be 0"),
         (["ours:double", "--backend", "moon"], "backend must be one of"),
@@ -280,6 +374,16 @@ def test_wrong_arguments_are_told_in_one_line(run, words, complaint):
 
 class TestOthers:
     """What tells of functions and of the machine."""
+
+    @posix
+    @pytest.mark.parametrize("words", [["info"], ["map", "ours:double"]])
+    def test_a_closed_output_is_told_in_one_line(self, folder, words):
+        """Where it is closed from the beginning."""
+        environ = {**os.environ, "PYTHONPATH": str(Path(amorsize.__file__).parents[1])}
+        shell = ["sh", "-c", '"$0" -m amorsize "$@" >&- <&-', sys.executable, *words]
+        child = subprocess.run(shell, cwd=folder, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+        assert "Traceback" not in child.stderr
 
     def test_explain(self, run):
         """The plan for these lines, the alternatives, and the reason."""

@@ -146,6 +146,42 @@ class TestCounting:
         Path(gate.path).unlink()
         assert list(amorsize.map(gate.first_awaits, range(8), progress=gate.tell)) == list(range(8))
 
+    def test_so_does_what_a_coroutines_display_raises(self):
+        """Whether it is told by an item or by a timer."""
+
+        def tell(done, total):
+            if done:
+                raise LookupError("enough")
+
+        async def wait(number):
+            await asyncio.sleep(0.03)
+            return number
+
+        async def main():
+            return [result async for result in amorsize.amap(wait, range(50), progress=tell, n_jobs=3)]
+
+        with pytest.raises(LookupError, match="enough"):
+            asyncio.run(main())
+
+    def test_a_coroutine_that_is_given_up_counts(self):
+        """All items have ended when the call has."""
+        told = Told()
+
+        async def stubborn(number):
+            for _ in range(40 if number == 3 else 0):
+                try:
+                    await asyncio.sleep(0.05)
+                except asyncio.CancelledError:
+                    continue
+            return number
+
+        async def main():
+            calls = amorsize.amap(stubborn, range(5), progress=told, timeout=0.1, on_error="return")
+            return [result async for result in calls]
+
+        assert len(asyncio.run(asyncio.wait_for(main(), GUARD_SECONDS))) == 5
+        assert told[-1] == (5, 5)
+
     def test_what_the_callable_raises_comes_out(self, anywhere):
         """And ends the call."""
 
@@ -264,6 +300,20 @@ class TestBar:
         assert child.stdout.splitlines() == ["499500", "['MainThread']"]
         assert "1000/1000" in child.stderr.replace(",", "")
         assert "Warning" not in child.stderr
+
+
+    @pytest.mark.parametrize("error", [None, "closed", "full"])
+    def test_one_that_cannot_be_shown_ends_nothing(self, monkeypatch, error):
+        """The work is what counts."""
+        pytest.importorskip("tqdm")
+        stream = io.StringIO()
+        if error == "closed":
+            stream.close()
+        elif error == "full":
+            stream.write = lambda text: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+        monkeypatch.setattr(sys, "stderr", None if error is None else stream)
+
+        assert list(amorsize.map(abs, range(-3, 0), progress=True)) == [3, 2, 1]
 
 
 class TestLine:

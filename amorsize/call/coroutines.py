@@ -83,24 +83,26 @@ class Coroutines:
             raise
         if results is None:
             self._over = True
-            self._end_progress()
             self._learn(tasks)
+            self._end_progress()
         return results
 
     async def close(self) -> None:
         """Cancel what runs, and wait for its end, but not for long."""
         self._over = True
-        self._end_progress()
-        if self._tasks is not None:
-            await self._tasks.close()
+        try:
+            if self._tasks is not None:
+                await self._tasks.close()
+        finally:
+            self._end_progress()
 
     def drop(self) -> None:
         """Cancel what runs, from any thread."""
         self._over = True
-        self._end_progress()
         tasks = self._tasks
         if tasks is not None and not tasks.loop.is_closed():
             tasks.loop.call_soon_threadsafe(tasks.cancel)
+        self._end_progress()
 
     def _end_progress(self) -> None:
         if self._progress is not None:

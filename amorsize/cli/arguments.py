@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
+import stat
 import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["WrongArgument", "find_function", "open_input"]
+__all__ = ["WrongArgument", "find_function", "forget_output", "open_input", "open_output"]
 
 
 class WrongArgument(ValueError):
@@ -18,7 +19,7 @@ class WrongArgument(ValueError):
 
 
 def find_function(text: str) -> Callable[..., Any]:
-    """Return the function that `MODULE:FUNC` names; the current folder is searched, too.
+    """Return the function that `MODULE:FUNC` names; the current folder is searched, too, unless Python is not to.
 
     Raises:
         WrongArgument: there is none; the text says what is missing.
@@ -26,11 +27,11 @@ def find_function(text: str) -> Callable[..., Any]:
     module, colon, path = text.partition(":")
     if not (module and colon and path):
         raise WrongArgument(f"{text!r} is not of the form MODULE:FUNC")
-    if "" not in sys.path and os.getcwd() not in sys.path:
+    if not (getattr(sys.flags, "safe_path", False) or "" in sys.path or os.getcwd() in sys.path):
         sys.path.insert(0, os.getcwd())
     try:
         found = importlib.import_module(module)
-    except Exception as error:  # the user's module may raise anything
+    except (Exception, SystemExit) as error:  # the user's module may raise anything
         raise WrongArgument(f"the module {module!r} cannot be imported: {type(error).__name__}: {error}") from error
     for name in path.split("."):
         try:
@@ -48,9 +49,29 @@ def open_input(file: str | None) -> int:
     Raises:
         WrongArgument: it cannot be opened.
     """
-    if file in {None, "-"}:
-        return 0
+    name = "standard input" if file in {None, "-"} else str(file)
     try:
-        return os.open(str(file), os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        opened = 0 if file in {None, "-"} else os.open(name, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        is_folder = stat.S_ISDIR(os.fstat(opened).st_mode)
     except OSError as error:
-        raise WrongArgument(f"{file} cannot be read: {error.strerror}") from error
+        raise WrongArgument(f"{name} cannot be read: {error.strerror}") from error
+    if is_folder:
+        raise WrongArgument(f"{name} is a folder")
+    return opened
+
+
+def open_output() -> int:
+    """Return the descriptor of standard output.
+
+    Raises:
+        WrongArgument: it is closed.
+    """
+    try:
+        return sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError) as error:
+        raise WrongArgument("standard output is closed") from error
+
+
+def forget_output() -> None:
+    """Have Python complain of nothing when it flushes a standard output at exit that nobody reads any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,7 +10,7 @@ import amorsize
 
 from .arguments import find_function, open_input
 from .lines import Lines
-from .map import OfJson
+from .map import OfLines
 
 if TYPE_CHECKING:
     import argparse
@@ -23,7 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("function", metavar="MODULE:FUNC", help="the function, as for `amorsize map`")
     parser.add_argument("file", nargs="?", metavar="FILE", help="the lines; standard input if it is left out, or -")
     parser.add_argument("--json", action="store_true", help="each line is JSON")
-    parser.add_argument("--lines", type=int, metavar="N", help="read N lines at most")
+    parser.add_argument("--lines", type=_count, metavar="N", help="read N lines at most")
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise ValueError(f"at least 1 line, not {text}")
+    return count
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -31,7 +38,7 @@ def run(parsed: argparse.Namespace) -> int:
     function = find_function(parsed.function)
     with open(open_input(parsed.file), "rb", closefd=bool(parsed.file)) as file:
         lines = list(islice(Lines(file.fileno(), sys.stdout.flush), parsed.lines))
-    plan = amorsize.optimize(OfJson(function) if parsed.json else function, lines, profile=True)
+    plan = amorsize.optimize(OfLines(function, as_json=parsed.json), lines, profile=True)
     print(f"{len(lines):,} lines")
     print(plan.explain())
     return 0

@@ -10,13 +10,14 @@ lines failed that may, and 130 if it was interrupted.
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import UnsupportedError
 from ..options import check, resolve
 from ..version import __version__
-from .arguments import WrongArgument
+from .arguments import WrongArgument, forget_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,8 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     try:
         code: int = parsed.run(parsed)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except (UnsupportedError, WrongArgument) as error:
         parser.error(str(error))
+    except BrokenPipeError:  # whoever read it has all that was wanted
+        forget_output()
+        return 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"amorsize: the results cannot be written: {error.strerror}", file=sys.stderr)
+        forget_output()
+        return 1
     except KeyboardInterrupt:
         print("amorsize: interrupted", file=sys.stderr)
         return 130

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import amorsize
 
+from ..errors import let_signals_through
 from ..options import check
-from .arguments import WrongArgument, find_function, open_input
-from .lines import Lines, Output
+from .arguments import WrongArgument, find_function, forget_output, open_input, open_output
+from .lines import Lines, NobodyReadsError, Output
 
 if TYPE_CHECKING:
     import argparse
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ..call.stream import Stream
     from ..plan.retry import Failed
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["OfLines", "add_arguments", "run"]
 
 _FAILED, _SOME_FAILED = 1, 3
 
@@ -56,31 +57,35 @@ def run(parsed: argparse.Namespace) -> int:
         WrongArgument: an argument is wrong; the text says which one.
     """
     options = _options(parsed)
-    function = find_function(parsed.function)
+    function = OfLines(find_function(parsed.function), as_json=parsed.json)
     descriptor = open_input(parsed.file)
-    output = Output(sys.stdout.fileno())
-    lines = Lines(descriptor, output.flush)
-    stream = amorsize.map(OfJson(function) if parsed.json else function, lines, **options)
+    output = Output(open_output())
     try:
-        with stream:
-            return _write(stream, output, parsed.file)
-    except BrokenPipeError:
-        # Nobody reads any more, who has all that was wanted. What Python itself flushes at exit must not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with amorsize.map(function, Lines(descriptor, output.flush), **options) as stream:
+            try:
+                return _write(stream, output, parsed.file or "standard input")
+            finally:
+                output.flush()
+    except NobodyReadsError:
+        forget_output()  # whoever read it has all that was wanted
         return 0
     finally:
         if descriptor:
             os.close(descriptor)
 
 
-class OfJson:
-    """Callable that applies a function to JSON, and returns JSON."""
+class OfLines:
+    """Callable that applies a function to a line, and returns a line."""
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
+    def __init__(self, function: Callable[[Any], Any], *, as_json: bool = False) -> None:
         self.function = function
+        self.as_json = as_json
 
     def __call__(self, line: str) -> str:
-        return json.dumps(self.function(json.loads(line)))
+        if self.as_json:
+            return json.dumps(self.function(json.loads(line)), allow_nan=False)
+        result = self.function(line)
+        return result if type(result) is str else str(result)
 
 
 def _options(parsed: argparse.Namespace) -> dict[str, Any]:
@@ -100,38 +105,58 @@ def _options(parsed: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-def _write(stream: Stream[Any], output: Output, file: str | None) -> int:
+def _write(stream: Stream[Any], output: Output, name: str) -> int:
     """Write the results of a stream; return the exit code."""
-    failures = stream.failures
-    told: set[int] = set()  # the identities of their errors, which `failures` keeps
+    failures = _Failures(stream.failures)
     count = 0
     try:
-        for count, result in enumerate(stream, 1):  # noqa: B007 - an error is of the line behind it
-            if len(told) != len(failures):
+        for result in stream:
+            if failures.has_new():
                 output.flush()
-                _tell(failures, told)
-            if not (told and id(result) in told):
-                output.write(result if type(result) is str else str(result))
-        output.flush()
-    except BrokenPipeError:
+                failures.tell()
+            if type(result) is str:  # otherwise it is the error of a line that failed
+                output.write(result)
+            count += 1
+    except NobodyReadsError:
         raise
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # the function's own, or ours about its line
         index = getattr(error, "amorsize_index", getattr(error, "index", None))
-        if index is None:
-            if not isinstance(error, SystemExit):
-                raise
-            index = count
+        if index is None and not isinstance(error, SystemExit):
+            raise
         output.flush()
         traceback.print_exception(error)
-        print(f"amorsize: line {index + 1} of {file or 'standard input'} failed", file=sys.stderr)
+        index = count if index is None else index
+        print(f"amorsize: line {index + 1} of {name} failed (item {index}, from 0)", file=sys.stderr)
         return _FAILED
-    _tell(failures, told)
-    return _SOME_FAILED if failures else 0
+    failures.tell()
+    return _SOME_FAILED if failures.all else 0
 
 
-def _tell(failures: list[Failed], told: set[int]) -> None:
-    """Write the failures that nobody was told of yet, and add them to `told`."""
-    for failed in failures[len(told) :]:
-        text = {"line": failed.index + 1, "error": type(failed.error).__name__, "message": str(failed.error)}
-        print(json.dumps(text), file=sys.stderr, flush=True)
-        told.add(id(failed.error))
+class _Failures:
+    """The lines that failed, and how many of them were told."""
+
+    def __init__(self, failures: list[Failed]) -> None:
+        self.all = failures
+        self._told = 0
+
+    def has_new(self) -> bool:
+        """Say whether there are some that nobody was told of."""
+        return len(self.all) > self._told
+
+    def tell(self) -> None:
+        """Write those that nobody was told of; where standard error is closed, they count all the same."""
+        for failed in self.all[self._told :]:
+            self._told += 1
+            content = {"line": failed.index + 1, "error": type(failed.error).__name__, "message": _said(failed.error)}
+            try:
+                print(json.dumps(content), file=sys.stderr, flush=True)
+            except (OSError, ValueError) as error:
+                let_signals_through(error)
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return str(error)
+    except (Exception, SystemExit) as broken:  # the error's own text
+        let_signals_through(broken)
+        return f"<its text cannot be made: {type(broken).__name__}>"

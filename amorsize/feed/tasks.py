@@ -127,6 +127,7 @@ class Tasks:
         self._ready = asyncio.Event()  # there is something for the user
         self._reading: Task[Taken | None] | None = None  # waits for the next item
         self._asking = False  # whether somebody waits for a result
+        self._shows = False  # whether a timer shows what was counted
         self._ended = False  # whether nothing more will be read or run
         self.items, self.seconds = 0, 0.0
         self._in_use = 0  # how many ran when the driver had last started what it could
@@ -283,11 +284,26 @@ class Tasks:
             self._ready.set()
 
     def _count(self) -> None:
-        """Count what has ended, and have it shown in time."""
-        self._feed.count()
+        """Count what has ended, and have it shown in time; what the user's own display raises ends the call."""
         progress = self._feed.progress
-        if progress is not None and (due := progress.shows_in()) is not None:
-            self.loop.call_later(due, progress.show)
+        if progress is None:
+            return
+        try:
+            self._feed.count()
+        except Exception as error:
+            let_signals_through(error)
+            self._feed.end_at(self._feed.order.next, error)
+            self._ready.set()
+        else:
+            due = progress.shows_in()
+            if due is not None and not self._shows:
+                self._shows = True
+                self.loop.call_later(due, self._show)
+
+    def _show(self) -> None:
+        self._shows = False
+        if self._feed.progress is not None and not self._ended:
+            self._count()
 
     def _take(self, running: _Running, error: BaseException | None, value: Any) -> None:
         """Take in what became of an item."""
@@ -332,6 +348,7 @@ class Tasks:
             return
         self._give_up(task)
         self._fail_in_time(running, None)
+        self._count()
         self._more.set()
         self._ready.set()
 

@@ -11,10 +11,13 @@ while a long item runs there. While the caller itself runs an item, nothing can 
 from __future__ import annotations
 
 import sys
+from threading import RLock
 from time import perf_counter
 
 from .. import context
+from ..errors import let_signals_through
 from ..lean import Protocol
+from ..log import debug
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +63,7 @@ class Progress:
         self.show()
 
     def done(self, items: int) -> None:
-        """Take in that so many more items have ended, and show it if it is time."""
+        """Take in that so many more items have ended, or none, and show what was counted if it is time."""
         self._done += items
         if self._now() >= self._next_at:
             self.show()
@@ -138,7 +141,7 @@ class _Line:
         self._wrote = False
 
     def show(self, done: int, failed: int) -> None:
-        if sys.stderr is None or not sys.stderr.isatty():
+        if sys.stderr is None or sys.stderr.closed or not sys.stderr.isatty():
             return
         failures = f", {failed:,} failed" if failed else ""
         sys.stderr.write(f"\r{done:,}{self._of} items{failures}")
@@ -151,20 +154,37 @@ class _Line:
 
 
 class _Bar:
-    """A bar of tqdm's."""
+    """A bar of tqdm's. Where it cannot be shown, because standard error is closed for example, the work goes on."""
 
-    def __init__(self, bar: Any) -> None:
-        self._bar = bar
+    def __init__(self, total: int | None, tqdm: Any) -> None:
+        # Its monitor would be a thread, beside which forking is not safe, and its lock one of processes, for which some
+        # systems start a process.
+        kind: Any = type("Bar", (tqdm,), {"monitor_interval": 0})
+        kind.set_lock(RLock())
         self._failed = 0
+        self._bar: Any = None
+        self._try(lambda: setattr(self, "_bar", kind(total=total, unit="item", mininterval=0, miniters=1)))
 
     def show(self, done: int, failed: int) -> None:
+        bar = self._bar
+        if bar is None:
+            return
         if failed != self._failed:
             self._failed = failed
-            self._bar.set_postfix(failed=failed, refresh=False)
-        self._bar.update(done - self._bar.n)
+            self._try(lambda: bar.set_postfix(failed=failed, refresh=False))
+        self._try(lambda: bar.update(done - bar.n))
 
     def close(self) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._try(self._bar.close)
+
+    def _try(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except (OSError, ValueError, AttributeError, TypeError) as error:  # what a file raises that is closed, or None
+            let_signals_through(error)
+            debug("the progress bar cannot be shown: %r", error)
+            self._bar = None
 
 
 def _bar(total: int | None) -> _Display:
@@ -172,10 +192,4 @@ def _bar(total: int | None) -> _Display:
         from tqdm.auto import tqdm
     except ImportError:
         return _Line(total)
-    from threading import RLock
-
-    # Its monitor would be a thread, beside which forking is not safe, and its lock one of processes, for which some
-    # systems start a process.
-    kind: Any = type("Bar", (tqdm,), {"monitor_interval": 0})
-    kind.set_lock(RLock())
-    return _Bar(kind(total=total, unit="item", mininterval=0, miniters=1))
+    return _Bar(total, tqdm)
