@@ -51,6 +51,9 @@ SHORT_SECONDS = 0.001
 # calls may repay a start of workers together, and their items may be gone when that is asked (rows of an array).
 _MEASURED_SECONDS = 0.004
 _FOR_EVER_SECONDS = 1e6
+# What it costs to read an item ahead of an input that is not read as it is. A smaller value sends items that are over
+# sooner; a larger one keeps some that would gain.
+_READ_SECONDS = 1.5e-6
 # What a start costs the calls that go on beside it, as a share of what it takes: the caller works meanwhile, and only
 # shares the machine with the workers that load. A larger value means that short calls wait longer for workers which
 # would help them; a smaller one means that workers start for calls that are not repeated (benchmarks/clients.py).
@@ -208,7 +211,7 @@ class Policy:
             return None
         self.measure_carrying()
         profile = self._machine(work)
-        plan = choose(work, _as_if_running(profile), n_items, self._limits())
+        plan = choose(self._with_reading(work), _as_if_running(profile), n_items, self._limits())
         if plan.backend == "serial" or missed < self._price(profile, plan.n_jobs):
             return None
         said = f"{plan.reason}, and calls like it have missed the price of a start"
@@ -224,7 +227,7 @@ class Policy:
         """Say whether enough time was spent in the caller (`plan.escalate`), by what was measured so far."""
         from ..plan.escalate import should_escalate
 
-        remaining, work = self._source.remaining(), self._measured(serial)
+        remaining, work = self._source.remaining(), self._with_reading(self._measured(serial))
         if not self._is_trusted(serial.seconds + (remaining or 0) * work.seconds_per_item):
             return False
         spent, done = serial.seconds, serial.times.n
@@ -275,7 +278,7 @@ class Policy:
         if not self._would_gain(work, self._machine(work), n_items):
             return None
         self.measure_carrying()
-        plan = choose(work, self._machine(work), n_items, self._limits())
+        plan = choose(self._with_reading(work), self._machine(work), n_items, self._limits())
         return None if plan.backend == "serial" else Move(PROCESSES, plan, n_items=self._known_length(n_items))
 
     def _known_length(self, n_items: int) -> int:
@@ -292,10 +295,15 @@ class Policy:
         from ..plan.model import predict_seconds
         from ..plan.planner import best_width
 
-        limits = self._limits()
+        limits, work = self._limits(), self._with_reading(work)
         n_jobs = best_width(work, profile, n_items, limits)
         there = predict_seconds(work, profile, n_items, "processes", n_jobs, limits.chunksize)
         return there, predict_seconds(work, profile, n_items, "serial", 1)
+
+    def _with_reading(self, work: WorkProfile) -> WorkProfile:
+        """Return a profile in which an item that is sent costs what reading it costs, too."""
+        reading = 0.0 if self._source.exact else _READ_SECONDS
+        return work._replace(transfer_seconds_per_item=work.transfer_seconds_per_item + reading)
 
     def is_distrusted(self) -> bool:
         """Say whether the function has lost on workers, so that the calls that stay are counted."""
@@ -394,10 +402,7 @@ class Policy:
         return known.seconds_per_item if there is None else there
 
     def width(self, plan: Plan | None, row: Row = PROCESSES) -> int:
-        """Return the number of workers: the user's, the plan's, or what cores, memory and input allow.
-
-        Of workers that are not ours, 0 and -1 mean all, and -2 all but one.
-        """
+        """Return the number of workers: the user's, the plan's, or what cores, memory and input allow; `Job.width`."""
         if row.can.width == "own":
             return self._options.n_jobs or 0
         limits = self._limits()

@@ -1,8 +1,8 @@
 """How are lines read and results written in a pipe? Live input is answered line by line, and fast input in blocks.
 
 Lines are read in blocks as they come. Before the reader waits for more of them, what was written so far is flushed, so
-that whoever types, or feeds us slowly, sees the answer to each line. Results are flushed one by one until many have come
-quickly one after another; only then are some held, and more the longer that lasts.
+that whoever types, or feeds us slowly, sees the answer to each line. Results are flushed one by one until many have
+come quickly one after another; only then are some held, and more the longer that lasts.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ __all__ = ["Lines", "NobodyReadsError", "Output"]
 _BLOCK_BYTES = 1 << 16
 # Results that come sooner than this one after another come quickly.
 _QUICK_SECONDS = 0.0002
-# For so many results that came quickly, one is held; at most so many are. With larger numbers, results wait behind an
-# item that suddenly takes long; with smaller ones, there are more writes.
+# Each time that those which were held came quickly, one more is held, and this share of them more; at most so many.
+# With larger numbers, results wait behind an item that suddenly takes long; with smaller ones, there are more writes.
 _QUICK_EACH = 8
 _MOST_HELD = 4096
 
@@ -106,16 +106,18 @@ class Output:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._held: list[str] = []
-        self._quick = 0
+        self._hold = 0  # how many may be held now
         self._written_at = 0.0
 
     def write(self, line: str) -> None:
         """Take a line, which is written now or soon. Raises as `flush` does."""
-        now = perf_counter()
-        self._quick = self._quick + 1 if now - self._written_at < _QUICK_SECONDS else 0
-        self._written_at = now
-        self._held.append(line)
-        if len(self._held) > min(_MOST_HELD, self._quick // _QUICK_EACH):
+        held = self._held
+        held.append(line)
+        if len(held) > self._hold:
+            now = perf_counter()
+            quick = now - self._written_at < _QUICK_SECONDS * len(held)
+            self._written_at = now
+            self._hold = min(_MOST_HELD, self._hold + 1 + self._hold // _QUICK_EACH) if quick else 0
             self.flush()
 
     def flush(self) -> None:

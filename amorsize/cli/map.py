@@ -19,6 +19,7 @@ import amorsize
 
 from ..errors import let_signals_through
 from ..options import check
+from ..transport.remote import said
 from .arguments import WrongArgument, find_function, forget_output, open_input, open_output
 from .lines import Lines, NobodyReadsError, Output
 
@@ -147,16 +148,9 @@ class _Failures:
         """Write those that nobody was told of; where standard error is closed, they count all the same."""
         for failed in self.all[self._told :]:
             self._told += 1
-            content = {"line": failed.index + 1, "error": type(failed.error).__name__, "message": _said(failed.error)}
+            error = failed.error
+            content = {"line": failed.index + 1, "error": type(error).__name__, "message": said(str, error)}
             try:
                 print(json.dumps(content), file=sys.stderr, flush=True)
-            except (OSError, ValueError) as error:
-                let_signals_through(error)
-
-
-def _said(error: BaseException) -> str:
-    try:
-        return str(error)
-    except (Exception, SystemExit) as broken:  # the error's own text
-        let_signals_through(broken)
-        return f"<its text cannot be made: {type(broken).__name__}>"
+            except (OSError, ValueError) as closed:
+                let_signals_through(closed)

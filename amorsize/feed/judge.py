@@ -44,11 +44,18 @@ class Judge:
         self.heard = True
         self.working_seconds, self._judged_seconds = 0.0, item_seconds
 
-    def finds_slow(self, item_seconds: float) -> bool:
-        """Say whether it is time to judge, and workers have done too few seconds of items since the last judgement."""
+    def finds_slow(self, item_seconds: float, *, looks_often: bool = False) -> bool:
+        """Say whether it is time to judge, and workers have done too few seconds of items since the last judgement.
+
+        Args:
+            item_seconds: how long all items have taken that came back.
+            looks_often: whether this is also asked while no worker has answered.
+        """
         if not self.heard or self.working_seconds < _JUDGED_SECONDS:
             return False
         in_caller = item_seconds - self._judged_seconds
+        if looks_often and not in_caller:
+            return False
         slow = in_caller < _SLOWER_SHARE * self.working_seconds
         self._judged_seconds += in_caller
         self.working_seconds = 0.0

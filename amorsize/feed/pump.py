@@ -517,7 +517,7 @@ class Pump:
             self.withdrawal = Withdrawal("more threads than one did not help")
         elif found is not None and found <= START_WIDTH and self._judge.finds_computing(cpu_seconds):
             self.withdrawal = Withdrawal("the items compute, and threads share one interpreter")
-        elif self._judge.finds_slow(self._pace.seconds):
+        elif self._judge.finds_slow(self._pace.seconds, looks_often=self._source.live):
             self.withdrawal = Withdrawal("workers turned out slower than the caller")
 
     # What is heard from workers.

@@ -231,12 +231,12 @@ class Source:
         self._ends.look()
         began = perf_counter()
         doubtful = False
-        live = self.live
+        live: Any = getattr(self._iterables[0], "amorsize_would_wait", None) if self.live else None
         may_be_near = self._ends.may_be_near if self._ends.watches() else None
         while len(items) < count:
             if in_time and items and perf_counter() - began >= _READING_SECONDS:
                 break
-            if live and items and self.would_wait():
+            if live is not None and items and live():
                 break
             if may_be_near is not None and may_be_near(self.index):
                 if not to_end or items:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
-__all__ = ["RemoteError", "RemoteTraceback", "UnrebuiltItem", "UnsentResult", "pack_error", "unpack_error"]
+__all__ = ["RemoteError", "RemoteTraceback", "UnrebuiltItem", "UnsentResult", "pack_error", "said", "unpack_error"]
 
 
 class UnrebuiltItem(SerializationError):
@@ -60,7 +60,7 @@ def pack_error(error: BaseException) -> bytes:
 
     kind = type(error)
     type_name = f"{kind.__module__}.{kind.__qualname__}"
-    text = _said(str, error)
+    text = said(str, error)
     try:
         trace = "".join(traceback.format_exception(kind, error, error.__traceback__))
     except BaseException:  # the error's own __str__ raised this
@@ -137,7 +137,7 @@ def _parts_of(error: BaseException) -> _Parts | None:
 
 def _pack_member(error: BaseException) -> bytes:
     """Pack an error of a group without a traceback, because the group's traceback shows it, too."""
-    text = _said(str, error)
+    text = said(str, error)
     return pickle.dumps((_whole(error, text), _parts_of(error), type(error).__qualname__, text, ""))
 
 
@@ -147,11 +147,12 @@ def _packed(part: object) -> tuple[bytes | None, str]:
         data = dump(part)
         pickle.loads(data)
     except BaseException:  # user code may raise anything, even SystemExit
-        return None, _said(repr, part)
-    return data, _said(repr, part)
+        return None, said(repr, part)
+    return data, said(repr, part)
 
 
-def _said(say: Callable[[Any], str], value: object) -> str:
+def said(say: Callable[[Any], str], value: object) -> str:
+    """Return what `say`, which is `str` or `repr`, says of a value, or that it cannot be made."""
     try:
         return say(value)
     except BaseException as broken:  # the user's own __str__ or __repr__ raised this
