@@ -155,6 +155,8 @@ def map(
             initargs: arguments of `initializer`, a tuple.
             progress: True for a bar, or a callable to be told.
             use_cache: False neither uses nor keeps what was measured.
+            journal: the path of a file that keeps each result as it comes, and gives it to later calls of the same
+                function with an equal item: after a kill, only what is missing runs.
             thread_safe: False forbids that "auto" runs `func` on threads, which it does where items mostly wait.
 
     Returns:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from .journal import Journal
+
     class _Submits(Protocol):
         """An executor or a client."""
 
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
         progress: bool | Callable[..., object]
         use_cache: bool
         thread_safe: bool
+        journal: str | os.PathLike[str] | Journal | None
 
 
 __all__ = ["DEFAULTS", "Options", "check", "config", "resolve"]
@@ -76,6 +79,7 @@ class Options(NamedTuple):
     progress: Any = False
     use_cache: bool = True
     thread_safe: bool = True
+    journal: Any = None
 
 
 def check(given: Mapping[str, Any], caller: str = "amorsize") -> Mapping[str, Any]:
@@ -254,6 +258,11 @@ def _arguments(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be a tuple, not {type(value).__name__} {value!r}")
 
 
+def _journal(name: str, value: Any) -> None:
+    if not (value is None or isinstance(value, str) or hasattr(value, "__fspath__") or hasattr(value, "any_function")):
+        raise TypeError(f"{name} must be a path or a Journal, not {type(value).__name__} {value!r}")
+
+
 def _progress(name: str, value: Any) -> None:
     if not isinstance(value, bool) and not callable(value):
         raise TypeError(f"{name} must be True, False or a callable, not {type(value).__name__} {value!r}")
@@ -274,6 +283,7 @@ _CHECKERS: dict[str, Callable[[str, Any], None]] = {
     "progress": _progress,
     "use_cache": _truth,
     "thread_safe": _truth,
+    "journal": _journal,
 }
 _VARIABLES = (
     ("backend", "AMORSIZE_BACKEND"),

@@ -17,7 +17,7 @@ FLOORS = (
     {"backends.rows"},  # the names of the backends, which the options must know
     {"options"},
     {"rng", "code"},
-    {"seeding"},
+    {"seeding", "journal"},
     {"transport"},
     {"plan"},
     {"measure"},

@@ -97,6 +97,8 @@ def find_for_coroutines(options: Options) -> None:
         )
     if options.seed is not None:
         raise UnsupportedError(f"seed= {_SHARED_STATE}, which coroutines share; leave it out")
+    if options.journal is not None:
+        raise UnsupportedError("journal= is for plain functions; leave it out for a coroutine function")
 
 
 def find_for_plan(options: Options) -> tuple[Row, str]:

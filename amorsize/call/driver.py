@@ -127,7 +127,7 @@ class Call:
     def _tracked(self) -> Generator[Iterable[Any], None, None]:
         self.begun = True
         self._seed()
-        row = self._request.row
+        row, recorder = self._request.row, self._request.recorder
         if row is SERIAL or (row is AUTO and self._must_stay()):
             phases = self._serial_only()
         elif row is AUTO:
@@ -136,8 +136,14 @@ class Call:
             phases = self._on_named()
         try:
             self._begin_progress()
+            if recorder is not None:
+                recorder.open()
             for phase in phases:
-                self._current = iter(phase if self._progress is None else self._progress.over(phase))
+                if recorder is not None:
+                    phase = recorder.over(phase)
+                if self._progress is not None:
+                    phase = self._progress.over(phase)
+                self._current = iter(phase)
                 yield self._current
         except GeneratorExit:
             raise
@@ -149,6 +155,8 @@ class Call:
             self._current = iter(())
             if self._progress is not None:
                 self._progress.close()
+            if recorder is not None:
+                recorder.close()
 
     def _begin_progress(self) -> None:
         wanted = self._request.options.progress
@@ -344,6 +352,8 @@ class Call:
 
     def _learn(self, *, on_disk: bool = True) -> None:
         self._learnt = True
+        if self._request.recorder is not None and self._request.recorder.reused:
+            return  # the items that did not run would make the others look short
         try:
             here, serial = self._here, self._serial
             if self._pump is None:
@@ -556,6 +566,7 @@ class Call:
             crosses=move.row.can.crosses,
             abandoned=self._request.abandoned,
             progress=self._progress,
+            taken=None if self._request.recorder is None else self._request.recorder.taken,
         )
         return self._pump
 

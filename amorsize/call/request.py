@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from ..backends.rows import Row
     from ..options import Options
+    from .recorded import Recorder
 
 __all__ = ["Request"]
 
@@ -24,6 +25,7 @@ class Request(NamedTuple):
         row: the backend; with `AUTO`, measurements decide.
         star: whether an item is a tuple of arguments.
         abandoned: a list that is no longer empty once another thread has abandoned the call; None if none may.
+        recorder: the journal of the call; None if it has none.
     """
 
     function: Callable[..., Any]
@@ -31,3 +33,4 @@ class Request(NamedTuple):
     row: Row
     star: bool = False
     abandoned: list[bool] | None = None
+    recorder: Recorder | None = None

@@ -67,10 +67,17 @@ def start(
     if is_coroutine_function(function):
         return _on_own_loop(function, iterables, options, star=star, strict=strict)
     row = find(function, options)
-    source = Source(iterables, strict=strict)
+    star = star or len(iterables) > 1
+    recorder = None
+    if options.journal is not None:
+        from .recorded import Recorder
+
+        recorder = Recorder(options.journal, function, options.seed, star=star)
+        function, iterables, star = recorder.function, (recorder.inputs(iterables, strict=strict),), False
+    source = Source(iterables, strict=strict and recorder is None)
     if row is not AUTO and row is not SERIAL:
         check_input(row, source.worklist_call())
-    call = Call(Request(function, options, row, star or len(iterables) > 1, abandoned), source)
+    call = Call(Request(function, options, row, star, abandoned, recorder), source)
     stream: Stream[Any] = Stream.from_iterable(Phases(call.phases()))  # type: ignore[assignment]
     stream._call = call
     stream._dropped = Dropped(call)

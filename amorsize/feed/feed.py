@@ -44,6 +44,7 @@ class Feed:
         timeout: how many seconds an item may run; None means without limit.
         free_memory: returns the bytes that are free now, for the error message about a worker that was killed.
         progress: counts the items that have ended; None if nobody wants to know.
+        taken: keeps results that have come, and returns them as the user gets them; None if nobody keeps any.
 
     Attributes:
         order: the results that wait to be handed out.
@@ -60,8 +61,9 @@ class Feed:
         timeout: float | None = None,
         free_memory: Callable[[], int | None] = lambda: None,
         progress: Counts | None = None,
+        taken: Callable[[Piece], Piece] | None = None,
     ) -> None:
-        self.order = InOrder(first) if ordered else AsDone(first)
+        self.order = InOrder(first, taken) if ordered else AsDone(first, taken)
         self.failed_at: int | None = None
         self.progress = progress
         self._outcome = outcome

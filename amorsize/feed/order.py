@@ -8,6 +8,7 @@ from ..lean import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 __all__ = ["AsDone", "InOrder", "Piece"]
@@ -30,13 +31,15 @@ class InOrder:
 
     Args:
         first: position of the first item.
+        taken: keeps results that have come, and returns them as the user gets them; None if nobody keeps any.
 
     Attributes:
         next: position of the next result to be handed out.
         bytes_waiting: pickled size of the results that wait.
     """
 
-    def __init__(self, first: int) -> None:
+    def __init__(self, first: int, taken: Callable[[Piece], Piece] | None = None) -> None:
+        self._taken = taken
         self.next = first
         self.bytes_waiting = 0
         self._placed = 0
@@ -44,6 +47,8 @@ class InOrder:
 
     def put(self, index: int, piece: Piece) -> None:
         """Take the results from position `index` on."""
+        if self._taken is not None:
+            piece = self._taken(piece)
         self._pieces[index] = piece
         self.bytes_waiting += piece.bytes_out
         self._placed += len(piece.values)
@@ -87,11 +92,13 @@ class InOrder:
 class AsDone(InOrder):
     """Holds results until they are asked for. `next` counts those handed out, from the first item's position on."""
 
-    def __init__(self, first: int) -> None:
-        super().__init__(first)
+    def __init__(self, first: int, taken: Callable[[Piece], Piece] | None = None) -> None:
+        super().__init__(first, taken)
         self._done: deque[Piece] = deque()
 
     def put(self, index: int, piece: Piece) -> None:
+        if self._taken is not None:
+            piece = self._taken(piece)
         self._done.append(piece)
         self.bytes_waiting += piece.bytes_out
         self._placed += len(piece.values)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ..plan.retry import Failed
     from ..seeding import Seeded
     from ..transport.by_value import Outgoing
+    from .order import Piece
     from .pace import Pace
     from .source import Source
 
@@ -98,6 +99,7 @@ class Pump:
         abandoned: a list that is no longer empty once another thread has abandoned the call; None if none may.
         observer: is told of every chunk.
         progress: counts the items that have ended; None if nobody wants to know.
+        taken: keeps results that have come, and returns them as the user gets them; None if nobody keeps any.
 
     Attributes:
         withdrawal: why the workers got no more items, of which there may be more; None while they do.
@@ -121,6 +123,7 @@ class Pump:
         abandoned: list[bool] | None = None,
         observer: Observer | None = None,
         progress: Counts | None = None,
+        taken: Callable[[Piece], Piece] | None = None,
     ) -> None:
         self.withdrawal: Withdrawal | None = None
         self.seconds = 0.0
@@ -137,6 +140,7 @@ class Pump:
             timeout=options.timeout,
             free_memory=machine.available_memory,
             progress=progress,
+            taken=taken,
         )
         self._here = None if function is None else Here(function, self._feed)
         self._fix = fixed if function is None and not crosses else fixer(outgoing, try_first=function is not None)
