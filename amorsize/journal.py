@@ -6,8 +6,8 @@ only from a file that belongs to this user. A line is written whole before its r
 most one line that is torn, the last one, which the next writer cuts off. What was written survives the process at once,
 and a crash of the machine after a tenth of a second.
 
-One process writes at a time. The lock is on a file beside the journal, by record (`lockf`), which forked children do not
-inherit, and which goes away with its process, however that ends.
+One process writes at a time. The lock is on a file beside the journal, by record (`lockf`), which forked children do
+not inherit, and which goes away with its process, however that ends.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import base64
 import json
 import os
 import pickle
+import sys
 import warnings
 from _thread import RLock  # `threading.RLock`, without the import of `threading`
 from math import isfinite
@@ -30,13 +31,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-__all__ = ["Entry", "Journal", "JournalError", "Key", "read"]
+__all__ = ["Entry", "Journal", "JournalError", "Key", "own_value", "read"]
 
 _HEADER = {"amorsize": "journal", "format": 1}
 _SYNC_SECONDS = 0.1
 _PROTOCOL = 5
 _reading = RLock()
-# The locks that this process has, and which process that is: another lock of its own would not be refused by the system.
+# The locks that this process has, and its number: the system would not refuse it a second one.
 _held: dict[str, int] = {}
 
 
@@ -63,19 +64,15 @@ class Entry(NamedTuple):
 
     Attributes:
         key: what it is the result of.
-        index: the item's position in the input of the call that ran it.
+        position: the item's in the input of the call that ran it.
         is_json: whether the result is JSON; else it is pickled.
         result: as it stands in the line.
     """
 
     key: Key
-    index: int
+    position: int
     is_json: bool
     result: Any
-
-    def value(self) -> Any:
-        """Return the result."""
-        return self.result if self.is_json else pickle.loads(base64.b64decode(self.result))
 
 
 class Journal:
@@ -148,9 +145,7 @@ class Journal:
         start, length = self._places[self._found_by(key)]
         entry = _parsed(_read_at(self._file, length, start))
         assert entry is not None
-        if not entry.is_json and not _is_ours(self._file):
-            raise JournalError(f"{self.path} has pickled results and belongs to another user, so they are not read")
-        return entry.value()
+        return _value(self.path, os.fstat(self._file), entry)
 
     def add(self, results: Iterable[tuple[Key, int, Any]]) -> None:
         """Write results, each with its key and its item's position. What cannot be written is warned of, once."""
@@ -235,7 +230,7 @@ def _lines(file: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _read_at(file: int, length: int, place: int) -> bytes:
-    if hasattr(os, "pread"):
+    if sys.platform != "win32":
         return os.pread(file, length, place)
     with _reading:
         os.lseek(file, place, os.SEEK_SET)
@@ -252,7 +247,7 @@ def _entry_line(key: Key, index: int, value: Any) -> bytes:
         return _line({**content, "j": value})
     try:
         data = pickle.dumps(value, _PROTOCOL)
-    except Exception as error:  # any class may raise anything
+    except Exception as error:  # noqa: BLE001 - any class may raise anything; the result is handed out all the same
         let_signals_through(error)
         text = f"amorsize: the result of item {index} cannot be kept in a journal, and would be made again: {error}"
         warnings.warn(text, RuntimeWarning, stacklevel=2)
@@ -266,7 +261,7 @@ def _is_json(value: Any) -> bool:
     if kind in {type(None), bool, int}:
         return True
     if kind is str:
-        return value.isascii() or "\ud800" > max(value) or min(value) > "\udfff" or _is_text(value)
+        return value.isascii() or max(value) < "\ud800" or min(value) > "\udfff" or _is_text(value)
     if kind is float:
         return isfinite(value)
     if kind is list:
@@ -297,8 +292,21 @@ def _parsed(line: bytes) -> Entry | None:
         return None
 
 
-def _is_ours(file: int) -> bool:
-    return not hasattr(os, "geteuid") or os.fstat(file).st_uid == os.geteuid()
+def own_value(path: str | os.PathLike[str], entry: Entry) -> Any:
+    """Return the result of an entry of a journal.
+
+    Raises:
+        JournalError: it is pickled, and the file is not this user's.
+    """
+    return _value(os.fspath(path), os.stat(path), entry)
+
+
+def _value(path: str, found: os.stat_result, entry: Entry) -> Any:
+    if entry.is_json:
+        return entry.result
+    if sys.platform != "win32" and found.st_uid != os.geteuid():
+        raise JournalError(f"{path} has pickled results and belongs to another user, so they are not read")
+    return pickle.loads(base64.b64decode(entry.result))
 
 
 def _locked(path: str) -> int:
@@ -331,13 +339,12 @@ def _unlock(path: str, file: int) -> None:
     os.close(file)
 
 
-try:
-    from fcntl import LOCK_EX, LOCK_NB, lockf
+def _lock(file: int) -> None:
+    if sys.platform == "win32":
+        import msvcrt
 
-    def _lock(file: int) -> None:
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+    else:
+        from fcntl import LOCK_EX, LOCK_NB, lockf
+
         lockf(file, LOCK_EX | LOCK_NB)
-except ImportError:  # Windows
-    import msvcrt
-
-    def _lock(file: int) -> None:
-        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]

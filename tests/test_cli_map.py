@@ -55,6 +55,9 @@ def folder(tmp_path):
         "def late(line):\n"
         "    if line == '3': time.sleep(600)\n"
         "    return line\n"
+        "def noted(line):\n"
+        "    with open('noted', 'a') as file: file.write(line)\n"
+        "    return line * 2\n"
         "def exits(line): raise SystemExit(9)\n"
         "def draw(line):\n"
         "    import amorsize\n"
@@ -370,6 +373,48 @@ def test_wrong_arguments_are_told_in_one_line(run, words, complaint):
 
     assert (code, out, error.count("\n")) == (2, "", 1)
     assert complaint in error
+
+
+class TestJournal:
+    """Results outlive the command."""
+
+    def test_only_what_is_missing_runs(self, run, folder):
+        """A line whose result is there is not run again; the output is whole."""
+        first = run("map", "ours:noted", "--journal", "kept", lines="a\nb\n")
+        second = run("map", "ours:noted", "--journal", "kept", lines="c\na\nb\nb\n")
+
+        assert (first, second) == ((0, "aa\nbb\n", ""), (0, "cc\naa\nbb\nbb\n", ""))
+        assert (folder / "noted").read_text() == "abcb"
+
+    def test_a_changed_function_is_another_run(self, run, folder):
+        """Unless it is said that it is not."""
+        run("map", "ours:noted", "--journal", "kept", lines="a\n")
+        text = (folder / "ours.py").read_text()
+        (folder / "ours.py").write_text(text.replace("return line * 2", "return line * 3"))
+
+        assert run("map", "ours:noted", "--journal", "kept", "--journal-any", lines="a\n")[1] == "aa\n"
+        assert run("map", "ours:noted", "--journal", "kept", lines="a\n")[1] == "aaa\n"
+        assert run("map", "ours:noted", "--journal-any", lines="a\n")[0] == 2
+
+    def test_what_is_in_it(self, run, folder):
+        """For people, counted, and as JSON."""
+        run("map", "ours:double", "--journal", "kept", lines="a\nb\n")
+
+        shown = run("journal", "show", "kept")[1].splitlines()
+        assert [line.split()[-1] for line in shown] == ["result", '"aa"', '"bb"']
+        assert run("journal", "stats", "kept")[1].startswith("2 results of 1 functions in ")
+        exported = [json.loads(line) for line in run("journal", "export", "kept")[1].splitlines()]
+        assert exported == [{"item": 0, "result": "aa"}, {"item": 1, "result": "bb"}]
+
+    def test_a_file_that_is_none(self, run, folder):
+        """Is told in one line, and left as it is."""
+        (folder / "novel").write_text("my novel\n")
+        for words in (["map", "ours:double", "--journal", "novel"], ["journal", "show", "novel"]):
+            code, _, error = run(*words, lines="a\n")
+            assert (code, error.count("\n")) == (2, 1)
+            assert "not a journal" in error
+        assert (folder / "novel").read_text() == "my novel\n"
+        assert "nothing cannot be read" in run("journal", "stats", "nothing")[2]
 
 
 class TestOthers:

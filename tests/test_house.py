@@ -16,7 +16,7 @@ MOST_LINES = 600
 MOST_LINES_OF_CODE = 60  # of one function
 MOST_ATTRIBUTES = 20  # of one class
 # Fewer is better: lower them when some have gone.
-MOST_IGNORED = {"type: ignore": 27, "noqa": 30}
+MOST_IGNORED = {"type: ignore": 27, "noqa": 28}
 
 
 def trees():

@@ -75,7 +75,7 @@ class TestReuse:
         """The arguments of an item count together."""
         assert list(amorsize.map(pow, [2, 3], [3, 2], journal=path)) == [8, 9]
         assert list(amorsize.starmap(pow, [(2, 3), (3, 3)], journal=path)) == [8, 27]
-        with pytest.raises(ValueError, match="shorter|longer"):
+        with pytest.raises(ValueError, match=r"shorter|longer"):
             list(amorsize.map(pow, [2, 3], [3], journal=path, strict=True))
 
     def test_unordered(self, anywhere, path, noted):
@@ -96,7 +96,10 @@ class TestReuse:
 
     @pytest.mark.parametrize(
         "result",
-        [None, True, 1, 10**40, 1.5, float("inf"), "ü\n", "\ud800", b"1", (1, 2), [1, [2]], {"a": [None]}, {1: 2}, {1, 2}, 1j],
+        [
+            None, True, 1, 10**40, 1.5, float("inf"), "ü\n", "\ud800", b"1", (1, 2), [1, [2]], {"a": [None]}, {1: 2},
+            {1, 2}, 1j,
+        ],
         ids=repr,
     )
     def test_results_come_back_as_they_were(self, path, result):
@@ -230,7 +233,7 @@ class TestFile:
         stream = amorsize.map(abs, range(5), journal=path, backend="serial")
         next(stream)
         (entry,) = journal.read(path)
-        assert (entry.index, entry.value()) == (0, 0)
+        assert (entry.position, journal.own_value(path, entry)) == (0, 0)
         stream.close()
 
     @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="a platform without owners")

@@ -14,10 +14,10 @@ FLOORS = (
     {"lean", "version"},
     {"context", "guard", "state"},
     {"errors", "log"},
-    {"backends.rows"},  # the names of the backends, which the options must know
+    {"backends.rows", "journal"},  # the names of the backends, which the options must know
     {"options"},
     {"rng", "code"},
-    {"seeding", "journal"},
+    {"seeding"},
     {"transport"},
     {"plan"},
     {"measure"},

@@ -84,6 +84,8 @@ KNOWN = {
     "code.seeds._told": LEARNT,
     "code.seeds._told_of_text": LEARNT,
     "code.strict._foreign": LEARNT,
+    "journal._held": LOCK,
+    "journal._reading": LOCK,
     "context.in_worker": "where this code is running",
     "context.preloading": "threads that are importing now",
     "context.worker_process": "where this code is running",

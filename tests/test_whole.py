@@ -5,7 +5,7 @@ from __future__ import annotations
 import array
 import collections
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import enum
 import fractions
@@ -15,21 +15,26 @@ import pathlib
 import re
 import subprocess
 import sys
-import threading
 import textwrap
+import threading
 
 import pytest
 
+import amorsize
 from amorsize.code.whole import UntoldError, whole_digest
 
 
 class Colour(enum.Enum):
+    """An enumeration."""
+
     RED = 1
     BLUE = 2
 
 
 @dataclasses.dataclass
 class Point:
+    """An object with a dictionary."""
+
     x: int
     y: float = 0.0
 
@@ -38,6 +43,8 @@ class Point:
 
 
 class Slotted:
+    """An object without one."""
+
     __slots__ = ("part",)
 
     def __init__(self, part):
@@ -45,13 +52,14 @@ class Slotted:
 
 
 DIFFERENT = [
-    None, True, False, 0, 1, 1.0, -0.0, 0.0, 1j, "", "1", b"1", bytearray(b"1"), (), [], {}, set(), frozenset(), (1,), [1],
-    {1}, frozenset({1}), {1: 1}, {1: None}, range(3), range(4), "a" * 10_000, "a" * 9_999 + "b", b"a" * 10_000,
+    None, True, False, 0, 1, 1.0, -0.0, 0.0, 1j, "", "1", b"1", bytearray(b"1"), (), [], {}, set(), frozenset(), (1,),
+    [1], {1}, frozenset({1}), {1: 1}, {1: None}, range(3), range(4), "a" * 10_000, "a" * 9_999 + "b", b"a" * 10_000,
     [[1], 2], [1, [2]], float("nan"), float("inf"), Ellipsis, int, str, len, os.path.join, Colour.RED, Colour.BLUE,
-    Point(1), Point(2), Slotted(1), Slotted(2), datetime.date(2020, 1, 1), datetime.date(2020, 1, 2), array.array("i", [1]),
+    Point(1), Point(2), Slotted(1), Slotted(2), dt.date(2020, 1, 1), dt.date(2020, 1, 2), array.array("i", [1]),
     decimal.Decimal("1.0"), decimal.Decimal("1.00"), fractions.Fraction(1, 2), pathlib.PurePosixPath("a"),
-    re.compile("a"), re.compile("a", re.I), collections.Counter("ab"), collections.deque([1]), functools.partial(int),
-    functools.partial(int, base=2), lambda number: number + 1, lambda number: number + 2, Point(1).moved, Point(2).moved,
+    re.compile("a"), re.compile("a", re.IGNORECASE), collections.Counter("ab"), collections.deque([1]),
+    functools.partial(int), functools.partial(int, base=2), lambda number: number + 1, lambda number: number + 2,
+    Point(1).moved, Point(2).moved,
     list(range(30_000)), [*range(29_999), 0], functools.cache(len), 10**50,
 ]  # fmt: skip
 
@@ -100,6 +108,7 @@ class Model:
     def step(self, number): return number + {step}
 def function(number):
     return helpers.shift(scale(number)) if number > THRESHOLD else max([number])
+import amorsize
 from amorsize.code.whole import whole_digest
 print(whole_digest(function).hex(), whole_digest(Model()).hex())
 """
@@ -116,8 +125,8 @@ def digests(tmp_path):
         script = tmp_path / "script.py"
         text = PROGRAM.format(module="helpers", threshold=threshold, factor=factor, unused=unused, step=step)
         script.write_text(comment + textwrap.dedent(text))
-        environ = {**os.environ, "PYTHONHASHSEED": str(number + 1), "PYTHONPATH": str(pathlib.Path(__file__).parents[1])}
-        environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        environ = {**os.environ, "PYTHONHASHSEED": str(number + 1), "PYTHONDONTWRITEBYTECODE": "1"}
+        environ["PYTHONPATH"] = str(pathlib.Path(amorsize.__file__).parents[1])
         command = [sys.executable, str(script)]
         return subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout.split()
 

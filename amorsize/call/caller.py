@@ -40,10 +40,12 @@ if TYPE_CHECKING:
     from ..feed.source import Source
     from ..rng import Streams
 
-__all__ = ["ONE_TIME_FACTOR", "Attempt", "Serial", "apply_star", "attempts", "plain"]
+__all__ = ["Attempt", "Serial", "SerialTimes", "apply_star", "attempts", "plain"]
 
 # Items longer than this are timed one by one. Timing an item costs about 0.8 us, so that is at most 4% of the item.
 _LONG_ITEM_SECONDS = 20e-6
+# So many further items tell whether the first one paid for something once.
+_LEAST_REST = 4
 # Short items run this long before the watching thread is started, because starting and ending it costs 100 us. This is
 # the total time, and does not begin anew each time that items turn short: otherwise slow items strewn among short
 # ones would always be met in this time, in which they are not counted.
@@ -550,3 +552,26 @@ def _seen(kept: Any) -> Any:
         return kept
     found = kept()
     return _GONE if found is None else found
+
+
+class SerialTimes:
+    """Adds up the times of the items that ran in the caller, over all serial work of a call."""
+
+    def __init__(self) -> None:
+        self.times = ItemTimes()
+        self.seconds = self.cpu_seconds = 0.0
+
+    def add(self, serial: Serial, least_seconds: float) -> None:
+        """Take in serial work that is over, with its CPU time if it took so long; a second time changes nothing."""
+        if not serial.counted:
+            serial.counted = True
+            if serial.seconds >= least_seconds:
+                serial.note_cpu()
+            times, seconds = serial.times, serial.seconds
+            if serial.first is not None and times.n > _LEAST_REST:
+                rest = times.without(serial.first.seconds)
+                if serial.first.seconds > ONE_TIME_FACTOR * rest.mean:
+                    times, seconds = rest, seconds - serial.first.seconds
+            self.times.merge(times)
+            self.seconds += seconds
+            self.cpu_seconds += min(seconds, serial.cpu_seconds)

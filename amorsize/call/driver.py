@@ -16,9 +16,8 @@ from ..errors import SerializationError, let_signals_through, signal_handlers
 from ..feed.outcome import Outcome
 from ..log import debug
 from ..measure import machine
-from ..measure.sampling import ItemTimes
 from ..rng import numbered
-from .caller import ONE_TIME_FACTOR, Attempt, Serial, apply_star, attempts, plain
+from .caller import Attempt, Serial, SerialTimes, apply_star, attempts, plain
 from .headstart import Headstart
 from .move import Visit
 from .policy import SHORT_SECONDS, SILENT_SECONDS, Policy, holding
@@ -48,8 +47,6 @@ _RANGE_ITERATOR = type(iter(range(0)))
 _LEAST_ITEMS = 2
 # The next calls may take so many times as long as the last one before it is asked again where they should run.
 _LONGER = 1.5
-# So many further items tell whether the first one paid for something once.
-_LEAST_REST = 4
 
 
 class Call:
@@ -83,7 +80,7 @@ class Call:
         self._seeded_here: Callable[[Any], Any] | None = None
         self._over = self._learnt = False
         self._input_stays: bool | None = None
-        self._here = _Here()
+        self._here = SerialTimes()
         self._move: Move | None = None
         self._progress: Progress | None = None
 
@@ -139,11 +136,7 @@ class Call:
             if recorder is not None:
                 recorder.open()
             for phase in phases:
-                if recorder is not None:
-                    phase = recorder.over(phase)
-                if self._progress is not None:
-                    phase = self._progress.over(phase)
-                self._current = iter(phase)
+                self._current = iter(self._passed_on(phase))
                 yield self._current
         except GeneratorExit:
             raise
@@ -157,6 +150,12 @@ class Call:
                 self._progress.close()
             if recorder is not None:
                 recorder.close()
+
+    def _passed_on(self, results: Iterable[Any]) -> Iterable[Any]:
+        """Return the results of a phase as the journal and whoever counts pass them on."""
+        for passing in (self._request.recorder, self._progress):
+            results = results if passing is None else passing.over(results)
+        return results
 
     def _begin_progress(self) -> None:
         wanted = self._request.options.progress
@@ -237,7 +236,7 @@ class Call:
             if serial.is_over():
                 self._over = True
                 break
-            self._here.add(serial)
+            self._here.add(serial, SILENT_SECONDS)
             if pump is not None:
                 if self._pace is not None and self._pace.seconds_per_item is None:
                     self._pace.seconds_per_item = serial.seconds_per_item
@@ -363,7 +362,7 @@ class Call:
                 if serial is None or not self._policy.is_news(serial.times.n, spent):
                     return
             if serial is not None:
-                here.add(serial)
+                here.add(serial, SILENT_SECONDS)
                 if self._pump is None:
                     self._note_missed(serial)
             items = here.times.n + (self._pace.items if self._pace is not None else 0)
@@ -569,29 +568,6 @@ class Call:
             taken=None if self._request.recorder is None else self._request.recorder.taken,
         )
         return self._pump
-
-
-class _Here:
-    """Adds up the times of the items that ran in the caller, over all serial work of a call."""
-
-    def __init__(self) -> None:
-        self.times = ItemTimes()
-        self.seconds = self.cpu_seconds = 0.0
-
-    def add(self, serial: Serial) -> None:
-        """Take in serial work that is over; a second time changes nothing."""
-        if not serial.counted:
-            serial.counted = True
-            if serial.seconds >= SILENT_SECONDS:
-                serial.note_cpu()
-            times, seconds = serial.times, serial.seconds
-            if serial.first is not None and times.n > _LEAST_REST:
-                rest = times.without(serial.first.seconds)
-                if serial.first.seconds > ONE_TIME_FACTOR * rest.mean:
-                    times, seconds = rest, seconds - serial.first.seconds
-            self.times.merge(times)
-            self.seconds += seconds
-            self.cpu_seconds += min(seconds, serial.cpu_seconds)
 
 
 def _outgoing() -> Outgoing:

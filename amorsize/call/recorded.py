@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from ..code.whole import UntoldError, whole_digest
 from ..errors import UnsupportedError
-from ..feed.order import Piece
 from ..journal import Journal, Key
 from ..lean import NamedTuple, map, sha256
 
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
+    from ..feed.order import Piece
+
 __all__ = ["Recorder"]
 
 
@@ -26,7 +27,7 @@ class _New(NamedTuple):
     """An item that is to run, with its key and position; then its result with them."""
 
     key: Key
-    index: int
+    position: int
     content: Any
 
 
@@ -153,7 +154,8 @@ class _Keyed:
     def __len__(self) -> int:
         if any(hasattr(iterable, "__next__") for iterable in self._iterables):
             raise TypeError("an iterator has no length")
-        return min(map(len, self._iterables))  # type: ignore[arg-type]  # what has no length raises a TypeError
+        sized: Any = self._iterables  # what has no length raises a TypeError
+        return min(map(len, sized))
 
     def __iter__(self) -> Iterator[Any]:
         return map(self._recorder.item, _count(), self._iterator)

@@ -15,6 +15,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import UnsupportedError
+from ..journal import JournalError
 from ..options import check, resolve
 from ..version import __version__
 from .arguments import WrongArgument, forget_output
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = parsed.run(parsed)
         if sys.stdout is not None:
             sys.stdout.flush()
-    except (UnsupportedError, WrongArgument) as error:
+    except (UnsupportedError, WrongArgument, JournalError) as error:
         parser.error(str(error))
     except BrokenPipeError:  # whoever read it has all that was wanted
         forget_output()
@@ -129,6 +130,19 @@ def _add_map(subcommands: argparse._SubParsersAction[Any]) -> None:
     parser.set_defaults(run=run)
 
 
+def _add_journal(subcommands: argparse._SubParsersAction[Any]) -> None:
+    from .journal import add_arguments, run
+
+    parser = subcommands.add_parser(
+        "journal",
+        allow_abbrev=False,
+        help="show what is in a journal",
+        description="Shows the results in a journal of `amorsize map --journal`, which may be being written.",
+    )
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
 def _add_explain(subcommands: argparse._SubParsersAction[Any]) -> None:
     from .explain import add_arguments, run
 
@@ -187,6 +201,7 @@ _SUBCOMMANDS: tuple[Callable[[argparse._SubParsersAction[Any]], None], ...] = (
     _add_map,
     _add_explain,
     _add_info,
+    _add_journal,
     _add_cache,
     _add_demo,
 )

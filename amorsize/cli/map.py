@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import amorsize
 
 from ..errors import let_signals_through
+from ..journal import Journal
 from ..options import check
 from ..transport.remote import said
 from .arguments import WrongArgument, find_function, forget_output, open_input, open_output
@@ -48,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--on-error", choices=["raise", "return"], help="return: go on after a line that failed")
     parser.add_argument("--retries", type=int, metavar="N", help="how often a line that failed is tried again")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="how long one line may take")
+    parser.add_argument("--journal", metavar="FILE", help="keep each result in a file, and run what is missing there")
+    parser.add_argument("--journal-any", action="store_true", help="take results of an earlier version of the function")
     parser.add_argument("--seed", type=int, metavar="N", help="makes random numbers repeat")
 
 
@@ -99,6 +102,10 @@ def _options(parsed: argparse.Namespace) -> dict[str, Any]:
         given["ordered"] = False
     if parsed.progress:
         given["progress"] = True
+    if parsed.journal is not None:
+        given["journal"] = Journal(parsed.journal, any_function=parsed.journal_any)
+    elif parsed.journal_any:
+        raise WrongArgument("--journal-any needs --journal FILE")
     try:
         check(given)
     except (TypeError, ValueError) as error:

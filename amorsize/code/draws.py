@@ -384,8 +384,8 @@ class _Walk:
         code = function.__code__
         names = code.co_varnames[: code.co_argcount]
         known = dict(function.__kwdefaults__ or {})
-        known |= zip(names[::-1], (function.__defaults__ or ())[::-1])  # noqa: B905 - defaults belong to the last
-        known |= {**dict(zip(names, first)), **(named or {})}  # noqa: B905 - the first arguments only
+        known |= zip(names[::-1], (function.__defaults__ or ())[::-1], strict=False)  # defaults belong to the last
+        known |= {**dict(zip(names, first, strict=False)), **(named or {})}  # the first arguments only
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
             try:
                 known[name] = cell.cell_contents

@@ -1,16 +1,16 @@
 """A digest of whole values and of code, for what must never be taken for something else, such as a journal's results.
 
 `strict` compares what workers have with what the caller has, quickly: it reads a part of large data, and takes what it
-does not know by its type. Here everything counts: all of the data, the code of the user's own functions and classes and
-of what they refer to by name, and the parts that an object would be pickled as. What cannot be told is refused. Packages
-that are installed count by their names.
+does not know by its type. Here everything counts: all of the data, the code of the user's own functions and classes
+and of what they refer to by name, and the parts that an object would be pickled as. What cannot be told is refused.
+Packages that are installed count by their names.
 
 Nothing comes from `id`, `repr` or `hash`, so that the digest is the same in any process of one version of Python.
 """
 
 from __future__ import annotations
 
-from copyreg import __newobj__, dispatch_table
+import copyreg
 from types import (
     CodeType,
     FunctionType,
@@ -21,7 +21,7 @@ from types import (
     WrapperDescriptorType,
 )
 
-from ..lean import map, sha256
+from ..lean import sha256
 from . import strict
 from .strict import is_foreign, own_place
 
@@ -38,6 +38,7 @@ _UNTOLD = frozenset(
         "__static_attributes__", "__weakref__", "_abc_impl",
     }
 )  # fmt: skip
+_NEW = vars(copyreg)["__newobj__"]  # how most objects are made anew, with the class as its first argument
 _DESCRIPTORS = (GetSetDescriptorType, MemberDescriptorType, WrapperDescriptorType)
 
 
@@ -131,14 +132,14 @@ class _Whole(strict._Telling):
         if own is not None:
             return strict._tagged(b"place", self.tell(own, 0))
         try:
-            reduce = dispatch_table.get(kind)
+            reduce = copyreg.dispatch_table.get(kind)
             reduced = reduce(value) if reduce is not None else value.__reduce_ex__(4)
         except Exception as error:  # any class may raise anything
             raise UntoldError(f"a {kind.__module__}.{kind.__qualname__} cannot be told: {error}") from error
         if isinstance(reduced, str):
             return strict._tagged(b"name", strict._text(kind.__module__) + strict._text(reduced))
         make, arguments, state, elements, entries = (*reduced, None, None, None)[:5]
-        maker = b"new" if make is __newobj__ else self.tell(make, 0)
+        maker = b"new" if make is _NEW else self.tell(make, 0)
         parts = (arguments, state, tuple(elements or ()), tuple(entries or ()))
         return strict._tagged(b"object", self._once(kind) + maker + self.tell(parts, 0))
 

@@ -79,7 +79,7 @@ def clearly_outside(bucket: str, seconds_per_item: Real) -> bool:
 
 
 def _bucket(number: float, boundaries: tuple[float, ...], names: tuple[str, ...]) -> str:
-    for boundary, name in zip(boundaries, names):  # noqa: B905 - the last name has no boundary above it
+    for boundary, name in zip(boundaries, names, strict=False):  # the last name has no boundary above it
         if number < boundary:
             return name
     return names[-1]
