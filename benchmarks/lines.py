@@ -1,7 +1,7 @@
 """Times `amorsize map` over lines against a loop written by hand, and what a journal costs.
 
-A million lines through `str.upper`, from a file and through a pipe, in turns; then 2,000 items of 1 ms with a journal and
-without one, one after another in the caller.
+A million lines through `str.upper`, from a file and through a pipe, in turns; then 2,000 items of 1 ms with a journal
+and without one, one after another in the caller.
 
     python benchmarks/lines.py [--turns 5]
 """
