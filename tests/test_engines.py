@@ -257,6 +257,19 @@ def is_marked(_):
     return context.worker_process or context.in_worker.get()
 
 
+def test_what_was_measured_is_found_again(amorsize_cache):
+    """By the executor's own route, in a later call and in another process."""
+    with ThreadPoolExecutor(2) as executor:
+        list(amorsize.map(slow, range(20), backend=executor))
+
+    assert [path.name.split("-")[3] for path in amorsize_cache.rglob("*.json")] == ["executor.threadpoolexecutor"]
+
+
+def slow(number):
+    time.sleep(0.002)
+    return number
+
+
 class TestRefusals:
     """What has to be asked of the engine itself is refused, with its name."""
 

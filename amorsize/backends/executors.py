@@ -52,7 +52,8 @@ class ExecutorTasks:
     def __init__(self, executor: Executor, answers: Answers) -> None:
         kind = type(executor)
         self.name = f"the {kind.__name__}"
-        self.route = f"executor/{kind.__module__.partition('.')[0]}.{kind.__name__}"
+        # The name of a cache file has the route, and so no other letters.
+        self.route = "executor/" + "".join([one for one in kind.__name__.lower() if one.isascii() and one.isalnum()])
         self._executor = executor
         self._answers = answers
         self.one_clock = kind.__module__.startswith(_LOCAL)

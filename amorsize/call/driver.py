@@ -490,13 +490,18 @@ class Call:
     # Work on workers.
 
     def _on_named(self) -> Generator[Iterable[Any], None, None]:
+        if self._request.row.can.width != "own":  # of other workers the route is known when there are some
+            self._look_up()
+        yield from self._on_workers(self._policy.named(self._policy.width(None, self._request.row)))
+        self._learn()
+
+    def _look_up(self, route: str | None = None) -> None:
+        """Find what is known of the function, which gives the length of the first chunks."""
         try:
-            self._policy.look_up()  # what is known gives the length of the first chunks
+            self._policy.look_up(route=route)
         except Exception as error:  # the first chunks can do without it
             let_signals_through(error)
             debug("what is known of the function is not used: %r", error)
-        yield from self._on_workers(self._policy.named(self._policy.width(None, self._request.row)))
-        self._learn()
 
     def _on_workers(self, move: Move) -> Iterator[Iterable[Any]]:
         """Run items on workers until the input is over or, under "auto", there are none or they do not help."""
@@ -506,6 +511,8 @@ class Call:
             outgoing = _outgoing()
             width = self._policy.width(move.plan, move.row)
             backend = self._open(move, width, outgoing)
+            if move.row.can.width == "own":
+                self._look_up(backend.route)
             opened = move, perf_counter() - began
             self.plan = move.plan if backend.width == move.plan.n_jobs else move.plan._replace(n_jobs=backend.width)
             pump = self._pump_on(move, backend, outgoing, width if move.row.can.width == "found" else None)

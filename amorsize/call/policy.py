@@ -109,8 +109,8 @@ class Policy:
 
     # What the driver tells it.
 
-    def look_up(self, serial: Serial | None = None) -> None:
-        """Ask the cache what is known of the function, and fits the items that `serial` ran, if it is given."""
+    def look_up(self, serial: Serial | None = None, *, route: str | None = None) -> None:
+        """Ask the cache what is known of the function, on a `route` to others' workers or ours, and fits `serial`."""
         self.looked_up = True
         if self._options.use_cache:
             seconds = serial.seconds_per_item if serial is not None else None
@@ -120,7 +120,7 @@ class Policy:
                 # As in `remember`, the whole length counts, some of which may have run.
                 None if remaining is None else self._source.index + remaining,
                 system_of(self._options),
-                route=THREADS.name if self._row is THREADS else machine.route_of(self.starting.method()),
+                route=route or (THREADS.name if self._row is THREADS else machine.route_of(self.starting.method())),
                 seconds_per_item=seconds,
             ).profile
 
