@@ -77,7 +77,8 @@ def folder(tmp_path):
 @pytest.fixture
 def command(folder):
     """Give a function that starts the command in that folder."""
-    environ = {**os.environ, "PYTHONPATH": str(Path(amorsize.__file__).parents[1])}
+    # A module that is written twice within a second would else be taken for the same.
+    environ = {**os.environ, "PYTHONPATH": str(Path(amorsize.__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1"}
     started = []
 
     def start(*words, **given):

@@ -65,6 +65,7 @@ class DaskTasks:
     name = "the Dask cluster"
     one_clock = False
     warm = True
+    breaks = False
 
     def __init__(self, job: Job, answers: Answers, client: Any = None) -> None:
         self._answers = answers

@@ -73,12 +73,14 @@ class Tasks(Protocol):
         here: whether its workers are threads of this very process.
         one_clock: whether the workers are on this machine, and so have its clock.
         warm: whether its workers are running already.
+        breaks: whether a worker that dies takes all tasks and the engine with it.
     """
 
     name: str
     here: bool
     one_clock: bool
     warm: bool
+    breaks: bool
 
     @property
     def route(self) -> str:
@@ -141,7 +143,7 @@ class Engine:
         self._under_way: dict[int, _UnderWay] = {}
         self._closed = False
         self._stopped: BaseException | None = None  # why the engine takes no more work
-        self._lost: Chunk | None = None  # the first chunk of a worker that died
+        self._lost: range | None = None  # from the first to the last item of workers that died
         self._ready: list[Event] = []
         self._engines_width = 0, 0.0  # and when that was asked
         self._cost = _TaskCost()
@@ -301,8 +303,8 @@ class Engine:
             self._tasks.close(hurry=hurry, idle=not (self._under_way or self._lost))
 
     def _lose(self, chunk: Chunk, exitcode: int | None) -> Lost:
-        if self._lost is None or chunk.first < self._lost.first:
-            self._lost = chunk
+        known, end = self._lost or range(chunk.first, chunk.first), chunk.first + len(chunk.items)
+        self._lost = range(min(known.start, chunk.first), max(known.stop, end))
         return Lost(None, chunk, None, exitcode, unknown=True)
 
     def _end(self) -> BaseException:
@@ -310,7 +312,7 @@ class Engine:
         assert self._stopped is not None
         if self._lost is None:
             return self._stopped
-        crash = WorkerCrashError(self._lost.first, None, among=len(self._lost.items))
+        crash = WorkerCrashError(self._lost.start, None, among=len(self._lost))
         crash.__cause__ = self._stopped
         return crash
 
@@ -345,7 +347,11 @@ class Engine:
         chunk = sent.chunk
         if isinstance(answer, BaseException):
             if self._tasks.is_death(answer):
-                return [self._lose(chunk, None)]
+                lost = self._lose(chunk, None)
+                if not self._tasks.breaks:
+                    return [lost]
+                self._stopped = self._stopped or _refused(self._tasks.name, answer)
+                return [Returned(chunk)]  # any of the tasks that are lost may be the one at fault
             return [Refused(chunk, self._refusal(chunk, answer))]
         if self._tasks.here:
             thread, ran = self._ran.pop(number)

@@ -48,6 +48,7 @@ class ExecutorTasks:
     """
 
     warm = True
+    breaks = True
 
     def __init__(self, executor: Executor, answers: Answers) -> None:
         kind = type(executor)

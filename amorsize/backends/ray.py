@@ -60,6 +60,7 @@ class RayTasks:
     here = False
     one_clock = False
     warm = True
+    breaks = False
 
     def __init__(self, answers: Answers) -> None:
         self._answers = answers

@@ -58,6 +58,7 @@ class PoolTasks:
     name = "the multiprocessing.Pool"
     here = False
     one_clock = True
+    breaks = False
 
     def __init__(self, job: Job, answers: Answers, pool: Pool | None = None) -> None:
         self._answers = answers

@@ -8,10 +8,13 @@ import stat
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ..errors import let_signals_through
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TextIO
 
-__all__ = ["WrongArgument", "find_function", "forget_output", "open_input", "open_output"]
+__all__ = ["WrongArgument", "find_function", "forget", "open_input", "open_output"]
 
 
 class WrongArgument(ValueError):
@@ -72,6 +75,9 @@ def open_output() -> int:
         raise WrongArgument("standard output is closed") from error
 
 
-def forget_output() -> None:
-    """Have Python complain of nothing when it flushes a standard output at exit that nobody reads any more."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def forget(stream: TextIO) -> None:
+    """Have Python complain of nothing when it flushes a standard stream at exit that nobody reads any more."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (AttributeError, OSError, ValueError) as error:  # it is closed
+        let_signals_through(error)

@@ -18,7 +18,7 @@ from ..errors import UnsupportedError
 from ..journal import JournalError
 from ..options import check, resolve
 from ..version import __version__
-from .arguments import WrongArgument, forget_output
+from .arguments import WrongArgument, forget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,13 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UnsupportedError, WrongArgument, JournalError) as error:
         parser.error(str(error))
     except BrokenPipeError:  # whoever read it has all that was wanted
-        forget_output()
+        forget(sys.stdout)
         return 0
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
         print(f"amorsize: the results cannot be written: {error.strerror}", file=sys.stderr)
-        forget_output()
+        forget(sys.stdout)
         return 1
     except KeyboardInterrupt:
         print("amorsize: interrupted", file=sys.stderr)

@@ -21,7 +21,7 @@ from ..errors import let_signals_through
 from ..journal import Journal
 from ..options import check
 from ..transport.remote import said
-from .arguments import WrongArgument, find_function, forget_output, open_input, open_output
+from .arguments import WrongArgument, find_function, forget, open_input, open_output
 from .lines import Lines, NobodyReadsError, Output
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def run(parsed: argparse.Namespace) -> int:
             finally:
                 output.flush()
     except NobodyReadsError:
-        forget_output()  # whoever read it has all that was wanted
+        forget(sys.stdout)  # whoever read it has all that was wanted
         return 0
     finally:
         if descriptor:
@@ -161,3 +161,4 @@ class _Failures:
                 print(json.dumps(content), file=sys.stderr, flush=True)
             except (OSError, ValueError) as closed:
                 let_signals_through(closed)
+                forget(sys.stderr)
