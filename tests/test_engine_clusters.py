@@ -16,6 +16,18 @@ from amorsize.child import task
 
 pytestmark = [pytest.mark.engines, pytest.mark.slow, *engines.QUIET]
 GUARD_SECONDS = 60
+# Makes a process such as if amorsize were not installed.
+WITHOUT = """
+import sys
+class Without:
+    def __init__(self, finder): self.finder = finder
+    def __getattr__(self, name): return getattr(self.finder, name)
+    def find_spec(self, name, path=None, target=None):
+        return None if name.partition(".")[0] == "amorsize" else self.finder.find_spec(name, path, target)
+sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]
+for name in [name for name in sys.modules if name.partition(".")[0] == "amorsize"]:
+    del sys.modules[name]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +199,19 @@ class TestDask:
         stream.close()
 
         wait_until(lambda: not client.processing() or not any(client.processing().values()))
+
+    def test_a_worker_without_amorsize_says_so(self, tmp_path):
+        """Before anything runs there, in one line."""
+        distributed = pytest.importorskip("distributed")
+        (tmp_path / "without.py").write_text(WITHOUT)
+        with (
+            distributed.LocalCluster(
+                n_workers=1, threads_per_worker=1, dashboard_address=":0", preload=[str(tmp_path / "without.py")]
+            ) as others,
+            distributed.Client(others, set_as_default=False) as inside,
+            pytest.raises(amorsize.UnsupportedError, match="it has no amorsize"),
+        ):
+            list(amorsize.map(abs, [1, 2], backend=inside))
 
     def test_an_asynchronous_client_is_refused(self, client):
         """It belongs to an event loop, which our waiting would stop."""

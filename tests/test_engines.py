@@ -49,7 +49,7 @@ class Answering(Executor):
 
     def submit(self, function, *arguments):
         future = Future()
-        future.set_result(False if function is task.is_here else self.answer)
+        future.set_result(False if isinstance(function, task.Asking) else self.answer)
         return future
 
 
@@ -149,7 +149,7 @@ class Bounded(ThreadPoolExecutor):
         self.tasks = 0
 
     def submit(self, function, *arguments):
-        if function is not task.is_here:
+        if not isinstance(function, task.Asking):
             self.tasks += 1
             if self.tasks > 2:
                 raise KeyboardInterrupt

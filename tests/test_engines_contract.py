@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 
 import engines
 import pytest
@@ -23,6 +24,12 @@ def thread_executor():
 
 
 @contextlib.contextmanager
+def thread_pool():
+    with ThreadPool(2) as pool:
+        yield pool
+
+
+@contextlib.contextmanager
 def process_executor():
     with ProcessPoolExecutor(2, multiprocessing.get_context(METHOD)) as executor:
         list(executor.map(abs, range(4)))
@@ -32,6 +39,7 @@ def process_executor():
 
 MAKERS = [
     thread_executor,
+    thread_pool,
     process_executor,
     pytest.param(engines.dask_cluster, marks=pytest.mark.engines),
     pytest.param(engines.ray_cluster, marks=pytest.mark.engines),

@@ -434,10 +434,14 @@ def test_the_function_is_rebuilt_once(pool):
     assert len(task._stage._functions) == 1
 
 
-def test_a_pool_of_threads_is_no_pool_of_processes():
-    """It is derived from one, and would make this process look like a worker: so it is refused, by name."""
-    with ThreadPool(1) as threads, pytest.raises(amorsize.UnsupportedError, match="not supported"):
-        amorsize.map(abs, [-1], backend=threads)
+def test_a_pool_of_threads_is_in_this_process():
+    """It is derived from one of processes, and nothing is pickled for it; what threads share is refused."""
+    locks = [threading.Lock() for _ in range(20)]
+    with ThreadPool(2) as threads:
+        assert list(amorsize.map(lambda lock: lock, locks, backend=threads)) == locks
+        with pytest.raises(amorsize.UnsupportedError, match="seed="):
+            amorsize.map(abs, [-1], backend=threads, seed=1)
+        assert threads.apply(abs, (-1,)) == 1
     assert not context.worker_process
 
 

@@ -18,7 +18,7 @@ import distributed
 from distributed import Client, KilledWorker
 
 from .. import context
-from ..child.task import Entry, is_here, origin, run_here, versions
+from ..child.task import Asking, Entry, origin, run_here, versions
 from ..errors import UnsupportedError, let_signals_through
 from ..log import debug
 from ..measure import machine
@@ -81,7 +81,7 @@ class DaskTasks:
     def _asked(self) -> bool:
         """Ask a worker, if there is one, whether it is in this process."""
         self.width()
-        answers = self._client.run(is_here, origin(), workers=list(self._threads)[:1], on_error="return")
+        answers = self._client.run(Asking(), origin(), workers=list(self._threads)[:1], on_error="return")
         return any(answer is True for answer in answers.values())
 
     def _made(self, job: Job) -> Any:

@@ -11,8 +11,8 @@ import queue
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from functools import partial
 
-from ..child.task import Entry, is_here, origin, run_here, run_task, versions
-from ..errors import AmorsizeError, UnsupportedError, let_signals_through
+from ..child.task import Asking, Entry, origin, run_here, run_task, versions
+from ..errors import AmorsizeError, let_signals_through
 from ..measure import machine
 from .engine import Engine, put_answer
 
@@ -64,12 +64,9 @@ class ExecutorTasks:
     def _asked(self) -> bool:
         """Ask a worker whether it is in this process."""
         try:
-            return bool(self._executor.submit(is_here, origin()).result())
+            return bool(self._executor.submit(Asking(), origin()).result())
         except Exception as error:  # whatever the executor raises
             let_signals_through(error)
-            if isinstance(error, ModuleNotFoundError) and error.name == "amorsize":
-                text = f"a worker of {self.name} cannot take part: it has no amorsize"
-                raise UnsupportedError(text) from error
             raise AmorsizeError(f"{self.name} takes no work: {type(error).__name__}: {error}") from error
 
     def width(self) -> int:

@@ -6,7 +6,7 @@ from .. import context
 from ..errors import UnsupportedError
 from ..lean import NamedTuple
 from . import rows
-from .rows import AUTO, PROCESSES, SERIAL, THREAD_EXECUTOR, THREADS, row_of
+from .rows import AUTO, PROCESSES, SERIAL, THREADS, row_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _check_engine(row: Row, options: Options) -> None:
         raise UnsupportedError(f"{shown} has workers of its own, and so its own initializer; give it to these")
     if options.start_method is not None:
         raise UnsupportedError(f"{shown} starts its workers in its own way; leave start_method= out")
-    if row is THREAD_EXECUTOR and options.seed is not None:
+    if not row.can.crosses and options.seed is not None:
         raise UnsupportedError(f"seed= {_SHARED_STATE}, which threads share: backend 'auto', 'serial' or 'processes'")
     if row.extra is not None and row.accepts is None:
         from importlib.util import find_spec

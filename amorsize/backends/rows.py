@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["AUTO", "PROCESSES", "ROWS", "SERIAL", "THREADS", "THREAD_EXECUTOR", "Can", "Row", "names", "row_of"]
+__all__ = ["AUTO", "PROCESSES", "ROWS", "SERIAL", "THREADS", "Can", "Row", "names", "row_of"]
 
 
 class Can(NamedTuple):
@@ -56,9 +56,11 @@ class Row(NamedTuple):
 
 
 def _is_pool(given: object) -> bool:
-    module = "multiprocessing.pool"
-    # A pool of threads is derived from one of processes; it would make this very process look like a worker.
-    return isinstance(given, _class_in(module, "Pool")) and not isinstance(given, _class_in(module, "ThreadPool"))
+    return isinstance(given, _class_in("multiprocessing.pool", "Pool"))
+
+
+def _is_thread_pool(given: object) -> bool:
+    return isinstance(given, _class_in("multiprocessing.pool", "ThreadPool"))
 
 
 def _is_executor(given: object) -> bool:
@@ -84,9 +86,7 @@ PROCESSES = Row("processes", "amorsize.backends.processes.lease", Can(stops_item
 THREADS = Row("threads", "amorsize.backends.threads", Can(crosses=False, starts_processes=False, width="found"))
 # What others have started, or start: their workers are initialized, and their number is set, where they are made.
 _ENGINE = Can(initializes=False, starts_processes=False, width="own")
-THREAD_EXECUTOR = Row(
-    "executor", "amorsize.backends.executors", _ENGINE._replace(crosses=False), accepts=_is_thread_executor
-)
+_HERE = _ENGINE._replace(crosses=False)
 ROWS = [
     AUTO,
     SERIAL,
@@ -95,9 +95,10 @@ ROWS = [
     Row("pool", "amorsize.backends.stock"),
     Row("dask", "amorsize.backends.dask", _ENGINE, extra=("dask", "distributed")),
     Row("ray", "amorsize.backends.ray", _ENGINE, extra=("ray", "ray")),
+    Row("pool", "amorsize.backends.stock", _HERE, accepts=_is_thread_pool),  # which is derived from one of processes
     Row("pool", "amorsize.backends.stock", _ENGINE, accepts=_is_pool),  # a plan says so of the user's own, too
     Row("dask", "amorsize.backends.dask", _ENGINE, accepts=_is_dask_client),
-    THREAD_EXECUTOR,
+    Row("executor", "amorsize.backends.executors", _HERE, accepts=_is_thread_executor),
     Row("executor", "amorsize.backends.executors", _ENGINE, accepts=_is_executor),
 ]
 

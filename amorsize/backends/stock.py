@@ -13,10 +13,11 @@ import queue
 import tempfile
 import threading
 from functools import partial
+from multiprocessing.pool import ThreadPool
 from time import perf_counter
 
 from ..child.initialize import ByValue
-from ..child.task import NOTE, NOTES, run_noted
+from ..child.task import NOTE, NOTES, run_here, run_noted
 from ..log import debug
 from .engine import Engine
 from .processes.start import main_hidden
@@ -56,7 +57,6 @@ class PoolTasks:
     """
 
     name = "the multiprocessing.Pool"
-    here = False
     one_clock = True
     breaks = False
 
@@ -73,6 +73,7 @@ class PoolTasks:
         if pool is None:
             pool = _pool_for(job)
         self._pool = pool
+        self.here = isinstance(pool, ThreadPool)
         # There is no public way to see a pool's processes, so the attribute is only read, and it may be missing.
         self._processes = list(getattr(pool, "_pool", ()))
 
@@ -85,7 +86,9 @@ class PoolTasks:
         self._sent += 1
 
     def submit_here(self, call: int, number: int) -> None:
-        raise NotImplementedError("a pool's workers are other processes")
+        put = partial(self._put, number)
+        self._pool.apply_async(run_here, (call, number), callback=put, error_callback=put)
+        self._sent += 1
 
     def _put(self, number: int, answer: Any) -> None:
         self._heard += 1
@@ -98,6 +101,8 @@ class PoolTasks:
         return False  # of which a standard Pool says nothing
 
     def lost(self, under_way: Collection[int]) -> dict[int, int | None]:
+        if self.here:
+            return {}
         current = list(getattr(self._pool, "_pool", ()))
         dead = [process for process in self._processes if process not in current or not process.is_alive()]
         codes = {process.pid: code for process in dead if (code := _exitcode(process))}

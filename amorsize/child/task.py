@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     Answer = tuple[str, Any]
 
-__all__ = ["MISSING", "NOTE", "NOTES", "OUTDATED", "RAN", "REFUSED", "UNFIT", "Entry", "is_here", "open_calls"]
+__all__ = ["MISSING", "NOTE", "NOTES", "OUTDATED", "RAN", "REFUSED", "UNFIT", "Asking", "Entry", "is_here", "open_calls"]
 __all__ += ["origin", "run_here", "run_noted", "run_task", "versions"]
 
 # The kinds of answers. What ran comes with the worker's key and a `run_chunk.Packed`.
@@ -67,7 +67,7 @@ def origin() -> tuple[int, bytes]:
 
 
 def is_here(asked: tuple[int, bytes]) -> bool:
-    """Say whether this process is the one whose `origin` is given; an engine is asked to call this."""
+    """Say whether this process is the one whose `origin` is given."""
     return asked == origin()
 
 
@@ -96,6 +96,22 @@ _ENTRY = """lambda versions, *task, which=__import__("importlib.util", fromlist=
     if tuple(__import__("sys").version_info[:2]) != tuple(versions[1])
     else __import__("amorsize.child.task", fromlist=["run_task"]).run_task(*task)
 )"""
+
+
+# A worker in the caller's process has this module, as the caller has.
+_ASKED = """lambda asked, modules=__import__("sys").modules: (
+    "amorsize.child.task" in modules and modules["amorsize.child.task"].is_here(asked)
+)"""
+
+
+class Asking:
+    """A callable that says in a worker whether that is in the process of a given `origin`."""
+
+    def __call__(self, asked: tuple[int, bytes]) -> bool:
+        return is_here(asked)  # only where an engine does not pickle what it calls
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return eval, (_ASKED,)
 
 
 class Entry:
