@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
     Answer = tuple[str, Any]
 
-__all__ = ["MISSING", "NOTE", "NOTES", "OUTDATED", "RAN", "REFUSED", "UNFIT", "Asking", "Entry", "is_here", "open_calls"]
-__all__ += ["origin", "run_here", "run_noted", "run_task", "versions"]
+__all__ = ["MISSING", "NOTE", "NOTES", "OUTDATED", "RAN", "REFUSED", "UNFIT", "Asking", "Entry", "is_here"]
+__all__ += ["open_calls", "origin", "run_here", "run_noted", "run_task", "versions"]
 
 # The kinds of answers. What ran comes with the worker's key and a `run_chunk.Packed`.
 RAN = "ran"
@@ -99,8 +99,9 @@ _ENTRY = """lambda versions, *task, which=__import__("importlib.util", fromlist=
 
 
 # A worker in the caller's process has this module, as the caller has.
-_ASKED = """lambda asked, modules=__import__("sys").modules: (
-    "amorsize.child.task" in modules and modules["amorsize.child.task"].is_here(asked)
+_ASKED = """lambda asked: (
+    "amorsize.child.task" in __import__("sys").modules
+    and __import__("sys").modules["amorsize.child.task"].is_here(asked)
 )"""
 
 
