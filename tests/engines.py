@@ -27,9 +27,14 @@ def note_processes():
     conftest.CLUSTERS.update(process.pid for process in psutil.Process().children())
 
 
+# The client of the cluster that is running, if one is.
+current = None
+
+
 @contextlib.contextmanager
 def dask_cluster():
     """Give a client of a cluster of two workers on this machine, which is the current client meanwhile."""
+    global current
     distributed = pytest.importorskip("distributed")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -38,9 +43,11 @@ def dask_cluster():
         )
         client = distributed.Client(cluster)
         note_processes()
+    current = client
     try:
         yield client
     finally:
+        current = None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             client.close()

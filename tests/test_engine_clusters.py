@@ -46,6 +46,8 @@ def ray():
 def noted(isolated):
     """Note at the end which processes the clusters have by then, as they replace those that die."""
     yield
+    if engines.current is not None:
+        wait_until(lambda: len(engines.current.nthreads()) >= engines.WORKERS)
     engines.note_processes()
 
 
