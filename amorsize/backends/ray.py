@@ -85,8 +85,8 @@ class RayTasks:
         raise NotImplementedError("Ray's workers are other processes")
 
     def cancel(self, handle: Any) -> bool:
-        # Ray 2.60 ends the whole program, by a failed check of its own, if a task that is cancelled ends at that moment.
-        # At most two chunks for each worker are out, and these are short.
+        # Ray 2.60 ends the whole program, by a failed check of its own, if a task that is cancelled ends just then. At
+        # most two chunks for each worker are out, and these are short.
         return False
 
     def is_death(self, error: BaseException) -> bool:
