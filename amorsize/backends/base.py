@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from _queue import Empty
+
 from ..errors import SerializationError, add_index
 from ..lean import NamedTuple, Protocol, map
 from ..transport.blame import said_of
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from ..child.run_chunk import Ran
     from .events import Event
 
-__all__ = ["Backend", "Start", "Unsendable", "check_shared", "events_here", "failures_of", "unstarted"]
+__all__ = ["Backend", "Start", "Unsendable", "check_shared", "events_here", "failures_of", "taken_from", "unstarted"]
 
 
 class Unsendable(SerializationError):
@@ -192,3 +194,17 @@ def check_shared(chunk: Chunk, why_not: Callable[[object], str | None] | None = 
             raise Unsendable(index, held_iterator_error(item), item)
         if why_not is not None and (reason := why_not(item)):
             raise Unsendable(index, HeldIteratorError(reason), item)
+
+
+def taken_from(queue: Any, seconds: float) -> Any:
+    """Return what comes out of a `SimpleQueue` within some seconds; raises `queue.Empty` if nothing does.
+
+    In CPython 3.10 its own `get` with a timeout may wait for ever, if the time is over before it has begun to wait. It
+    does not if it was asked without a timeout just before.
+    """
+    try:
+        return queue.get_nowait()
+    except Empty:
+        if seconds <= 0:
+            raise
+    return queue.get(timeout=seconds)

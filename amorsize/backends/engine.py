@@ -28,7 +28,7 @@ from ..seeding import Seeded
 from ..transport.payload import Outdated, Uncarriable, payload_of, users_classes
 from ..transport.remote import unpack_error
 from ..transport.serialize import Undumpable, dump_items, load_values
-from .base import Start, Unsendable, check_shared, events_here, failures_of, unstarted
+from .base import Start, Unsendable, check_shared, events_here, failures_of, taken_from, unstarted
 from .events import Broken, Chunk, Lost, Refused, Results, Returned
 
 TYPE_CHECKING = False
@@ -279,7 +279,7 @@ class Engine:
         while True:
             left = _LOOK_SECONDS if deadline is None else deadline - perf_counter()
             try:
-                number, answer = self._answers.get(timeout=max(0.0, min(left, _LOOK_SECONDS)))
+                number, answer = taken_from(self._answers, min(left, _LOOK_SECONDS))
             except queue.Empty:
                 if left <= 0:
                     return []

@@ -19,6 +19,7 @@ from time import perf_counter
 from ..child.initialize import ByValue
 from ..child.task import NOTE, NOTES, run_here, run_noted
 from ..log import debug
+from .base import taken_from
 from .engine import Engine
 from .processes.start import main_hidden
 
@@ -149,7 +150,7 @@ class PoolTasks:
         deadline = perf_counter() + _DRAIN_SECONDS
         while self._heard < self._sent:
             try:
-                self._answers.get(timeout=max(0.0, deadline - perf_counter()))
+                taken_from(self._answers, deadline - perf_counter())
             except queue.Empty:
                 return False
         return True

@@ -25,7 +25,7 @@ from ..lean import NamedTuple
 from ..log import debug
 from ..measure import platforms
 from ..plan.width import WidthControl
-from .base import Start, check_shared, events_here
+from .base import Start, check_shared, events_here, taken_from
 from .events import Broken, Chunk, Refused, Returned
 from .overload import is_overload
 
@@ -236,7 +236,7 @@ class Threads:
                     found = done.get_nowait()
                 else:
                     left = _LOOK_SECONDS if deadline is None else min(_LOOK_SECONDS, deadline - perf_counter())
-                    found = done.get(timeout=max(0.0, left))
+                    found = taken_from(done, left)
             except Empty:
                 if events or not self._under_way or (deadline is not None and perf_counter() >= deadline):
                     return events
