@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import operator
 import threading
@@ -94,6 +95,9 @@ def opened(given, row, target):
     yield make
     for made in backends:
         made.close(hurry=True)
+    # The semaphores of pools go now, and not while CPython 3.12 is starting its resource tracker, which it cannot bear.
+    backends.clear()
+    gc.collect()
 
 
 def drained(backend, chunks=(), slice_seconds=0.0):
