@@ -116,6 +116,7 @@ class Journal:
             try:
                 self._file = _opened(self.path)
                 self._places.clear()
+                self._full = False
                 end = 0
                 for start, line in _lines(self._file):
                     entry = _parsed(line)
@@ -177,12 +178,15 @@ class Journal:
         """Let others write. It may be called twice."""
         with self._lock:
             file, self._file = self._file, -1
-            if file >= 0:
-                os.fsync(file)
-                os.close(file)
             lock_file, self._lock_file = self._lock_file, -1
-            if lock_file >= 0:
-                _unlock(self.path, lock_file)
+            try:
+                if file >= 0:
+                    os.fsync(file)
+            finally:
+                if file >= 0:
+                    os.close(file)
+                if lock_file >= 0:
+                    _unlock(self.path, lock_file)
 
 
 def read(path: str | os.PathLike[str]) -> Iterator[Entry]:

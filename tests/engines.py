@@ -27,6 +27,11 @@ def note_processes():
     conftest.CLUSTERS.update(process.pid for process in psutil.Process().children())
 
 
+def forget_processes():
+    """Have every process that a test leaves found again, because no cluster is running any more."""
+    conftest.CLUSTERS.clear()
+
+
 # The client of the cluster that is running, if one is.
 current = None
 
@@ -52,6 +57,7 @@ def dask_cluster():
             warnings.simplefilter("ignore")
             client.close()
             cluster.close()
+        forget_processes()
 
 
 @contextlib.contextmanager
@@ -72,3 +78,4 @@ def ray_cluster():
         yield ray
     finally:
         ray.shutdown()
+        forget_processes()

@@ -35,6 +35,7 @@ def process_executor():
         list(executor.map(abs, range(4)))
         engines.note_processes()
         yield executor
+    engines.forget_processes()
 
 
 MAKERS = [

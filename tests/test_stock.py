@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import multiprocessing
 import os
-import queue
 import signal
 import threading
 from multiprocessing.pool import ThreadPool
@@ -105,10 +105,10 @@ def pool(monkeypatch):
 
 
 def begin(pool, function=abs, *, stop_at_error=False, own=False):
-    job, answers = Job(function, Outgoing(), 0, "fork", stop_at_error), queue.SimpleQueue()
-    tasks = PoolTasks(job, answers, pool)
-    tasks._own = own
-    return Engine(job, tasks, answers)
+    job = Job(function, Outgoing(), 0, "fork", stop_at_error)
+    backend = Engine(job, functools.partial(PoolTasks, job, pool))
+    backend._tasks._own = own
+    return backend
 
 
 class TestChunks:

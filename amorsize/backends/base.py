@@ -8,7 +8,7 @@ from ..errors import SerializationError, add_index
 from ..lean import NamedTuple, Protocol, map
 from ..transport.blame import said_of
 from ..transport.remote import UnsentResult, unpack_error
-from ..transport.serialize import Unpicklable
+from ..transport.serialize import Undumpable, Unpicklable, dump_items
 from ..transport.values import (
     Fixed,
     HeldIteratorError,
@@ -26,9 +26,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..child.run_chunk import Ran
+    from ..transport.by_value import Outgoing
+    from ..transport.envelope import Envelope
     from .events import Event
 
-__all__ = ["Backend", "Start", "Unsendable", "check_shared", "events_here", "failures_of", "taken_from", "unstarted"]
+__all__ = ["Backend", "Start", "Unsendable", "check_shared", "dump_chunk", "events_here"]
+__all__ += ["failures_of", "taken_from", "unstarted"]
 
 
 class Unsendable(SerializationError):
@@ -40,6 +43,19 @@ class Unsendable(SerializationError):
         said = str(error) if self.holds_iterator else said_of(error, item)
         super().__init__(f"item {index} cannot be sent to a worker: {said}")
         self.index = index
+
+
+def dump_chunk(chunk: Chunk, outgoing: Outgoing) -> Envelope:
+    """Pickle the items of a chunk.
+
+    Raises:
+        Unsendable: one of them cannot be pickled.
+    """
+    try:
+        return dump_items(chunk.items, outgoing)
+    except Undumpable as found:
+        position, error = found.position, found.error
+        raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
 
 
 class Start(NamedTuple):

@@ -8,9 +8,9 @@ answers from an earlier result.
 
 from __future__ import annotations
 
-import queue
 import uuid
 from concurrent.futures import CancelledError
+from contextlib import nullcontext
 from functools import partial
 
 import dask.config
@@ -40,13 +40,7 @@ _LARGE_BYTES = 1 << 20
 
 def open_backend(job: Job, target: Any) -> Engine:
     """Return a backend on a client: the user's, else the current one, else one of a cluster that the call owns."""
-    answers: Answers = queue.SimpleQueue()
-    tasks = DaskTasks(job, answers, target)
-    try:
-        return Engine(job, tasks, answers)
-    except BaseException:
-        tasks.close(hurry=True, idle=True)
-        raise
+    return Engine(job, partial(DaskTasks, job, target))
 
 
 class DaskTasks:
@@ -54,8 +48,8 @@ class DaskTasks:
 
     Args:
         job: the job, for whose width a cluster is made if there is none.
-        answers: where answers go.
         client: the user's client; None to find or make one.
+        answers: where answers go.
 
     Raises:
         UnsupportedError: the client belongs to an event loop, which a blocking call would stop; or no cluster can be
@@ -67,16 +61,20 @@ class DaskTasks:
     warm = True
     breaks = False
 
-    def __init__(self, job: Job, answers: Answers, client: Any = None) -> None:
+    def __init__(self, job: Job, client: Any, answers: Answers) -> None:
         self._answers = answers
         self._cluster: Any = None
         self._client = client or _current() or self._made(job)
         if self._client.asynchronous:
             raise UnsupportedError("backend= is an asynchronous Dask client; give a synchronous one")
         self._prefix = f"amorsize-{uuid.uuid4().hex[:16]}"
-        self._entry: Any = partial(Entry(), versions())
         self._threads: dict[str, int] = {}
-        self.here = self._asked()
+        try:
+            self.here = self._asked()
+        except BaseException:
+            self.close(hurry=True, idle=True)
+            raise
+        self._run: Any = run_here if self.here else partial(Entry(), versions())
 
     def _asked(self) -> bool:
         """Ask a worker, if there is one, whether it is in this process."""
@@ -87,7 +85,7 @@ class DaskTasks:
     def _made(self, job: Job) -> Any:
         if context.in_daemon():
             raise UnsupportedError("backend='dask': a daemon process may not start a LocalCluster; give a client")
-        width = job.width or machine.cores()
+        width = machine.workers_asked(job.width or -1)
         with main_hidden("spawn"):
             self._cluster = distributed.LocalCluster(
                 n_workers=width, threads_per_worker=1, dashboard_address=":0", silence_logs=50
@@ -105,18 +103,12 @@ class DaskTasks:
         return sum(self._threads.values())
 
     def submit(self, number: int, task: tuple[Any, ...]) -> Any:
-        if len(task[3]) < _LARGE_BYTES:
-            return self._followed(number, self._entry, task)
-        # Data that are scattered are gone with their worker, and with them the tasks that need them, so large items go
-        # with their tasks, of which Dask would warn.
-        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TB"}):
-            return self._followed(number, self._entry, task)
-
-    def submit_here(self, call: int, number: int) -> Any:
-        return self._followed(number, run_here, (call, number))
-
-    def _followed(self, number: int, run: Any, task: tuple[Any, ...]) -> Any:
-        future = self._client.submit(run, *task, key=f"{self._prefix}-{number}-{uuid.uuid4().hex[:8]}", pure=False)
+        # Data that are scattered are gone with their worker, and with them the tasks that need them, so large items and
+        # functions go with their tasks, of which Dask would warn.
+        size = sum([len(part) for part in task if type(part) is bytes])
+        quiet = {"distributed.admin.large-graph-warning-threshold": "1TB"}
+        with dask.config.set(quiet) if size >= _LARGE_BYTES else nullcontext():
+            future = self._client.submit(self._run, *task, key=f"{self._prefix}-{number}", pure=False)
         self._client.loop.add_callback(self._follow, number, future)
         return future
 

@@ -27,13 +27,13 @@ from ..log import debug
 from ..seeding import Seeded
 from ..transport.payload import Outdated, Uncarriable, payload_of, users_classes
 from ..transport.remote import unpack_error
-from ..transport.serialize import Undumpable, dump_items, load_values
-from .base import Start, Unsendable, check_shared, events_here, failures_of, taken_from, unstarted
+from ..transport.serialize import load_values
+from .base import Start, check_shared, dump_chunk, events_here, failures_of, taken_from, unstarted
 from .events import Broken, Chunk, Lost, Refused, Results, Returned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from concurrent.futures import Future
     from typing import Any
 
@@ -65,7 +65,8 @@ class Tasks(Protocol):
     """What an engine does with tasks.
 
     It is made with a queue, into which it puts the number of each task that is over with its answer, or with the error
-    that the engine gave instead; it may do so from any thread.
+    that the engine gave instead; it may do so from any thread. A task is the arguments of `child.task.run_task`, or, if
+    the workers are here, of `run_here`.
 
     Attributes:
         name: what a text calls the engine.
@@ -90,10 +91,7 @@ class Tasks(Protocol):
         """Return how many tasks can run at once now."""
 
     def submit(self, number: int, task: tuple[Any, ...]) -> Any:
-        """Have a worker call `child.task.run_task` with a task; return what `cancel` takes. It may raise anything."""
-
-    def submit_here(self, call: int, number: int) -> Any:
-        """Have a thread of this process call `child.task.run_here`."""
+        """Have a worker run a task; return what `cancel` takes. It may raise anything."""
 
     def cancel(self, handle: Any) -> bool:
         """Cancel a task; say whether it is certain that nothing of it ran or will run."""
@@ -122,8 +120,9 @@ class Engine:
     Args:
         job: what the backend is to run. Its width is the most that may run at once; 0 and -1 mean all that the engine
             has, -2 all but one.
-        tasks: the engine.
-        answers: the queue that `tasks` was made with.
+        make: makes the engine's tasks, with the queue for answers.
+        crosses: whether it is known before that the workers are not in this process. Then nothing is started for a
+            function that cannot be sent.
 
     Raises:
         SerializationError: the function cannot be pickled.
@@ -133,10 +132,12 @@ class Engine:
     prompt = True  # the engine queues what it is given
     found: int | None = None
 
-    def __init__(self, job: Job, tasks: Tasks, answers: Answers) -> None:
+    def __init__(self, job: Job, make: Callable[[Answers], Tasks], *, crosses: bool = False) -> None:
         self._job = job
-        self._tasks = tasks
-        self._answers = answers
+        if crosses:
+            self._pack()
+        self._answers: Answers = queue.SimpleQueue()
+        self._tasks = tasks = make(self._answers)
         self.start = Start(warm=tasks.warm)
         self._numbers = count()
         self._call = next(_calls)
@@ -148,17 +149,27 @@ class Engine:
         self._engines_width = 0, 0.0  # and when that was asked
         self._cost = _TaskCost()
         self._others_began = _others_cpu_seconds()
-        if tasks.here:
-            if isinstance(job.function, Seeded):
-                text = "sets the random state of this process for each item, which its threads share: leave it out"
-                raise UnsupportedError(f"seed= {text}, or use workers in processes (the backend is {tasks.name})")
-            self._around = context_of_workers()
-            self._ran: dict[int, tuple[int, Ran]] = {}  # the thread, and what became of the items
-            open_calls[self._call] = self._run_here
-        else:
-            self._payload = payload_of(job.function, initializer=job.initializer)
-            self._kinds: set[type] = set()  # the types of the items so far
-            self._set_function()
+        try:
+            if tasks.here:
+                self._begin_here()
+            elif not crosses:
+                self._pack()
+        except BaseException:
+            tasks.close(hurry=True, idle=True)
+            raise
+
+    def _pack(self) -> None:
+        self._payload = payload_of(self._job.function, initializer=self._job.initializer)
+        self._kinds: set[type] = set()  # the types of the items so far
+        self._set_function()
+
+    def _begin_here(self) -> None:
+        if isinstance(self._job.function, Seeded):
+            text = "sets the random state of this process for each item, which its threads share: leave it out"
+            raise UnsupportedError(f"seed= {text}, or use workers in processes (the backend is {self._tasks.name})")
+        self._around = context_of_workers()
+        self._ran: dict[int, tuple[int, Ran]] = {}  # the thread, and what became of the items
+        open_calls[self._call] = self._run_here
 
     @property
     def route(self) -> str:
@@ -207,11 +218,7 @@ class Engine:
             check_shared(chunk)
             self._send(chunk, (slice_seconds,))
             return 0
-        try:
-            envelope = dump_items(chunk.items, self._job.outgoing)
-        except Undumpable as found:
-            position, error = found.position, found.error
-            raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
+        envelope = dump_chunk(chunk, self._job.outgoing)
         if not envelope.plain and (kinds := users_classes(chunk.items, self._kinds)):
             self._payload = self._payload.with_items_of(kinds)
             self._set_function()
@@ -236,10 +243,7 @@ class Engine:
         # It is under way before it is submitted, because it may be over before `submit` returns.
         self._under_way[number] = _UnderWay(chunk, task, None, perf_counter(), tries)
         try:
-            if self._tasks.here:
-                handle = self._tasks.submit_here(self._call, number)
-            else:
-                handle = self._tasks.submit(number, task)
+            handle = self._tasks.submit(number, (self._call, number) if self._tasks.here else task)
         except Exception as error:  # whatever the engine raises
             let_signals_through(error)
             del self._under_way[number]

@@ -7,7 +7,6 @@ nothing is pickled; elsewhere items, results and the function travel as to any w
 
 from __future__ import annotations
 
-import queue
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from functools import partial
 
@@ -35,8 +34,7 @@ _LOCAL = ("concurrent.futures", "loky")
 
 def open_backend(job: Job, target: Any) -> Engine:
     """Return a backend on the user's executor."""
-    answers: Answers = queue.SimpleQueue()
-    return Engine(job, ExecutorTasks(target, answers), answers)
+    return Engine(job, partial(ExecutorTasks, target))
 
 
 class ExecutorTasks:
@@ -58,8 +56,13 @@ class ExecutorTasks:
         self._executor = executor
         self._answers = answers
         self.one_clock = kind.__module__.startswith(_LOCAL)
-        self._run: Any = run_task if self.one_clock else partial(Entry(), versions())
         self.here = kind is ThreadPoolExecutor or (kind.__name__ != "ProcessPoolExecutor" and self._asked())
+
+        self._run: Any = partial(Entry(), versions())
+        if self.here:
+            self._run = run_here
+        elif self.one_clock:
+            self._run = run_task
 
     def _asked(self) -> bool:
         """Ask a worker whether it is in this process."""
@@ -78,12 +81,7 @@ class ExecutorTasks:
         return sum(threads().values()) if callable(threads) else machine.cores()
 
     def submit(self, number: int, task: tuple[Any, ...]) -> Future[Any]:
-        return self._followed(number, self._executor.submit(self._run, *task))
-
-    def submit_here(self, call: int, number: int) -> Future[Any]:
-        return self._followed(number, self._executor.submit(run_here, call, number))
-
-    def _followed(self, number: int, future: Future[Any]) -> Future[Any]:
+        future = self._executor.submit(self._run, *task)
         future.add_done_callback(partial(put_answer, self._answers, number))
         return future
 

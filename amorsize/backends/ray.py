@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import queue
 import sys
 from functools import partial
 
@@ -44,8 +43,7 @@ def open_backend(job: Job, _target: Any) -> Engine:
         # Where the environment has RAY_ADDRESS, this connects to that cluster; else to one on this machine.
         found = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False, "runtime_env": _same_modules()}
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **found)
-    answers: Answers = queue.SimpleQueue()
-    return Engine(job, RayTasks(answers), answers)
+    return Engine(job, RayTasks, crosses=True)
 
 
 def _same_modules() -> dict[str, Any]:
@@ -80,9 +78,6 @@ class RayTasks:
         reference = self._remote.remote(self._versions, *task)
         reference.future().add_done_callback(partial(put_answer, self._answers, number))
         return reference
-
-    def submit_here(self, call: int, number: int) -> Any:
-        raise NotImplementedError("Ray's workers are other processes")
 
     def cancel(self, handle: Any) -> bool:
         # Ray 2.60 ends the whole program, by a failed check of its own, if a task that is cancelled ends just then. At

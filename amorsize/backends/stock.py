@@ -44,8 +44,7 @@ _UNNOTED_SECONDS = 5.0
 
 def open_backend(job: Job, target: Any) -> Engine:
     """Return a backend on the user's Pool, or on one made for the call."""
-    answers: Answers = queue.SimpleQueue()
-    return Engine(job, PoolTasks(job, answers, target), answers)
+    return Engine(job, partial(PoolTasks, job, target), crosses=target is None)
 
 
 class PoolTasks:
@@ -53,26 +52,26 @@ class PoolTasks:
 
     Args:
         job: the job, for whose width and initializer a pool is made if there is none.
-        answers: where answers go.
         pool: the user's pool, which is left as it was found; None to make a pool for this call.
+        answers: where answers go.
     """
 
     name = "the multiprocessing.Pool"
     one_clock = True
     breaks = False
 
-    def __init__(self, job: Job, answers: Answers, pool: Pool | None = None) -> None:
+    def __init__(self, job: Job, pool: Pool | None, answers: Answers) -> None:
         self._answers = answers
         self._own = pool is None
         self.warm = not self._own
         self.route = f"pool/{job.start_method}"
         self._sent = self._heard = 0
-        self._notes, self._notes_name = _notes()
         self._unexplained = 0  # how many workers died that had no task, as far as is known
         self._state: tuple[frozenset[int], frozenset[int]] = frozenset(), frozenset()  # the tasks, and those that run
         self._state_since = 0.0
         if pool is None:
             pool = _pool_for(job)
+        self._notes, self._notes_name = _notes()
         self._pool = pool
         self.here = isinstance(pool, ThreadPool)
         # There is no public way to see a pool's processes, so the attribute is only read, and it may be missing.
@@ -83,12 +82,8 @@ class PoolTasks:
 
     def submit(self, number: int, task: tuple[Any, ...]) -> None:
         put = partial(self._put, number)
-        self._pool.apply_async(run_noted, (self._notes_name, number, *task), callback=put, error_callback=put)
-        self._sent += 1
-
-    def submit_here(self, call: int, number: int) -> None:
-        put = partial(self._put, number)
-        self._pool.apply_async(run_here, (call, number), callback=put, error_callback=put)
+        run, arguments = (run_here, task) if self.here else (run_noted, (self._notes_name, number, *task))
+        self._pool.apply_async(run, arguments, callback=put, error_callback=put)
         self._sent += 1
 
     def _put(self, number: int, answer: Any) -> None:

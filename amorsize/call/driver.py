@@ -20,6 +20,7 @@ from ..rng import numbered
 from .caller import Attempt, Serial, SerialTimes, apply_star, attempts, plain
 from .headstart import Headstart
 from .move import Visit
+from .phases import close_all, passed_on
 from .policy import SHORT_SECONDS, SILENT_SECONDS, Policy, holding
 from .stay import MOST_SHORT_SECONDS, STAY_CALLS, STAY_SECONDS, Stay
 
@@ -136,7 +137,9 @@ class Call:
             if recorder is not None:
                 recorder.open()
             for phase in phases:
-                self._current = iter(self._passed_on(phase))
+                # Workers' results come as lists, and were written and counted when they came.
+                watched = type(phase) is not list and (recorder or self._progress) is not None
+                self._current = passed_on(phase, recorder, self._progress) if watched else iter(phase)
                 yield self._current
         except GeneratorExit:
             raise
@@ -146,16 +149,7 @@ class Call:
         finally:
             phases.close()
             self._current = iter(())
-            if self._progress is not None:
-                self._progress.close()
-            if recorder is not None:
-                recorder.close()
-
-    def _passed_on(self, results: Iterable[Any]) -> Iterable[Any]:
-        """Return the results of a phase as the journal and whoever counts pass them on."""
-        for passing in (self._request.recorder, self._progress):
-            results = results if passing is None else passing.over(results)
-        return results
+            close_all(self._progress, recorder)
 
     def _begin_progress(self) -> None:
         wanted = self._request.options.progress

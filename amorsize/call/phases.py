@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
     from typing import Any
 
-__all__ = ["Dropped", "Phases"]
+    from ..backends.events import Counts
+    from .recorded import Recorder
+
+__all__ = ["Dropped", "Phases", "close_all", "passed_on"]
 
 
 class Phases:
@@ -47,6 +50,35 @@ class Phases:
 
 def _is_spent(iterator: Any) -> bool:
     return iterator.gi_frame is None if type(iterator) is GeneratorType else not length_hint(iterator)
+
+
+def passed_on(results: Iterable[Any], recorder: Recorder | None, progress: Counts | None) -> Iterator[Any]:
+    """Yield the results of items that run in the caller, each written to the journal and counted, where these are.
+
+    Once an item's error ends the call, or it is closed, both are closed, because nobody asks for the next phase.
+    """
+    try:
+        for result in results:
+            kept = result if recorder is None else recorder.values([result])[0]
+            if progress is not None:
+                progress.done(1)
+            yield kept
+    except BaseException:
+        close_all(progress, recorder)
+        raise
+    finally:
+        close_all(results)
+
+
+def close_all(*things: Any) -> None:
+    """Close each thing that can be closed, whatever closing those before it raises."""
+    if not things:
+        return
+    try:
+        if hasattr(things[0], "close"):
+            things[0].close()
+    finally:
+        close_all(*things[1:])
 
 
 class Dropped:

@@ -112,25 +112,10 @@ class Recorder:
 
     def taken(self, piece: Piece) -> Piece:
         """Write the new results among some that have come, and return them as the user gets them."""
-        return piece._replace(values=self._values(piece.values))
+        return piece._replace(values=self.values(piece.values))
 
-    def over(self, results: Iterable[Any]) -> Iterable[Any]:
-        """Return the results of a phase as the user gets them; those of workers, which are a list, are so already."""
-        return results if type(results) is list else self._each(results)
-
-    def _each(self, results: Iterable[Any]) -> Iterator[Any]:
-        try:
-            for result in results:
-                yield from self._values([result])
-        except BaseException:  # the item's error ends the call, or somebody closes it
-            self.close()
-            raise
-        finally:
-            close = getattr(results, "close", None)
-            if close is not None:
-                close()
-
-    def _values(self, results: list[Any]) -> list[Any]:
+    def values(self, results: list[Any]) -> list[Any]:
+        """Write the new ones among some results, and return all as the user gets them."""
         new = [result for result in results if type(result) is _New]
         if new:
             self._journal.add(new)

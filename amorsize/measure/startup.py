@@ -44,7 +44,8 @@ RUNNING_FORKSERVER = StartCost(0.011, 0.006)
 # which could share workers each go without.
 MISSED_FOR_SECONDS = 60.0
 DEFAULT_CHUNK_SECONDS = 20e-6
-# What a task costs on engines, by the first part of the route (benchmarks/engines.py), until their workers tell.
+# What a task costs on engines, by the first part of the route, until their workers tell. Those of Dask and Ray are what
+# an item costs in a map of one task an item (benchmarks/engines.py), an executor's is that of a warm standard Pool.
 DEFAULT_TASK_SECONDS = {"executor": 80e-6, "dask": 1.5e-3, "ray": 0.8e-3}
 DEFAULT_BYTES_PER_SECOND = 1e9
 # Memory that was not used before is reserved at a third of this, and copied to at four times as much, once it was

@@ -21,7 +21,7 @@ from ..log import debug
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 __all__ = ["Progress", "begin"]
@@ -79,27 +79,6 @@ class Progress:
         self._shown = self._done
         self._display.show(self._done, len(self._failures))
         self._next_at = self._now() + _INTERVAL_SECONDS
-
-    def over(self, results: Iterable[Any]) -> Iterable[Any]:
-        """Return some results of the call, each of which counts as it is taken; those of workers were counted before.
-
-        Args:
-            results: a list of results from workers, or an iterator over items that run in the caller.
-        """
-        return results if type(results) is list else self._counted(results)
-
-    def _counted(self, results: Iterable[Any]) -> Iterator[Any]:
-        try:
-            for result in results:
-                self.done(1)
-                yield result
-        except BaseException:  # the item's error ends the call, or somebody closes it
-            self.close()
-            raise
-        finally:
-            close = getattr(results, "close", None)
-            if close is not None:
-                close()
 
     def close(self) -> None:
         """Show the last number, and nothing any more. It may be called twice."""

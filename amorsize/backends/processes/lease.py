@@ -27,8 +27,8 @@ from ...transport.envelope import bytes_beside, discard, is_scalars
 from ...transport.memory import LEAST_SHARED_BYTES
 from ...transport.payload import Outdated, Uncarriable, payload_of, users_classes
 from ...transport.remote import unpack_error
-from ...transport.serialize import Undumpable, dump_items, load_values
-from ..base import Start, Unsendable, failures_of
+from ...transport.serialize import dump_items, load_values
+from ..base import Start, dump_chunk, failures_of
 from ..events import Broken, Chunk, Lost, Refused, Results, Returned
 from . import idle
 from .handle import LOADING_SECONDS
@@ -176,11 +176,7 @@ class Lease:
         return max(0, to_come * depth - queued) + (0 if queued else here)
 
     def submit(self, chunk: Chunk, slice_seconds: float) -> int:
-        try:
-            envelope = dump_items(chunk.items, self._job.outgoing)
-        except Undumpable as found:
-            position, error = found.position, found.error
-            raise Unsendable(chunk.first + position, error, chunk.items[position]) from error
+        envelope = dump_chunk(chunk, self._job.outgoing)
         if not envelope.plain and (kinds := users_classes(chunk.items, self._kinds)):
             self._payload = self._payload.with_items_of(kinds)
         head = self._head(chunk, slice_seconds)
