@@ -265,13 +265,14 @@ def test_a_cluster_for_the_call_ends_with_it(tmp_path, python):
         "import amorsize, psutil\n"
         "def square(number): return number ** 2\n"
         "print(sum(amorsize.map(square, range(100), backend='dask', n_jobs=2)))\n"
+        "print(sum(amorsize.map(square, range(10), backend='dask', n_jobs=-1)))\n"
         "left = [one for one in psutil.Process().children() if 'tracker' not in ' '.join(one.cmdline())]\n"
         "print(left)\n"
     )
 
     child = python(script)
 
-    assert child.stdout.splitlines() == ["328350", "[]"], child.stderr
+    assert child.stdout.splitlines() == ["328350", "285", "[]"], child.stderr
 
 
 class TestRay:

@@ -228,6 +228,18 @@ class TestFile:
 
         assert python(script).stdout == "[1]\n"
 
+    def test_a_display_that_fails_does_not_keep_it(self, path):
+        """What the callable raises comes out, what ran is there, and the file is free."""
+
+        def tell(done, total):
+            if done:
+                raise LookupError("enough")
+
+        with pytest.raises(LookupError):
+            list(amorsize.map(abs, [-1, -2], journal=path, progress=tell, backend="serial"))
+        assert next(journal.read(path)).result == 1
+        assert list(amorsize.map(abs, [-1, -2], journal=path)) == [1, 2]
+
     def test_readers_may_come_any_time(self, path):
         """While it is being written."""
         stream = amorsize.map(abs, range(5), journal=path, backend="serial")
@@ -262,6 +274,9 @@ class TestFile:
         with pytest.warns(RuntimeWarning, match="cannot be written") as warned:
             assert list(amorsize.map(abs, range(5), journal=kept)) == list(range(5))
         assert len(warned) == 1
+        monkeypatch.undo()  # somebody makes room
+        assert list(amorsize.map(abs, range(5), journal=kept)) == list(range(5))
+        assert len(list(journal.read(path))) == 5
 
     def test_a_result_that_cannot_be_pickled_is_warned_of(self, path):
         """And handed out all the same."""

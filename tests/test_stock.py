@@ -272,6 +272,15 @@ class TestChunks:
         assert backend.wait(0.0) == []
 
 
+    def test_nothing_is_started_for_it(self, monkeypatch):
+        """Not even a pool of ours."""
+        monkeypatch.setattr(stock, "_pool_for", lambda job: pytest.fail("a pool was started"))
+        lock = threading.Lock()
+
+        with pytest.raises(SerializationError, match="cannot be sent to a worker"):
+            open_backend(Job(lambda _: lock, Outgoing(), 2, "fork"), None)
+
+
 class TestDeaths:
     """A standard Pool waits for ever for a worker that died."""
 

@@ -5,23 +5,31 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..cache import lookup
 from ..measure import machine
 from ..options import resolve
 from ..version import __version__
 
-__all__ = ["facts", "run"]
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+__all__ = ["add_arguments", "facts", "run"]
 
 # What the package uses, and what it may use.
 _PACKAGES = ("cloudpickle", "platformdirs", "psutil", "numpy", "tqdm", "distributed", "ray")
 
 
-def run(*, as_json: bool) -> int:
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of `amorsize info` to `parser`."""
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(parsed: Namespace) -> int:
     """Print the facts, and return the exit code."""
     found = facts()
-    if as_json:
+    if parsed.json:
         print(json.dumps(found, indent=2))
         return 0
     for title, group in found.items():

@@ -1,7 +1,7 @@
 """What does the command `amorsize` do? It reads the arguments, runs one subcommand, and tells an error in one line.
 
-Each subcommand has one function here, listed in `_SUBCOMMANDS`, which adds its parser and sets `run`, the function that
-takes the arguments. The demo and its imports are loaded only when it runs, so that the other commands stay quick.
+Each subcommand is a module of its name, listed in `_COMMANDS`, with `add_arguments` and `run`. The demo and its imports
+are loaded only when it runs, so that the other commands stay quick.
 
 The exit code is 0 if the command did its work, 1 if it failed, 2 if the arguments or the environment are wrong, 3 if
 lines failed that may, and 130 if it was interrupted.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,7 +22,7 @@ from ..version import __version__
 from .arguments import WrongArgument, forget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 __all__ = ["main"]
 
@@ -78,8 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="amorsize", description="A drop-in parallel map that tunes itself.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"amorsize {__version__}")
     subcommands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in _SUBCOMMANDS:
-        add(subcommands)
+    for name, (summary, description) in _COMMANDS.items():
+        _add_command(subcommands, name, summary, description)
+    _add_demo(subcommands)
     return parser
 
 
@@ -102,76 +104,14 @@ def _run_demo(parsed: argparse.Namespace) -> int:
     return run(limit=parsed.limit, n_jobs=parsed.n_jobs)
 
 
-def _add_cache(subcommands: argparse._SubParsersAction[Any]) -> None:
-    from .cache import add_arguments, run
-
-    parser = subcommands.add_parser(
-        "cache",
-        allow_abbrev=False,
-        help="show, prune or clear what was measured and remembered",
-        description="Shows, prunes or clears what amorsize measured of your functions and keeps for later calls.",
-    )
-    add_arguments(parser)
-    parser.set_defaults(run=run)
-
-
-def _add_map(subcommands: argparse._SubParsersAction[Any]) -> None:
-    parser = subcommands.add_parser(
-        "map",
-        allow_abbrev=False,
-        help="map a function over lines",
-        description="Maps a function over the lines of a file, or of standard input, and writes its results in order, "
-        "one a line. Exit codes: 0, 1 if the function failed, 2 for wrong arguments, 3 if lines failed with "
-        "--on-error=return, 130 if it was interrupted.",
-    )
-    from .map import add_arguments, run
-
-    add_arguments(parser)
-    parser.set_defaults(run=run)
-
-
-def _add_journal(subcommands: argparse._SubParsersAction[Any]) -> None:
-    from .journal import add_arguments, run
-
-    parser = subcommands.add_parser(
-        "journal",
-        allow_abbrev=False,
-        help="show what is in a journal",
-        description="Shows the results in a journal of `amorsize map --journal`, which may be being written.",
-    )
-    add_arguments(parser)
-    parser.set_defaults(run=run)
-
-
-def _add_explain(subcommands: argparse._SubParsersAction[Any]) -> None:
-    from .explain import add_arguments, run
-
-    parser = subcommands.add_parser(
-        "explain",
-        allow_abbrev=False,
-        help="run a function on sample lines, and tell where it should run",
-        description="Runs a function on some lines of a file, or of standard input, and tells the plan for so many "
-        "lines as there are, the alternatives, and the reason.",
-    )
-    add_arguments(parser)
-    parser.set_defaults(run=run)
-
-
-def _add_info(subcommands: argparse._SubParsersAction[Any]) -> None:
-    parser = subcommands.add_parser(
-        "info",
-        allow_abbrev=False,
-        help="tell what a report of a fault needs",
-        description="Tells cores, memory, limits, start method, what things cost here, the cache, and versions.",
-    )
-    parser.add_argument("--json", action="store_true", help="as JSON")
-    parser.set_defaults(run=_run_info)
-
-
-def _run_info(parsed: argparse.Namespace) -> int:
-    from .info import run
-
-    return run(as_json=parsed.json)
+def _add_command(
+    subcommands: argparse._SubParsersAction[Any], name: str, summary: str, description: str
+) -> None:
+    """Add the subcommand of the module of that name, which has `add_arguments` and `run`."""
+    module: Any = importlib.import_module(f".{name}", __package__)
+    parser = subcommands.add_parser(name, allow_abbrev=False, help=summary, description=description)
+    module.add_arguments(parser)
+    parser.set_defaults(run=module.run)
 
 
 def _file_count(text: str) -> int:
@@ -197,11 +137,28 @@ def _whole_number(text: str) -> int:
         raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r}") from None
 
 
-_SUBCOMMANDS: tuple[Callable[[argparse._SubParsersAction[Any]], None], ...] = (
-    _add_map,
-    _add_explain,
-    _add_info,
-    _add_journal,
-    _add_cache,
-    _add_demo,
-)
+_COMMANDS = {
+    "map": (
+        "map a function over lines",
+        ("Maps a function over the lines of a file, or of standard input, and writes its results in order, one a line. "
+        "Exit codes: 0, 1 if the function failed, 2 for wrong arguments, 3 if lines failed with --on-error=return, 130 "
+        "if it was interrupted."),
+    ),
+    "explain": (
+        "run a function on sample lines, and tell where it should run",
+        ("Runs a function on some lines of a file, or of standard input, and tells the plan for so many lines as there "
+        "are, the alternatives, and the reason."),
+    ),
+    "info": (
+        "tell what a report of a fault needs",
+        "Tells cores, memory, limits, start method, what things cost here, the cache, and versions.",
+    ),
+    "journal": (
+        "show what is in a journal",
+        "Shows the results in a journal of `amorsize map --journal`, which may be being written.",
+    ),
+    "cache": (
+        "show, prune or clear what was measured and remembered",
+        "Shows, prunes or clears what amorsize measured of your functions and keeps for later calls.",
+    ),
+}
