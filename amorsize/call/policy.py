@@ -52,7 +52,7 @@ SHORT_SECONDS = 0.001
 _MEASURED_SECONDS = 0.004
 _FOR_EVER_SECONDS = 1e6
 # What it costs to read an item ahead of an input that is not read as it is. A smaller value sends items that are over
-# sooner (with none, the lines of benchmarks/lines.py take four times as long); a larger one keeps some that would gain.
+# sooner (with none, the last row of benchmarks/lines.py is 3 instead of 1); a larger one keeps some that would gain.
 _READ_SECONDS = 1.5e-6
 # What a start costs the calls that go on beside it, as a share of what it takes: the caller works meanwhile, and only
 # shares the machine with the workers that load. A larger value means that short calls wait longer for workers which
