@@ -18,8 +18,9 @@ pytest_plugins = ["amorsize.testing"]
 
 LEAVE_SECONDS = 10  # for what is on its way out when a test ends; nothing waits so long unless it is stuck
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at, not written to
-# The standard library keeps these until exit.
+# The standard library keeps these until exit, and `distributed` its one thread for long messages.
 LASTING_PROCESSES = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")
+LASTING_THREADS = ("Dask-Offload",)
 
 VARIABLES = {"AMORSIZE_BACKEND", "AMORSIZE_N_JOBS", "AMORSIZE_START_METHOD", "AMORSIZE_THREAD_SAFE"}
 OPTIONS = {
@@ -122,6 +123,7 @@ def _threads_left(before):
     # What stands for a thread that `threading` did not start stays listed after its end, and cannot be joined.
     stand_ins = {thread for thread in threading.enumerate() if type(thread).__name__ == "_DummyThread"}
     left = set(threading.enumerate()) - before - stand_ins
+    left = {thread for thread in left if not thread.name.startswith(LASTING_THREADS)}
     if CLUSTERS:
         left = {thread for thread in left if not thread.name.startswith(CLUSTER_THREADS)}
     for thread in left:
