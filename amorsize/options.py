@@ -54,6 +54,9 @@ if TYPE_CHECKING:
         use_cache: bool
         thread_safe: bool
         journal: str | os.PathLike[str] | Journal | None
+        record: bool
+        relay: bool
+        audit: float
 
 
 __all__ = ["DEFAULTS", "Options", "check", "config", "resolve"]
@@ -80,6 +83,9 @@ class Options(NamedTuple):
     use_cache: bool = True
     thread_safe: bool = True
     journal: Any = None
+    record: bool = False
+    relay: bool = True
+    audit: float = 0.0
 
 
 def check(given: Mapping[str, Any], caller: str = "amorsize") -> Mapping[str, Any]:
@@ -225,6 +231,13 @@ def _seconds(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a positive, finite number of seconds, not {value!r}")
 
 
+def _share(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a share of the items, such as 0.01, not {type(value).__name__} {value!r}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be a share of the items from 0 to 1, not {value!r}")
+
+
 def _truth(name: str, value: Any) -> None:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, not {type(value).__name__} {value!r}")
@@ -284,6 +297,9 @@ _CHECKERS: dict[str, Callable[[str, Any], None]] = {
     "use_cache": _truth,
     "thread_safe": _truth,
     "journal": _journal,
+    "record": _truth,
+    "relay": _truth,
+    "audit": _share,
 }
 _VARIABLES = (
     ("backend", "AMORSIZE_BACKEND"),

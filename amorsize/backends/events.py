@@ -112,12 +112,16 @@ class Counts(Protocol):
 
 
 class Observer(Protocol):
-    """Is told what happens on workers, for reports and timelines, by the thread in `next()`. It must not raise."""
+    """Is told what happens to a call's items on workers, by the thread in `next()`. It must not raise."""
 
-    def chunk(
-        self, worker: int | None, first: int, items: int, sent: float, began: float | None, seconds: float, nbytes: int
-    ) -> None:
-        """Hear of some results of a chunk. `items` says how many; the other arguments are as in `Results`."""
+    def sent(self, chunk: Chunk, nbytes: int) -> None:
+        """Hear that a chunk was given to the backend, and of its pickled size in bytes."""
+
+    def heard(self, event: Event) -> None:
+        """Hear of an event, as soon as the backend has reported it."""
+
+    def ran_here(self, first: int, items: int, began: float, seconds: float) -> None:
+        """Hear that the caller has run items between those of workers; `began` in `time.perf_counter()` seconds."""
 
     def ended(self, error: BaseException | None) -> None:
         """Hear that the work on workers is over, and the error that ended it early; None if none did."""

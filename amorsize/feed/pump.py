@@ -353,6 +353,8 @@ class Pump:
                         self._keep_here(chunk, error)
                         break
                     self._cost.nbytes += nbytes
+                    if self._observer is not None:
+                        self._observer.sent(chunk, nbytes)
                     if self._here is not None:
                         self._here.holding = 0
                 if not self._source.exact and self._is_interrupted():
@@ -527,6 +529,8 @@ class Pump:
     # What is heard from workers.
 
     def _take(self, event: Event) -> None:
+        if self._observer is not None:
+            self._observer.heard(event)
         if isinstance(event, Results):
             self._take_results(event)
         elif isinstance(event, Returned):
@@ -556,16 +560,6 @@ class Pump:
         if not judge.heard:
             judge.begin(self._pace.seconds)
         self._feed.take_results(results, self._take_failure)
-        if self._observer is not None:
-            self._observer.chunk(
-                results.worker,
-                results.first,
-                len(results.values),
-                results.sent,
-                results.began,
-                results.seconds,
-                results.bytes_out,
-            )
 
     def _take_failure(self, index: int, failure: Failure) -> None:
         """Take in that an item failed on a worker; the caller runs it if it failed only on the way there or back."""
