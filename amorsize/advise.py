@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .backends.rows import Row
     from .measure.sampling import Sample
     from .options import Options
+    from .report.report import Report
 
 __all__ = ["OptimizedPlan", "optimize"]
 
@@ -76,6 +77,13 @@ class OptimizedPlan(Plan):
         from .report.explain import explain
 
         return explain(self)
+
+    @property
+    def report(self) -> Report:
+        """The plan as the report of a call that has not begun: its roads are those that were considered."""
+        from .report.report import of_plan
+
+        return of_plan(self)
 
 
 def optimize(

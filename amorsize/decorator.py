@@ -13,7 +13,7 @@ from functools import partial, update_wrapper
 from types import MethodType
 
 from .advise import optimize
-from .call.stream import start
+from .call.stream import last_report, start
 from .code.coroutines import is_coroutine_function
 from .errors import UnsupportedError
 from .lean import Generic, ParamSpec, TypeVar, overload
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
     from .advise import OptimizedPlan
     from .call.astream import AsyncStream
+    from .call.noted import Noted
     from .call.stream import Stream
     from .options import GivenOptions
+    from .report.report import Report
 
 __all__ = ["Parallelized", "ParallelizedOver", "parallelize"]
 
@@ -63,6 +65,7 @@ class Parallelized(Generic[_P, _R]):
         self._function = function
         self._options = options
         self._origin: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
+        self._last: list[Noted] = []
 
     @property
     def _amorsize_function(self) -> Callable[_P, _R]:
@@ -107,6 +110,11 @@ class Parallelized(Generic[_P, _R]):
             TypeError, UnsupportedError: as for `map`.
         """
         return self._start((iterable,), constants, star=True)
+
+    @property
+    def report(self) -> Report | None:
+        """What the last `map` or `starmap` that has ended did, as a stream's `report`; None if there was none."""
+        return last_report(self._last)
 
     def with_options(self, /, **options: Unpack[GivenOptions]) -> Parallelized[_P, _R]:
         """Return the same function with further options, which win over those of the decorator.
@@ -180,6 +188,7 @@ class Parallelized(Generic[_P, _R]):
 
     def _start(self, iterables: tuple[Iterable[Any], ...], constants: dict[str, Any], *, star: bool) -> Stream[_R]:
         stream = start(self._with(constants), iterables, resolve(decorated=self._options), star=star)
+        stream.tell_at_end(self._last)
         stream.warn_if_never_iterated(f"{_label(self._function)}.{'starmap' if star else 'map'}")
         return stream
 
@@ -243,6 +252,7 @@ class ParallelizedCoroutines(Parallelized[_P, _R]):
 
         function = self._with(constants)
         stream = start_asynchronous(function, iterables, resolve(decorated=self._options), star=star)
+        stream.tell_at_end(self._last)
         stream.warn_if_never_iterated(f"{_label(self._function)}.{'starmap' if star else 'map'}")
         return stream
 
@@ -287,7 +297,9 @@ class ParallelizedOver(Parallelized[_P, _R]):
                 "for one item, call .__wrapped__ or give a list of one"
             )
         function = _with_constants(self._function, bound, self._over)
-        return list(start(function, (items,), resolve(decorated=self._options)))
+        stream = start(function, (items,), resolve(decorated=self._options))
+        stream.tell_at_end(self._last)
+        return list(stream)
 
     def _amorsize_undecorated(self) -> tuple[Callable[..., Any], Mapping[str, Any]]:
         # The builtin map would call this object for each item, and the options are for the map within such a call.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from _weakref import ref
 from functools import partial
 
-from .call.stream import start
+from .call.stream import last_report, start
 from .lean import TypeVar
 from .measure import machine
 from .options import check, resolve, undecorated
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from .call.noted import Noted
     from .call.stream import Stream
+    from .report.report import Report
 
 __all__ = ["Pool"]
 
@@ -70,11 +72,17 @@ class Pool:
         self._options = dict(check(given, "Pool"))
         self._running = True
         self._streams: list[ref[Stream[Any]]] = []
+        self._last: list[Noted] = []
 
     @property
     def size(self) -> int:
         """The most workers that a call of this pool has, unless its options say otherwise than the pool's."""
         return machine.workers_asked(resolve(self._options).n_jobs) or machine.cores()
+
+    @property
+    def report(self) -> Report | None:
+        """What the last call that has ended did, as the `report` of a stream tells it; None if there was none."""
+        return last_report(self._last)
 
     def map(self, func: Callable[..., _R], iterable: Iterable[Any], chunksize: int | None = None) -> list[_R]:
         """Return the list of `func(item)` for every item, in order; an error ends it."""
@@ -162,7 +170,9 @@ class Pool:
         if ordered is not None:
             given["ordered"] = ordered
         plain, decorated = undecorated(func)
-        return start(plain, (iterable,), resolve(check(given, "Pool"), decorated), star=star)
+        stream = start(plain, (iterable,), resolve(check(given, "Pool"), decorated), star=star)
+        stream.tell_at_end(self._last)
+        return stream
 
     def _handed_out(self, stream: Stream[_R]) -> Stream[_R]:
         self._streams = [known for known in self._streams if known() is not None]

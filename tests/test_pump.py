@@ -1113,6 +1113,15 @@ class Told:
     def heard(self, event):
         self.events.append(event)
 
+    def fed(self, seconds):
+        pass
+
+    def waited(self, seconds, *, starting):
+        pass
+
+    def ran_here(self, first, items, began, seconds):
+        pass
+
     def ended(self, error):
         self.errors.append(error)
 

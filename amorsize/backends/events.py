@@ -120,8 +120,14 @@ class Observer(Protocol):
     def heard(self, event: Event) -> None:
         """Hear of an event, as soon as the backend has reported it."""
 
+    def fed(self, seconds: float) -> None:
+        """Hear that the caller has spent so long on reading the input and giving it to the backend."""
+
+    def waited(self, seconds: float, *, starting: bool) -> None:
+        """Hear that the caller has waited so long for workers, and whether none had answered when that began."""
+
     def ran_here(self, first: int, items: int, began: float, seconds: float) -> None:
-        """Hear that the caller has run items between those of workers; `began` in `time.perf_counter()` seconds."""
+        """Hear that the caller has run items itself; `began` is in `time.perf_counter()` seconds."""
 
     def ended(self, error: BaseException | None) -> None:
         """Hear that the work on workers is over, and the error that ended it early; None if none did."""

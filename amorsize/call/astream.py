@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from ..options import Options
     from ..plan.planner import Plan
     from ..plan.retry import Failed
+    from ..report.report import Report
+    from .noted import Noted
     from .stream import Stream
 
 __all__ = ["AsyncStream", "start_asynchronous"]
@@ -101,6 +103,11 @@ class AsyncStream(Generic[R]):
         """The items that failed for good so far, each with its index, its error and its number of tries."""
         return self._work.failures
 
+    @property
+    def report(self) -> Report:
+        """What the call did, or has done so far, as the `report` of `amorsize.map`'s stream."""
+        return self._work.report
+
     def __aiter__(self) -> AsyncStream[R]:
         return self
 
@@ -154,6 +161,10 @@ class AsyncStream(Generic[R]):
         if not self._closed:
             self._work.drop()
 
+    def tell_at_end(self, last: list[Noted]) -> None:
+        """Have what is known of the call put into a list when it ends, in the place of what is there."""
+        self._work.last = last
+
     def warn_if_never_iterated(self, name: str) -> None:
         """Have a warning given if this is dropped without ever being iterated, because nothing of `name` then ran."""
         self._unused_name = name
@@ -198,6 +209,20 @@ class _Beside:
     def failures(self) -> list[Failed]:
         """The items that failed for good so far."""
         return self._stream.failures
+
+    @property
+    def report(self) -> Report:
+        """What the call did, or has done so far."""
+        return self._stream.report
+
+    @property
+    def last(self) -> list[Noted] | None:
+        """Where to put what is known of the call when it ends."""
+        return self._stream._call.last
+
+    @last.setter
+    def last(self, last: list[Noted]) -> None:
+        self._stream.tell_at_end(last)
 
     async def next(self) -> list[Any] | None:
         """Return the next results, at least one; None if there are no more. Being cancelled in here loses nothing."""

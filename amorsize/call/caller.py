@@ -555,11 +555,18 @@ def _seen(kept: Any) -> Any:
 
 
 class SerialTimes:
-    """Adds up the times of the items that ran in the caller, over all serial work of a call."""
+    """Adds up the times of the items that ran in the caller, over all serial work of a call.
+
+    Attributes:
+        times: the times of the items, without a first one that paid for something once.
+        seconds: their sum.
+        cpu_seconds: how many of these were CPU seconds.
+        whole_seconds: the sum of all, that first one included.
+    """
 
     def __init__(self) -> None:
         self.times = ItemTimes()
-        self.seconds = self.cpu_seconds = 0.0
+        self.seconds = self.cpu_seconds = self.whole_seconds = 0.0
 
     def add(self, serial: Serial, least_seconds: float) -> None:
         """Take in serial work that is over, with its CPU time if it took so long; a second time changes nothing."""
@@ -568,6 +575,7 @@ class SerialTimes:
             if serial.seconds >= least_seconds:
                 serial.note_cpu()
             times, seconds = serial.times, serial.seconds
+            self.whole_seconds += seconds
             if serial.first is not None and times.n > _LEAST_REST:
                 rest = times.without(serial.first.seconds)
                 if serial.first.seconds > ONE_TIME_FACTOR * rest.mean:

@@ -13,6 +13,9 @@ from threading import Thread
 from ..context import in_worker
 from ..errors import UnsupportedError
 from ..measure import machine
+from ..plan.profile import WorkProfile
+from ..report.tally import Tally
+from .noted import Noted, name_of
 from .waiting import COROUTINES, Widths
 
 TYPE_CHECKING = False
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from ..plan.planner import Plan
     from ..plan.retry import Failed
     from ..report.progress import Progress
+    from ..report.report import Report
 
 __all__ = ["Coroutines", "OwnLoop", "in_loop"]
 
@@ -49,6 +53,7 @@ class Coroutines:
     Attributes:
         plan: how many run at once, and why; None until the first result was asked for.
         failures: the items that failed for good so far.
+        last: where to put what is known of the call when it ends; None if nobody else wants to know.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class Coroutines:
     ) -> None:
         self.plan: Plan | None = None
         self.failures: list[Failed] = []
+        self.last: list[Noted] | None = None
         self._function = function
         self._inputs = inputs
         self._options = options
@@ -64,6 +70,25 @@ class Coroutines:
         self._widths = Widths(function, options, COROUTINES)
         self._progress: Progress | None = None
         self._over = False
+        self._tally = Tally()
+
+    def noted(self) -> Noted:
+        """Return what is known of the call so far."""
+        tasks = self._tasks
+        items, seconds = (0, 0.0) if tasks is None else (tasks.items, tasks.seconds)
+        mean = seconds / items if items else 0.0
+        there = WorkProfile(items, mean, seconds_max=mean, cpu_share=0.0, route=COROUTINES) if items else None
+        name, wall = name_of(self._function), self._tally.wall_seconds
+        self._tally.items = items
+        return Noted(name, COROUTINES, self._over, wall, items, plan=self.plan, failed=len(self.failures),
+                     tally=self._tally, there=there)  # fmt: skip
+
+    @property
+    def report(self) -> Report:
+        """What the call did, or has done so far."""
+        from .reported import report_of
+
+        return report_of(self.noted())
 
     async def next(self) -> list[Any] | None:
         """Return the next results, at least one; None if there are no more."""
@@ -78,13 +103,13 @@ class Coroutines:
             raise UnsupportedError("these results belong to another event loop, the one that asked for them first")
         try:
             results = await tasks.next()
-        except Exception:
-            self._end_progress()
+        except Exception as error:
+            self._end(error)
             raise
         if results is None:
             self._over = True
             self._learn(tasks)
-            self._end_progress()
+            self._end()
         return results
 
     async def close(self) -> None:
@@ -94,7 +119,7 @@ class Coroutines:
             if self._tasks is not None:
                 await self._tasks.close()
         finally:
-            self._end_progress()
+            self._end()
 
     def drop(self) -> None:
         """Cancel what runs, from any thread."""
@@ -102,9 +127,12 @@ class Coroutines:
         tasks = self._tasks
         if tasks is not None and not tasks.loop.is_closed():
             tasks.loop.call_soon_threadsafe(tasks.cancel)
-        self._end_progress()
+        self._end()
 
-    def _end_progress(self) -> None:
+    def _end(self, error: BaseException | None = None) -> None:
+        self._tally.close(error)
+        if self.last is not None and self._tasks is not None:
+            self.last[:] = [self.noted()]
         if self._progress is not None:
             self._progress.close()
 
@@ -112,6 +140,7 @@ class Coroutines:
         from ..feed.tasks import Tasks
         from ..report.progress import begin
 
+        self._tally.begin()
         options = self._options
         if options.initializer is not None:
             options.initializer(*options.initargs)
@@ -166,6 +195,19 @@ class OwnLoop:
     def failures(self) -> list[Failed]:
         """The items that failed for good so far."""
         return self._work.failures
+
+    @property
+    def last(self) -> list[Noted] | None:
+        """Where to put what is known of the call when it ends."""
+        return self._work.last
+
+    @last.setter
+    def last(self, last: list[Noted]) -> None:
+        self._work.last = last
+
+    def noted(self) -> Noted:
+        """Return what is known of the call so far."""
+        return self._work.noted()
 
     def phases(self) -> Generator[Iterable[Any], None, None]:
         """Return the generator of iterables of results."""

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from collections import deque
-from functools import partial
 from operator import length_hint
 from time import monotonic, perf_counter
+from types import GeneratorType
 
 from ..backends.registry import Job, open_backend, stays
 from ..backends.rows import AUTO, SERIAL
 from ..code import fingerprint
 from ..code.functions import FunctionSet, FunctionTable, unfit
 from ..context import in_import
-from ..errors import SerializationError, let_signals_through, signal_handlers
-from ..feed.outcome import Outcome
+from ..errors import SerializationError, let_signals_through
 from ..log import debug
 from ..measure import machine
-from ..rng import numbered
-from .caller import Attempt, Serial, SerialTimes, apply_star, attempts, plain
+from ..report.tally import Tally
+from .caller import Serial, SerialTimes
 from .headstart import Headstart
 from .move import Visit
-from .phases import close_all, passed_on
+from .noted import note
+from .one_item import OneItem
+from .phases import close_all, passed_on, recorded_here
 from .policy import SHORT_SECONDS, SILENT_SECONDS, Policy, holding
 from .stay import MOST_SHORT_SECONDS, STAY_CALLS, STAY_SECONDS, Stay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
     from typing import Any
 
     from ..backends.base import Backend
@@ -36,14 +37,13 @@ if TYPE_CHECKING:
     from ..plan.planner import Plan
     from ..plan.retry import Failed
     from ..report.progress import Progress
-    from ..seeding import Seeded
     from ..transport.by_value import Outgoing
     from .move import Move
+    from .noted import Noted
     from .request import Request
 
 __all__ = ["Call", "staying"]
 
-_RANGE_ITERATOR = type(iter(range(0)))
 # Fewer items than this, of a call that was left before its end, say nothing about the next call.
 _LEAST_ITEMS = 2
 # The next calls may take so many times as long as the last one before it is asked again where they should run.
@@ -62,6 +62,7 @@ class Call:
         failures: the items that failed for good so far.
         begun: whether somebody has asked for a result.
         unused_name: the name to use in a warning if nobody ever asks; None for no warning.
+        last: where to put what is known of the call when it ends; None if nobody else wants to know.
     """
 
     def __init__(self, request: Request, source: Source) -> None:
@@ -69,6 +70,7 @@ class Call:
         self.failures: list[Failed] = []
         self.begun = False
         self.unused_name: str | None = None
+        self.last: list[Noted] | None = None
         self._request = request
         self._source = source
         self._policy = Policy(request, source)
@@ -77,12 +79,12 @@ class Call:
         self._serial: Serial | None = None
         self._pace: Pace | None = None
         self._pump: Pump | None = None
-        self._seeded: Seeded | None = None
-        self._seeded_here: Callable[[Any], Any] | None = None
+        self._one = OneItem(request, source, self.failures)
         self._over = self._learnt = False
         self._input_stays: bool | None = None
         self._here = SerialTimes()
         self._move: Move | None = None
+        self._tally = Tally()
         self._progress: Progress | None = None
 
     def length_hint(self) -> Any:
@@ -124,8 +126,13 @@ class Call:
 
     def _tracked(self) -> Generator[Iterable[Any], None, None]:
         self.begun = True
-        self._seed()
-        row, recorder = self._request.row, self._request.recorder
+        self._one.seed()
+        row, recorder, record = self._request.row, self._request.recorder, None
+        if self._request.options.record:
+            from ..report.record import Record
+
+            self._tally = record = Record()
+        self._tally.begin()
         if row is SERIAL or (row is AUTO and self._must_stay()):
             phases = self._serial_only()
         elif row is AUTO:
@@ -140,16 +147,30 @@ class Call:
                 # Workers' results come as lists, and were written and counted when they came.
                 watched = type(phase) is not list and (recorder or self._progress) is not None
                 self._current = passed_on(phase, recorder, self._progress) if watched else iter(phase)
+                if record is not None and type(phase) is not list:
+                    self._current = recorded_here(self._current, record, self._source.index)
                 yield self._current
         except GeneratorExit:
             raise
-        except BaseException:
+        except BaseException as error:
             self._learnt = True  # nothing is kept of a call that failed
+            self._tally.close(error)
             raise
         finally:
             phases.close()
             self._current = iter(())
+            self._tally.close()
+            if self.last is not None:
+                self.last[:] = [self.noted()]
             close_all(self._progress, recorder)
+
+    def noted(self) -> Noted:
+        """Return what is known of the call so far, in numbers that hold nothing of the user's."""
+        if self._tally.began_at and type(self._current) is GeneratorType and self._current.gi_frame is None:
+            self._tally.close()  # an item raised, and nobody has asked for more
+        return note(
+            self._request, self._policy, self._source, self._tally, self._here, self._serial, self._pace, self._pump
+        )._replace(plan=self.plan, failed=len(self.failures))
 
     def _begin_progress(self) -> None:
         wanted = self._request.options.progress
@@ -161,52 +182,10 @@ class Call:
     def _must_stay(self) -> bool:
         return stays(self._request.function, self._request.options.n_jobs) or self._request.function in unfit
 
-    # Serial work that never goes to workers.
-
     def _serial_only(self) -> Generator[Iterable[Any], None, None]:
         self._learnt = True  # there is nothing to learn
-        self._initialize_here()
-        attempt = self._attempt()
-        if attempt is None:
-            seeded = self._seeded_here
-            yield plain(seeded or self._request.function, self._source, star=self._request.star and seeded is None)
-        else:
-            yield attempts(attempt, self._source)
-
-    def _initialize_here(self) -> None:
-        options = self._request.options
-        if options.initializer is not None:
-            options.initializer(*options.initargs)
-
-    def _attempt(self) -> Attempt | None:
-        options = self._request.options
-        if not options.retries and options.on_error == "raise":
-            return None
-        outcome = Outcome(options.retries, options.on_error == "return", self.failures)
-        return Attempt(self._one_item(), outcome, self._source.streams, signal_handlers())
-
-    def _seed(self) -> None:
-        """Give the items random streams of their own, if the call has a seed."""
-        seed = self._request.options.seed
-        if seed is None:
-            return
-        from ..seeding import Seeded
-
-        source = self._source
-        scalars = type(source.iterator) is _RANGE_ITERATOR
-        source.iterator, running = numbered(source.iterator, source.index)
-        self._seeded = Seeded.of(self._one_item(), seed)
-        source.streams, self._seeded_here = self._seeded.begin(running, keep=True, plain=scalars)
-
-    def _one_item(self) -> Callable[[Any], Any]:
-        """Return the function that runs one item in the caller's own serial work."""
-        if self._seeded_here is not None:
-            return self._seeded_here
-        return partial(apply_star, self._request.function) if self._request.star else self._request.function
-
-    def _to_send(self) -> Callable[[Any], Any] | Seeded:
-        """Return the function that runs one item on a worker, or out of turn in the caller."""
-        return self._one_item() if self._seeded is None else self._seeded
+        self._tally.serial_begins(self._source.index)
+        yield self._one.all_here()
 
     # Work that starts in the caller and goes to workers when that pays.
 
@@ -215,15 +194,16 @@ class Call:
         if move is not None:
             yield from self._on_workers(move)
         if not self._over:
-            self._initialize_here()
+            self._one.initialize()
         while not self._over:
             serial = self._serial = Serial(
-                self._one_item(),
+                self._one.here(),
                 self._source,
                 leave=self._leave,
                 before_thread=self._before_thread,
-                attempt=self._attempt(),
+                attempt=self._one.attempt(),
             )
+            self._tally.serial_begins(self._source.index)
             pump = yield from self._first_item(serial)
             if pump is None and not serial.is_over() and not self._leave(serial):
                 yield from serial.phases()
@@ -421,7 +401,7 @@ class Call:
         if self._source.index or self._policy.looked_up or self._request.function in _short:
             return None
         self._policy.starting.method()  # asked now, before the headstart's thread is counted
-        if self._seeded is not None:
+        if self._one.seeded is not None:
             return None  # how far the input was read tells which item runs, so it must not be read ahead
         source = self._source
         if not source.exact or source.begins_with_iterators() or self._request.options.start_method == "fork":
@@ -508,6 +488,7 @@ class Call:
             if move.row.can.width == "own":
                 self._look_up(backend.route)
             opened = move, perf_counter() - began
+            self._tally.opening_seconds += opened[1]
             self.plan = move.plan if backend.width == move.plan.n_jobs else move.plan._replace(n_jobs=backend.width)
             pump = self._pump_on(move, backend, outgoing, width if move.row.can.width == "found" else None)
         except BaseException as error:
@@ -529,7 +510,7 @@ class Call:
         return open_backend(
             move.row,
             Job(
-                function=self._to_send(),
+                function=self._one.to_send(),
                 outgoing=outgoing,
                 width=width,
                 start_method=self._policy.starting.method_now() if move.row.can.starts_processes else "",
@@ -553,18 +534,20 @@ class Call:
         if self._pace is None or self._pace.route != backend.route:
             self._pace = Pace(route=backend.route)
         self._pace.seconds_per_item = self._policy.expected_seconds_per_item(self._serial)
+        self._tally.serial_ends(self._source.index)
         self._pump = Pump(
             backend,
             self._source,
             self._request.options,
             self._pace,
             self.failures,
-            self._to_send() if self._request.row is AUTO else None,
+            self._one.to_send() if self._request.row is AUTO else None,
             start_seconds=self._policy.seconds_until_ready(),
             outgoing=outgoing,
             width=width,
             crosses=move.row.can.crosses,
             abandoned=self._request.abandoned,
+            observer=self._tally,
             progress=self._progress,
             taken=None if self._request.recorder is None else self._request.recorder.taken,
         )

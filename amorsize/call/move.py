@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..backends.base import Backend
     from ..backends.rows import Row
-    from ..feed.pump import Withdrawal
+    from ..feed.judge import Withdrawal
     from ..plan.planner import Plan
 
 __all__ = ["Move", "Visit"]

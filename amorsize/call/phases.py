@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from _thread import RLock  # `threading.RLock`, without the import of `threading`
+from itertools import count
 from operator import length_hint
+from time import perf_counter
 from types import GeneratorType
 
 TYPE_CHECKING = False
@@ -12,9 +14,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..backends.events import Counts
+    from ..report.record import Record
     from .recorded import Recorder
 
-__all__ = ["Dropped", "Phases", "close_all", "passed_on"]
+__all__ = ["Dropped", "Phases", "close_all", "passed_on", "recorded_here"]
 
 
 class Phases:
@@ -66,6 +69,31 @@ def passed_on(results: Iterable[Any], recorder: Recorder | None, progress: Count
     except BaseException:
         close_all(progress, recorder)
         raise
+    finally:
+        close_all(results)
+
+
+def recorded_here(results: Iterator[Any], record: Record, first: int) -> Iterator[Any]:
+    """Yield the results of items that run in the caller, and keep when each ran.
+
+    Args:
+        results: runs an item whenever its result is asked for.
+        record: keeps it.
+        first: position of the first item.
+    """
+    try:
+        for index in count(first):
+            began = perf_counter()
+            try:
+                result = next(results)
+            except StopIteration:
+                return
+            except BaseException as error:
+                record.add_here(index, 1, began, perf_counter() - began, error)
+                record.close(error)  # nobody asks for the next phase
+                raise
+            record.add_here(index, 1, began, perf_counter() - began)
+            yield result
     finally:
         close_all(results)
 

@@ -88,20 +88,20 @@ class Policy:
         visits: the visits to workers that are over.
         waiting: decides whether the items go to threads.
         starting: knows how workers are started.
+        known, transfer, carrying_seconds, slowdown: what earlier calls have measured, and this one of sending.
     """
 
     def __init__(self, request: Request, source: Source) -> None:
-        self.looked_up = False
-        self.patience_seconds = SILENT_SECONDS
+        self.looked_up, self.patience_seconds = False, SILENT_SECONDS
         self._function = request.function
         self._options = request.options
         self._row = request.row
         self._source = source
-        self._known: WorkProfile | None = None
-        self._transfer: Transfer | None = None
-        self._carrying_seconds: float | None = None
+        self.known: WorkProfile | None = None
+        self.transfer: Transfer | None = None
+        self.carrying_seconds: float | None = None
         self.visits: list[Visit] = []
-        self._slowdown = 1.0
+        self.slowdown = 1.0
         self._call_seconds: float | None = None
         self._load_seconds: float | None = None
         self.starting = Starting(request.options)
@@ -115,7 +115,7 @@ class Policy:
         if self._options.use_cache:
             seconds = serial.seconds_per_item if serial is not None else None
             remaining = self._source.remaining()
-            self._known = lookup.find(
+            self.known = lookup.find(
                 self._function,
                 # As in `remember`, the whole length counts, some of which may have run.
                 None if remaining is None else self._source.index + remaining,
@@ -130,9 +130,9 @@ class Policy:
         Returns:
             Whether it was measured now.
         """
-        if self._transfer is None and serial.recent and not others_import():
+        if self.transfer is None and serial.recent and not others_import():
             items, results = zip(*serial.recent, strict=True)
-            self._transfer = measure_transfer(list(items), list(results), perf_counter)
+            self.transfer = measure_transfer(list(items), list(results), perf_counter)
             return True
         return False
 
@@ -141,11 +141,11 @@ class Policy:
 
         Nothing is pickled for it, because a function may be bound to a large part of the memory.
         """
-        if self._carrying_seconds is not None or (self._known is not None and self._known.call_seconds is not None):
+        if self.carrying_seconds is not None or (self.known is not None and self.known.call_seconds is not None):
             return False
         from ..transport.carried import carried, carrying_seconds
 
-        self._carrying_seconds = _WAY_OF_FUNCTION * carrying_seconds(carried(self._function))
+        self.carrying_seconds = _WAY_OF_FUNCTION * carrying_seconds(carried(self._function))
         return True
 
     def stay(self) -> None:
@@ -154,7 +154,7 @@ class Policy:
 
     def wait_as_predicted(self) -> None:
         """Take in that the call begins in the caller: where the rest runs is asked once it takes longer than known."""
-        known, n_items = self._known, self._source.remaining()
+        known, n_items = self.known, self._source.remaining()
         if known is None or n_items is None:
             return
         seconds = _LONGER * n_items * known.seconds_per_item
@@ -183,7 +183,7 @@ class Policy:
 
     def before_first(self) -> Move | None:
         """Return the move to make at once, by what is known of the function; None to begin in the caller."""
-        known = self._known
+        known = self.known
         if known is None or self._function in holding:
             return None
         remaining = self._source.remaining()
@@ -206,12 +206,12 @@ class Policy:
             return None
         from ..plan.planner import choose
 
-        profile = self._machine(work)
+        profile = self.machine(work)
         if missed < self._price(profile, 1) or not self._is_trusted(n_items * work.seconds_per_item):
             return None
         self.measure_carrying()
-        profile = self._machine(work)
-        plan = choose(self._with_reading(work), _as_if_running(profile), n_items, self._limits())
+        profile = self.machine(work)
+        plan = choose(self._with_reading(work), _as_if_running(profile), n_items, self.limits())
         if plan.backend == "serial" or missed < self._price(profile, plan.n_jobs):
             return None
         said = f"{plan.reason}, and calls like it have missed the price of a start"
@@ -220,7 +220,7 @@ class Policy:
     def known_width(self) -> int | None:
         """Return how many items at once were best in an earlier call; None if that is not known."""
         if self._row is THREADS:
-            return None if self._known is None else self._known.width
+            return None if self.known is None else self.known.width
         return self.waiting.known_width
 
     def is_due(self, serial: Serial) -> bool:
@@ -233,7 +233,7 @@ class Policy:
         spent, done = serial.seconds, serial.times.n
         if serial.first is not None and serial.first.once:
             spent, done = spent - serial.first.seconds, done - 1
-        due = should_escalate(spent, done, remaining, work, self._machine(work), self._limits())
+        due = should_escalate(spent, done, remaining, work, self.machine(work), self.limits())
         return due and not self.must_wait()
 
     def to_workers(self, serial: Serial) -> Move:
@@ -248,7 +248,7 @@ class Policy:
         if move is not None:
             return move
         # By the prediction alone the items would stay, but by the bound of `should_escalate` enough was spent here.
-        profile, chunksize = self._machine(work), self._limits().chunksize
+        profile, chunksize = self.machine(work), self.limits().chunksize
         plan = choose(work, profile, left, Limits(min(widest(profile, work)[0], left), chunksize, ("processes",)))
         spent = f"{plan.n_jobs} workers: as much was missed in the caller as starting them costs"
         return Move(PROCESSES, plan._replace(reason=spent), n_items=self._known_length(left))
@@ -275,10 +275,10 @@ class Policy:
         if n_items < 1 or not self._is_trusted(n_items * work.seconds_per_item):
             return None
         # The plan with its words is made only for a move; that most calls stay is known from the numbers alone.
-        if not self._would_gain(work, self._machine(work), n_items):
+        if not self._would_gain(work, self.machine(work), n_items):
             return None
         self.measure_carrying()
-        plan = choose(self._with_reading(work), self._machine(work), n_items, self._limits())
+        plan = choose(self._with_reading(work), self.machine(work), n_items, self.limits())
         return None if plan.backend == "serial" else Move(PROCESSES, plan, n_items=self._known_length(n_items))
 
     def _known_length(self, n_items: int) -> int:
@@ -295,7 +295,7 @@ class Policy:
         from ..plan.model import predict_seconds
         from ..plan.planner import best_width
 
-        limits, work = self._limits(), self._with_reading(work)
+        limits, work = self.limits(), self._with_reading(work)
         n_jobs = best_width(work, profile, n_items, limits)
         there = predict_seconds(work, profile, n_items, "processes", n_jobs, limits.chunksize)
         return there, predict_seconds(work, profile, n_items, "serial", 1)
@@ -330,7 +330,7 @@ class Policy:
         """Say whether a call is worth keeping, as it was long or was taken for long before it began."""
         if seconds >= SILENT_SECONDS:
             return True
-        return self._known is not None and items * self._known.seconds_per_item >= SILENT_SECONDS
+        return self.known is not None and items * self.known.seconds_per_item >= SILENT_SECONDS
 
     def has_missed(self, serial: Serial) -> float:
         """Return the seconds that workers would have saved this call, had they been running; 0 if none."""
@@ -339,12 +339,12 @@ class Policy:
         if self.patience_seconds == float("inf") or self._function in unfit:
             return 0.0
         work = self._measured(serial, or_known=True)
-        there, here = self._predicted(work, _as_if_running(self._machine(work)), self._source.index)
+        there, here = self._predicted(work, _as_if_running(self.machine(work)), self._source.index)
         return max(0.0, here - there)
 
     def would_start(self, missed_seconds: float) -> bool:
         """Say whether the seconds that all calls have missed are as much as starting a worker costs."""
-        return missed_seconds >= self._price(self._machine(self._known), 1)
+        return missed_seconds >= self._price(self.machine(self.known), 1)
 
     def wants_transfer(self, serial: Serial) -> bool:
         """Say whether what sending costs should be measured for later calls, while the newest items are at hand."""
@@ -354,20 +354,20 @@ class Policy:
         """Return what calls must have missed before workers start for them."""
         from ..plan.model import start_seconds
 
-        load_known = self._known is not None and self._known.load_seconds is not None
+        load_known = self.known is not None and self.known.load_seconds is not None
         beside = load_known and self.starting.method() != "fork"  # then the profile has the share already
         return (1.0 if beside else _STARTED_BESIDE) * start_seconds(profile, n_jobs)
 
     def knows_transfer(self) -> bool:
         """Say whether items can be sent, and it is known what that costs."""
-        told = self._transfer or self._known
+        told = self.transfer or self.known
         return told is not None and told.bytes_in is not None and told.bytes_out is not None
 
     def _measured(self, serial: Serial, *, or_known: bool = False) -> WorkProfile:
         times = serial.times
         cpu_share = serial.cpu_seconds / serial.seconds if serial.seconds else 1.0
         work = WorkProfile(times.n, serial.seconds_per_item, times.std, times.max, cpu_share)
-        known = self._known
+        known = self.known
         if known is not None:
             there = known.worker_seconds_per_item
             if known.slowdown is not None:
@@ -382,7 +382,7 @@ class Policy:
 
     def _with_transfer(self, work: WorkProfile, *, or_known: bool) -> WorkProfile:
         """Return a profile with what sending costs, as measured in this call or, if that may be, as known before."""
-        told, known = self._transfer, self._known
+        told, known = self.transfer, self.known
         if told is None and or_known and known is not None:
             told = Transfer(known.bytes_in, known.bytes_out, known.transfer_seconds_per_item)
         if told is None:
@@ -395,7 +395,7 @@ class Policy:
         """Return how long the next items probably take, by those that ran here or by what is known; None if unknown."""
         if serial is not None and serial.times.n:
             return serial.seconds_per_item
-        known = self._known
+        known = self.known
         if known is None:
             return None
         there = known.worker_seconds_per_item
@@ -405,7 +405,7 @@ class Policy:
         """Return the number of workers: the user's, the plan's, or what cores, memory and input allow; `Job.width`."""
         if row.can.width == "own":
             return self._options.n_jobs or 0
-        limits = self._limits()
+        limits = self.limits()
         if limits.n_jobs is not None:
             return limits.n_jobs
         if row.can.width == "found":
@@ -414,7 +414,7 @@ class Policy:
             return plan.n_jobs
         from ..plan.planner import widest
 
-        allowed, _ = widest(self._machine())
+        allowed, _ = widest(self.machine())
         remaining = self._source.remaining()
         return allowed if remaining is None else max(1, min(allowed, remaining))
 
@@ -426,9 +426,9 @@ class Policy:
         if not self.looked_up:
             self.look_up()
         remaining = self._source.remaining()
-        if self._known is not None and self.waiting.before_first(self._known, remaining or 0) is not None:
+        if self.known is not None and self.waiting.before_first(self.known, remaining or 0) is not None:
             return 0.0
-        limits = self._limits()
+        limits = self.limits()
         if (machine.cores() if limits.n_jobs is None else limits.n_jobs) < 2:
             return _FOR_EVER_SECONDS
         method = self.starting.method_beside()
@@ -438,7 +438,7 @@ class Policy:
 
     def _take_in(self, seen: Visit) -> None:
         """Learn from a visit to workers what such a call costs, beyond starting them and running the items."""
-        backend, work, plan = seen.backend, self._known, seen.move.plan
+        backend, work, plan = seen.backend, self.known, seen.move.plan
         if backend.start.load_seconds is not None:
             machine.learn_load(backend.route, backend.start.load_seconds)
             self._load_seconds = backend.start.load_seconds
@@ -447,7 +447,7 @@ class Policy:
         from ..plan.model import processes_line
 
         seconds, each = seen.open_seconds + seen.seconds, seen.item_seconds / seen.items
-        profile, width = self._machine(work)._replace(warm_workers=backend.width), backend.width
+        profile, width = self.machine(work)._replace(warm_workers=backend.width), backend.width
         line = processes_line(WorkProfile(seen.items, each, call_seconds=0.0), profile, width).at(seen.items)
         line = max(line, -(-seen.items // width) * each)  # one worker has had an item more, if they cannot be halved
         if line < _CALL_LEARNT_SECONDS and seen.withdrawal is None:
@@ -466,7 +466,7 @@ class Policy:
         """Compare a visit to workers with what the caller would have taken, by what is known now."""
         if not (seen.backend.start.warm or seen.withdrawal):
             return
-        in_caller = seen.item_seconds / self._slowdown
+        in_caller = seen.item_seconds / self.slowdown
         trust = trusted.get(self._function) or Trust()
         trusted.put(self._function, trust.after_workers(seen.open_seconds + seen.seconds, in_caller))
 
@@ -542,7 +542,7 @@ class Policy:
             lookup.store(self._function, n_items, found, plan, system, on_disk=on_disk)
         if there and pace is not None and pace.route is not None:
             mean = pace.seconds / there
-            known = self._known or work
+            known = self.known or work
             found = work._replace(
                 call_seconds=known.call_seconds if self._call_seconds is None else self._call_seconds,
                 load_seconds=known.load_seconds if self._load_seconds is None else self._load_seconds,
@@ -554,14 +554,14 @@ class Policy:
                 width=pace.width,
             )
             kept = lookup.store(self._function, n_items, found, plan, system, on_disk=on_disk)
-            self._slowdown = (kept.slowdown if kept is not None else None) or 1.0
+            self.slowdown = (kept.slowdown if kept is not None else None) or 1.0
 
     def seconds_until_ready(self) -> float:
         """Return after how many seconds workers that are ordered now are expected to be able to run items."""
         method = self.starting.method()
         served = is_served(method)
         profile = machine.machine_profile(method, served=served)
-        load = self._known.load_seconds if self._known is not None and not served else None
+        load = self.known.load_seconds if self.known is not None and not served else None
         return profile.seconds_first_start + (profile.seconds_load if load is None else load)
 
     def _warm_workers(self) -> int:
@@ -573,16 +573,16 @@ class Policy:
         count: int = pool.warm_count(self.starting.method(), self._options.initializer, self._options.initargs)
         return count
 
-    def _limits(self) -> Limits:
+    def limits(self) -> Limits:
         return Limits(machine.workers_asked(self._options.n_jobs), self._options.chunksize)
 
-    def _machine(self, work: WorkProfile | None = None) -> MachineProfile:
+    def machine(self, work: WorkProfile | None = None) -> MachineProfile:
         """Return the machine profile, with what the function takes to be loaded if that is known."""
         served = is_served(self.starting.method())
         profile = machine.machine_profile(self.starting.method(), warm_workers=self._warm_workers(), served=served)
         if PROCESSES.module not in sys.modules:
             profile = profile._replace(seconds_first_start=profile.seconds_first_start + IMPORT_SECONDS)
-        load, carrying = profile.seconds_load, self._carrying_seconds or 0.0
+        load, carrying = profile.seconds_load, self.carrying_seconds or 0.0
         if work is not None and work.load_seconds is not None and not served:
             load = work.load_seconds
         profile = profile._replace(seconds_load=load, seconds_per_call=profile.seconds_per_call + carrying)

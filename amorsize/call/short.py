@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from ..plan.planner import Plan
     from ..plan.retry import Failed
+    from .noted import Noted
     from .stay import Stay
 
 __all__ = ["ShortCall"]
@@ -63,8 +64,8 @@ class ShortCall:
     """
 
     __slots__ = (
-        "_call", "_dropped", "_function", "_iterables", "_iterators", "_noted", "_rest", "_results", "_star", "_stay",
-        "unused_name",
+        "_call", "_dropped", "_ended_at", "_function", "_iterables", "_iterators", "_noted", "_rest", "_results",
+        "_star", "_stay", "last", "unused_name",
     )  # fmt: skip
 
     def __init__(
@@ -76,13 +77,16 @@ class ShortCall:
         star: bool = False,
     ) -> None:
         self.unused_name: str | None = None
+        self.last: list[Noted] | None = None
+        self._ended_at: float | None = None
         self._function = function
         self._iterables = iterables
         iterators = (iter(iterables[0]),) if len(iterables) == 1 else tuple(map(iter, iterables))
         self._iterators: tuple[Iterator[Any], ...] = iterators
         self._star = star or len(iterables) > 1
         self._stay = stay
-        self._noted: list[int] = []  # 0 once the call has begun, and how many items had run when it turned out long
+        # When the call began, once it has; and how many items had run when it turned out long.
+        self._noted: list[Any] = []
         self._results: Any = _short_part(
             partial(apply_star, function) if self._star else function, iterators, stay.seconds, self._noted
         )
@@ -104,6 +108,18 @@ class ShortCall:
     def failures(self) -> list[Failed]:
         """The items that failed for good: none, for the first error ends such a call."""
         return [] if self._call is None else self._call.failures
+
+    def noted(self) -> Noted:
+        """Return what is known of the call so far."""
+        if self._call is not None:
+            return self._call.noted()
+        from .noted import short
+
+        if len(self._noted) == 1 and self._results.gi_frame is None:
+            self._ended_at = self._ended_at or perf_counter()
+        left, whole = self.length_hint(), length_hint(self._iterables[0], 0)
+        items = whole - left if isinstance(left, int) and whole else 0
+        return short(self._function, self._noted[0] if self._noted else None, self._ended_at, items)
 
     def length_hint(self) -> Any:
         """Return about how many results are still to come."""
@@ -142,6 +158,9 @@ class ShortCall:
             if len(self._noted) < 2:
                 if self._stay.calls:
                     self._count()
+                self._ended_at = self._ended_at or perf_counter()
+                if self.last is not None:
+                    self.last[:] = [self.noted()]
                 raise StopIteration  # it was short
             with _making:
                 if self._rest is None:  # no other thread was faster
@@ -155,7 +174,7 @@ class ShortCall:
         source = Source(self._iterables, iterators=self._iterators)
         source.index = self._noted[1]
         call = self._call = Call(Request(self._function, DEFAULTS, find(self._function, DEFAULTS), self._star), source)
-        self._dropped = Dropped(call)
+        call.last, self._dropped = self.last, Dropped(call)
         return call.phases()
 
     def _count(self) -> None:
@@ -180,12 +199,12 @@ register(after_fork=_after_fork_in_child)
 
 @runs_items()
 def _short_part(
-    function: Callable[..., Any], iterators: tuple[Iterator[Any], ...], seconds: float, noted: list[int]
+    function: Callable[..., Any], iterators: tuple[Iterator[Any], ...], seconds: float, noted: list[Any]
 ) -> Generator[Any, None, None]:
     """Yield results until the input ends, or until this has lasted for `seconds`."""
-    noted.append(0)
     mask = _EIGHTH
     began = perf_counter()
+    noted.append(began)
     for index, item in enumerate(iterators[0] if len(iterators) == 1 else zip(*iterators, strict=False)):
         try:
             yield function(item)

@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from ..options import Options
     from ..plan.planner import Plan
     from ..plan.retry import Failed
+    from ..report.report import Report
     from .coroutines import OwnLoop
+    from .noted import Noted
 
-__all__ = ["Stream", "start"]
+__all__ = ["Stream", "last_report", "start"]
 
 R = TypeVar("R")
 
@@ -100,6 +102,15 @@ def _on_own_loop(
     return stream
 
 
+def last_report(last: list[Noted]) -> Report | None:
+    """Return the report of the call that was the last to be put into a list; None if none was."""
+    if not last:
+        return None
+    from .reported import report_of
+
+    return report_of(last[0])
+
+
 class Stream(chain[R]):
     """The results of one call: a lazy iterator, in input order unless `ordered=False`.
 
@@ -118,6 +129,19 @@ class Stream(chain[R]):
     def failures(self) -> list[Failed]:
         """The items that failed for good so far, each with its index, its error and its number of tries."""
         return self._call.failures
+
+    @property
+    def report(self) -> Report:
+        """What the call did, or has done so far: predicted and measured seconds, where they went, and other roads.
+
+        >>> import amorsize
+        >>> stream = amorsize.map(abs, [-1, 2])
+        >>> list(stream), stream.report.items, stream.report.backend
+        ([1, 2], 2, 'serial')
+        """
+        from .reported import report_of
+
+        return report_of(self._call.noted())
 
     def close(self) -> None:
         """Cancel what is not done and release the workers; `next()` then raises StopIteration. May be called twice."""
@@ -138,6 +162,10 @@ class Stream(chain[R]):
     # There must be no `__copy__`, because `itertools.tee` would call it.
     def __reduce__(self) -> Any:
         raise TypeError("a running map cannot be pickled or copied; make a list of it first")
+
+    def tell_at_end(self, last: list[Noted]) -> None:
+        """Have what is known of the call put into a list when it ends, in the place of what is there."""
+        self._call.last = last
 
     def warn_if_never_iterated(self, name: str) -> None:
         """Have a warning given if this is dropped without ever being iterated, because nothing of `name` then ran."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["Judge"]
+from ..lean import NamedTuple
+
+__all__ = ["Judge", "Withdrawal"]
 
 # Workers are judged after this long, because before there is only their start and the first small chunks to judge by.
 _JUDGED_SECONDS = 0.050
@@ -11,6 +13,20 @@ _JUDGED_SECONDS = 0.050
 _SLOWER_SHARE = 0.7
 # Threads that keep this share of a core busy wait for one another; with a larger share, they let each other run.
 _ONE_INTERPRETER = 0.6, 1.2
+
+
+class Withdrawal(NamedTuple):
+    """Why workers get no more items.
+
+    Attributes:
+        reason: why, in words.
+        unfit: whether the function cannot be sent to workers, or its results cannot be sent back.
+        for_good: whether other workers are not worth a try in this call.
+    """
+
+    reason: str
+    unfit: bool = False
+    for_good: bool = False
 
 
 class Judge:

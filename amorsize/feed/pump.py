@@ -17,7 +17,6 @@ from time import perf_counter, sleep, thread_time
 from ..backends.base import Unsendable
 from ..backends.events import Broken, Chunk, Lost, Results, Returned
 from ..errors import AmorsizeError, InitializerError, WorkerCrashError
-from ..lean import NamedTuple
 from ..log import debug
 from ..measure import machine
 from ..plan.schedule import CHUNK_SECONDS, UNKNOWN_CHUNK_SECONDS, chunk_length, slice_length
@@ -29,7 +28,7 @@ from ..transport.serialize import fixed, fixer
 from .cost import ChunkCost
 from .feed import WINDOW_ITEMS, Feed
 from .here import Here
-from .judge import Judge
+from .judge import Judge, Withdrawal
 from .outcome import Outcome
 
 TYPE_CHECKING = False
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     from .pace import Pace
     from .source import Source
 
-__all__ = ["Pump", "Withdrawal"]
+__all__ = ["Pump"]
 
 # How long the caller runs items before it looks again whether workers are ready. A smaller value means that the
 # workers' first answers wait less for the caller; a larger one means fewer looks.
@@ -66,20 +65,6 @@ _LIVE_SECONDS = 0.005
 _HOLDING_IN_A_ROW = 3
 # Failures of the way to the worker and back, for which the item itself is not to blame.
 _OF_THE_WAY = (UnrebuiltItem, UnsentResult)
-
-
-class Withdrawal(NamedTuple):
-    """Why workers get no more items.
-
-    Attributes:
-        reason: why, in words.
-        unfit: whether the function cannot be sent to workers, or its results cannot be sent back.
-        for_good: whether other workers are not worth a try in this call.
-    """
-
-    reason: str
-    unfit: bool = False
-    for_good: bool = False
 
 
 class Pump:
@@ -256,13 +241,12 @@ class Pump:
 
     def _wait(self, began: float) -> float:
         """Wait for the workers, or for the next try of an item; return since when the workers are judged."""
-        due = self._feed.next_try_at()
-        pause = None if due is None else max(0.0, due - perf_counter())
+        due, entered, heard = self._feed.next_try_at(), perf_counter(), self._judge.heard
+        pause = None if due is None else max(0.0, due - entered)
         if not self.backend.busy():
             if pause:
                 sleep(pause)
             return began
-        heard = self._judge.heard
         waits_for_start = not heard and self._here is not None and not self.backend.prompt
         if waits_for_start:
             left = max(self._start_left(), self._pace.seconds_per_item or 0.0)
@@ -271,6 +255,8 @@ class Pump:
         if waits_for_start and not events and self.backend.starting():
             self.backend.ask_back()  # workers take longer than was expected, so the caller goes on meanwhile
             events = self.backend.wait(0.0)
+        if self._observer is not None:
+            self._observer.waited(perf_counter() - entered, starting=not heard)
         for event in events:
             self._take(event)
         # Workers are not judged by the time before the first answer, when they were starting.
@@ -330,6 +316,7 @@ class Pump:
         if not (self._to_end or feed.is_pending()) and self._source.is_drained():
             backend.flush()
             return
+        entered = perf_counter()
         per_chunk = machine.seconds_per_chunk(backend.route)
         slice_seconds = 0.0 if self._options.chunksize else slice_length(per_chunk)
         seconds_per_item = self._pace.seconds_per_item
@@ -364,6 +351,8 @@ class Pump:
                     break  # there may be room for fewer such chunks
                 length = self._length(seconds_per_item)
         backend.flush()
+        if self._observer is not None:
+            self._observer.fed(perf_counter() - entered)
 
     def _is_alone(self, chunk: Chunk) -> bool:
         """Say whether an input of unknown length was over after one item, which was then run in the caller."""
@@ -376,7 +365,7 @@ class Pump:
         if second is not None:
             self._feed.put_first(second)
             return False
-        self._here.run(chunk.first, chunk.items[0], perf_counter)
+        self._run_here(chunk)
         return True
 
     def _length(self, seconds_per_item: float | None) -> int:
@@ -446,7 +435,8 @@ class Pump:
         if here is None:
             return False
         if here.mine:
-            here.run(*here.mine.popleft(), perf_counter)
+            index, item = here.mine.popleft()
+            self._run_here(Chunk(index, [item]))
             return True
         if self.withdrawal is not None:
             if not self._feed.has_backlog(perf_counter()):
@@ -461,11 +451,20 @@ class Pump:
         if chunk is None:
             return False
         began = thread_time()
-        for index, item in enumerate(chunk.items, chunk.first):
-            here.run(index, item, perf_counter)
+        self._run_here(chunk)
         self._is_interrupted()
         here.seconds += thread_time() - began
         return True
+
+    def _run_here(self, chunk: Chunk) -> None:
+        assert self._here is not None  # otherwise nothing would be left for the caller
+        began = perf_counter()
+        try:
+            for index, item in enumerate(chunk.items, chunk.first):
+                self._here.run(index, item, perf_counter)
+        finally:
+            if self._observer is not None:
+                self._observer.ran_here(chunk.first, len(chunk.items), began, perf_counter() - began)
 
     def _start_left(self) -> float:
         """Return for how many more seconds workers are expected to start.
@@ -512,7 +511,7 @@ class Pump:
         elif not self._warned:
             self._warned = True  # more such items may follow, and one warning is enough
             warnings.warn(f"amorsize runs it in the caller: {refusal}", RuntimeWarning, stacklevel=2)
-        self._here.run(refusal.index, item, perf_counter)
+        self._run_here(Chunk(refusal.index, [item]))
 
     def _withdraw_if_slower(self) -> None:
         """Leave the rest to the caller if it would have done the workers' items, one after another, in less time."""

@@ -21,7 +21,7 @@ from .model import (
 from .profile import Limits, MachineProfile, WorkProfile
 from .schedule import OVERHEAD_SHARE, SHARES_PER_WORKER
 
-__all__ = ["Alternative", "Plan", "best_width", "choose", "gains", "seconds_in_words", "widest"]
+__all__ = ["Alternative", "Plan", "best_width", "choose", "gains", "seconds_in_words", "widest", "workers_in_words"]
 
 # The part of free memory that workers may fill; the rest is for the caller and the results. A larger value comes nearer
 # to swapping, or to the container's limit, where workers are killed; a smaller one means fewer workers than would fit.
@@ -280,16 +280,16 @@ def _why_serial(
     if start > 0.0 and start >= line.fixed_seconds / 2:
         missing = n_jobs - max(0, machine.warm_workers)
         loading = _loading_in_words(machine)
-        return f"serial: {took}, starting {_workers(missing)} takes {seconds_in_words(start)}{loading}"
+        return f"serial: {took}, starting {workers_in_words(missing)} takes {seconds_in_words(start)}{loading}"
     if work.cpu_share >= machine.cores:
         return f"serial: {took}, each keeping {work.cpu_share:.1f} cores busy by itself"
-    return f"serial: {took}, on {_workers(n_jobs)} {seconds_in_words(line.at(n_items))}"
+    return f"serial: {took}, on {workers_in_words(n_jobs)} {seconds_in_words(line.at(n_items))}"
 
 
 def _why_workers(
     work: WorkProfile, machine: MachineProfile, n_items: int, chosen: Alternative, serial_allowed: bool
 ) -> str:
-    where = _workers(chosen.n_jobs)
+    where = workers_in_words(chosen.n_jobs)
     took = seconds_in_words(chosen.predicted_seconds)
     start = start_seconds(machine, chosen.n_jobs)
     started = f", {seconds_in_words(start)} of it to start them{_loading_in_words(machine)}" if start > 0.0 else ""
@@ -320,7 +320,8 @@ def _items_take(work: WorkProfile, n_items: int) -> str:
     return f"{items} of {seconds_in_words(each)} {verb} {seconds_in_words(n_items * each)}"
 
 
-def _workers(n_jobs: int) -> str:
+def workers_in_words(n_jobs: int) -> str:
+    """Return "1 worker", or so many workers."""
     return "1 worker" if n_jobs == 1 else f"{n_jobs:,} workers"
 
 

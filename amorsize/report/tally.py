@@ -1,0 +1,144 @@
+"""Counts what happens to a call's items, chunk by chunk, so that a report can be made of it at any time.
+
+It is always on, so it costs little: a few additions for each chunk, none for an item (`benchmarks/seeing.py`).
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from ..backends.events import Lost, Results, Returned
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..backends.events import Chunk, Event
+
+__all__ = ["Tally", "WorkerTally"]
+
+
+class WorkerTally:
+    """What one worker has done.
+
+    Attributes:
+        items: number of items that it ran.
+        parts: number of chunks, or parts of chunks, that it sent back.
+        seconds: how long they took.
+        ended_at: when its last item ended, in `time.perf_counter()` seconds of the caller.
+    """
+
+    __slots__ = ("ended_at", "items", "parts", "seconds")
+
+    def __init__(self) -> None:
+        self.items = self.parts = 0
+        self.seconds = self.ended_at = 0.0
+
+
+class Tally:
+    """An `Observer` that counts.
+
+    Attributes:
+        began_at: when the first result was asked for, in `time.perf_counter()` seconds; 0 before.
+        ended_at: when the call was over; None while it is not.
+        chunks, items, bytes_in, bytes_out: what went to workers and came back.
+        failed: number of times that an item raised on a worker.
+        returned: number of chunks that came back unbegun.
+        lost: number of workers that died.
+        workers: what each worker has done, by the number that the backend gives it.
+        longest: the part of a chunk that took longest: its seconds, the position of its first item, its length.
+        opening_seconds: the caller's seconds for taking workers and pickling the function.
+        feeding_seconds: those for reading the input, pickling items and giving them to workers.
+        starting_seconds: those in which it waited before any worker had answered.
+        waiting_seconds: those in which it waited for workers after that.
+        here_items, here_seconds: items that the caller ran itself between those of workers.
+        serial_items: items that the caller ran before workers came, and after they had gone.
+    """
+
+    def __init__(self) -> None:
+        self.began_at = 0.0
+        self.ended_at: float | None = None
+        self.chunks = self.items = self.bytes_in = self.bytes_out = 0
+        self.failed = self.returned = self.lost = 0
+        self.workers: dict[int | None, WorkerTally] = {}
+        self.longest = (0.0, 0, 0)
+        self.opening_seconds = self.feeding_seconds = self.starting_seconds = self.waiting_seconds = 0.0
+        self.here_items, self.here_seconds = 0, 0.0
+        self.serial_items = 0
+        self._serial_from: int | None = None
+
+    def begin(self) -> None:
+        """Take in that the first result is asked for."""
+        self.began_at = perf_counter()
+
+    def serial_begins(self, index: int) -> None:
+        """Take in that the caller runs items one after another from this one on."""
+        self._serial_from = index
+
+    def serial_ends(self, index: int) -> None:
+        """Take in that the caller has run all items before this one."""
+        self.serial_items = self.serial_until(index)
+        self._serial_from = None
+
+    def serial_until(self, index: int) -> int:
+        """Return how many items the caller has run so, if this one is the next."""
+        return self.serial_items + (0 if self._serial_from is None else index - self._serial_from)
+
+    def sent(self, chunk: Chunk, nbytes: int) -> None:
+        self.chunks += 1
+        self.bytes_in += nbytes
+
+    def heard(self, event: Event) -> None:
+        if isinstance(event, Results):
+            self._count(event)
+        elif isinstance(event, Returned):
+            self.returned += 1
+        elif isinstance(event, Lost):
+            self.lost += 1
+
+    def _count(self, results: Results) -> None:
+        worker = self.workers.get(results.worker)
+        if worker is None:
+            worker = self.workers[results.worker] = WorkerTally()
+        items, seconds = len(results.values), results.seconds
+        worker.items += items
+        worker.parts += 1
+        worker.seconds += seconds
+        worker.ended_at = perf_counter() if results.began is None else results.sent + results.began + seconds
+        self.items += items
+        self.bytes_out += results.bytes_out
+        self.failed += len(results.failures)
+        if seconds > self.longest[0]:
+            self.longest = seconds, results.first, items
+
+    def fed(self, seconds: float) -> None:
+        self.feeding_seconds += seconds
+
+    def waited(self, seconds: float, *, starting: bool) -> None:
+        if starting:
+            self.starting_seconds += seconds
+        else:
+            self.waiting_seconds += seconds
+
+    def ran_here(self, first: int, items: int, began: float, seconds: float) -> None:
+        self.here_items += items
+        self.here_seconds += seconds
+
+    def ended(self, error: BaseException | None) -> None:
+        """Hear that the work on workers is over. The rest may still run in the caller."""
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Take in that the call is over, and the error that ended it; only the first time counts."""
+        if self.ended_at is None:
+            self.ended_at = perf_counter()
+
+    @property
+    def wall_seconds(self) -> float:
+        """How long the call took, or has taken so far."""
+        if not self.began_at:
+            return 0.0
+        return (perf_counter() if self.ended_at is None else self.ended_at) - self.began_at
+
+    @property
+    def tail_seconds(self) -> float:
+        """For how long at the end some worker had nothing to do while another one still ran items."""
+        ends = [worker.ended_at for worker in self.workers.values()]
+        return max(ends) - min(ends) if len(ends) > 1 else 0.0
