@@ -103,7 +103,7 @@ def world(monkeypatch):
         world.opened.append(sum(world.started.values()))
         if world.unsendable:
             raise SerializationError("it cannot be sent")
-        return Elsewhere(Job(call._one_item(), outgoing, width, "fork"), world)
+        return Elsewhere(Job(call._one.here(), outgoing, width, "fork"), world)
 
     monkeypatch.setattr(serial_module, "perf_counter", world.clock)
     monkeypatch.setattr(serial_module, "busy_seconds", world.clock)  # items compute, and do not wait

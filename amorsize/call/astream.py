@@ -163,7 +163,7 @@ class AsyncStream(Generic[R]):
 
     def tell_at_end(self, last: list[Noted]) -> None:
         """Have what is known of the call put into a list when it ends, in the place of what is there."""
-        self._work.last = last
+        self._work.tell_at_end(last)
 
     def warn_if_never_iterated(self, name: str) -> None:
         """Have a warning given if this is dropped without ever being iterated, because nothing of `name` then ran."""
@@ -215,13 +215,8 @@ class _Beside:
         """What the call did, or has done so far."""
         return self._stream.report
 
-    @property
-    def last(self) -> list[Noted] | None:
-        """Where to put what is known of the call when it ends."""
-        return self._stream._call.last
-
-    @last.setter
-    def last(self, last: list[Noted]) -> None:
+    def tell_at_end(self, last: list[Noted]) -> None:
+        """Have what is known of the call put into a list when it ends."""
         self._stream.tell_at_end(last)
 
     async def next(self) -> list[Any] | None:

@@ -53,7 +53,6 @@ class Coroutines:
     Attributes:
         plan: how many run at once, and why; None until the first result was asked for.
         failures: the items that failed for good so far.
-        last: where to put what is known of the call when it ends; None if nobody else wants to know.
     """
 
     def __init__(
@@ -61,7 +60,6 @@ class Coroutines:
     ) -> None:
         self.plan: Plan | None = None
         self.failures: list[Failed] = []
-        self.last: list[Noted] | None = None
         self._function = function
         self._inputs = inputs
         self._options = options
@@ -71,6 +69,10 @@ class Coroutines:
         self._progress: Progress | None = None
         self._over = False
         self._tally = Tally()
+
+    def tell_at_end(self, last: list[Noted]) -> None:
+        """Have what is known of the call put into a list when it ends, in the place of what is there."""
+        self._tally.last = last
 
     def noted(self) -> Noted:
         """Return what is known of the call so far."""
@@ -131,8 +133,8 @@ class Coroutines:
 
     def _end(self, error: BaseException | None = None) -> None:
         self._tally.close(error)
-        if self.last is not None and self._tasks is not None:
-            self.last[:] = [self.noted()]
+        if self._tally.last is not None and self._tasks is not None:
+            self._tally.last[:] = [self.noted()]
         if self._progress is not None:
             self._progress.close()
 
@@ -196,14 +198,9 @@ class OwnLoop:
         """The items that failed for good so far."""
         return self._work.failures
 
-    @property
-    def last(self) -> list[Noted] | None:
-        """Where to put what is known of the call when it ends."""
-        return self._work.last
-
-    @last.setter
-    def last(self, last: list[Noted]) -> None:
-        self._work.last = last
+    def tell_at_end(self, last: list[Noted]) -> None:
+        """Have what is known of the call put into a list when it ends."""
+        self._work.tell_at_end(last)
 
     def noted(self) -> Noted:
         """Return what is known of the call so far."""

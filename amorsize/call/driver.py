@@ -15,7 +15,7 @@ from ..context import in_import
 from ..errors import SerializationError, let_signals_through
 from ..log import debug
 from ..measure import machine
-from ..report.tally import Tally
+from ..report.tally import tally_for
 from .caller import Serial, SerialTimes
 from .headstart import Headstart
 from .move import Visit
@@ -62,7 +62,6 @@ class Call:
         failures: the items that failed for good so far.
         begun: whether somebody has asked for a result.
         unused_name: the name to use in a warning if nobody ever asks; None for no warning.
-        last: where to put what is known of the call when it ends; None if nobody else wants to know.
     """
 
     def __init__(self, request: Request, source: Source) -> None:
@@ -70,7 +69,6 @@ class Call:
         self.failures: list[Failed] = []
         self.begun = False
         self.unused_name: str | None = None
-        self.last: list[Noted] | None = None
         self._request = request
         self._source = source
         self._policy = Policy(request, source)
@@ -84,7 +82,7 @@ class Call:
         self._input_stays: bool | None = None
         self._here = SerialTimes()
         self._move: Move | None = None
-        self._tally = Tally()
+        self._tally = tally_for(record=request.options.record)
         self._progress: Progress | None = None
 
     def length_hint(self) -> Any:
@@ -127,12 +125,8 @@ class Call:
     def _tracked(self) -> Generator[Iterable[Any], None, None]:
         self.begun = True
         self._one.seed()
-        row, recorder, record = self._request.row, self._request.recorder, None
-        if self._request.options.record:
-            from ..report.record import Record
-
-            self._tally = record = Record()
-        self._tally.begin()
+        row, recorder, tally = self._request.row, self._request.recorder, self._tally
+        tally.begin()
         if row is SERIAL or (row is AUTO and self._must_stay()):
             phases = self._serial_only()
         elif row is AUTO:
@@ -147,22 +141,26 @@ class Call:
                 # Workers' results come as lists, and were written and counted when they came.
                 watched = type(phase) is not list and (recorder or self._progress) is not None
                 self._current = passed_on(phase, recorder, self._progress) if watched else iter(phase)
-                if record is not None and type(phase) is not list:
-                    self._current = recorded_here(self._current, record, self._source.index)
+                if tally.records and type(phase) is not list:
+                    self._current = recorded_here(self._current, tally, self._source.index)
                 yield self._current
         except GeneratorExit:
             raise
         except BaseException as error:
             self._learnt = True  # nothing is kept of a call that failed
-            self._tally.close(error)
+            tally.close(error)
             raise
         finally:
             phases.close()
             self._current = iter(())
-            self._tally.close()
-            if self.last is not None:
-                self.last[:] = [self.noted()]
+            tally.close()
+            if tally.last is not None:
+                tally.last[:] = [self.noted()]
             close_all(self._progress, recorder)
+
+    def tell_at_end(self, last: list[Noted]) -> None:
+        """Have what is known of the call put into a list when it ends, in the place of what is there."""
+        self._tally.last = last
 
     def noted(self) -> Noted:
         """Return what is known of the call so far, in numbers that hold nothing of the user's."""

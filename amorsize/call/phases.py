@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..backends.events import Counts
-    from ..report.record import Record
+    from ..report.tally import Tally
     from .recorded import Recorder
 
 __all__ = ["Dropped", "Phases", "close_all", "passed_on", "recorded_here"]
@@ -73,7 +73,7 @@ def passed_on(results: Iterable[Any], recorder: Recorder | None, progress: Count
         close_all(results)
 
 
-def recorded_here(results: Iterator[Any], record: Record, first: int) -> Iterator[Any]:
+def recorded_here(results: Iterator[Any], record: Tally, first: int) -> Iterator[Any]:
     """Yield the results of items that run in the caller, and keep when each ran.
 
     Args:

@@ -64,8 +64,8 @@ class ShortCall:
     """
 
     __slots__ = (
-        "_call", "_dropped", "_ended_at", "_function", "_iterables", "_iterators", "_noted", "_rest", "_results",
-        "_star", "_stay", "last", "unused_name",
+        "_call", "_dropped", "_ended_at", "_function", "_iterables", "_iterators", "_last", "_noted", "_rest",
+        "_results", "_star", "_stay", "unused_name",
     )  # fmt: skip
 
     def __init__(
@@ -77,7 +77,7 @@ class ShortCall:
         star: bool = False,
     ) -> None:
         self.unused_name: str | None = None
-        self.last: list[Noted] | None = None
+        self._last: list[Noted] | None = None
         self._ended_at: float | None = None
         self._function = function
         self._iterables = iterables
@@ -108,6 +108,10 @@ class ShortCall:
     def failures(self) -> list[Failed]:
         """The items that failed for good: none, for the first error ends such a call."""
         return [] if self._call is None else self._call.failures
+
+    def tell_at_end(self, last: list[Noted]) -> None:
+        """Have what is known of the call put into a list when it ends, in the place of what is there."""
+        self._last = last
 
     def noted(self) -> Noted:
         """Return what is known of the call so far."""
@@ -159,8 +163,8 @@ class ShortCall:
                 if self._stay.calls:
                     self._count()
                 self._ended_at = self._ended_at or perf_counter()
-                if self.last is not None:
-                    self.last[:] = [self.noted()]
+                if self._last is not None:
+                    self._last[:] = [self.noted()]
                 raise StopIteration  # it was short
             with _making:
                 if self._rest is None:  # no other thread was faster
@@ -174,7 +178,9 @@ class ShortCall:
         source = Source(self._iterables, iterators=self._iterators)
         source.index = self._noted[1]
         call = self._call = Call(Request(self._function, DEFAULTS, find(self._function, DEFAULTS), self._star), source)
-        call.last, self._dropped = self.last, Dropped(call)
+        if self._last is not None:
+            call.tell_at_end(self._last)
+        self._dropped = Dropped(call)
         return call.phases()
 
     def _count(self) -> None:

@@ -165,7 +165,7 @@ class Stream(chain[R]):
 
     def tell_at_end(self, last: list[Noted]) -> None:
         """Have what is known of the call put into a list when it ends, in the place of what is there."""
-        self._call.last = last
+        self._call.tell_at_end(last)
 
     def warn_if_never_iterated(self, name: str) -> None:
         """Have a warning given if this is dropped without ever being iterated, because nothing of `name` then ran."""

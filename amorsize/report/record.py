@@ -40,6 +40,8 @@ class Record(Tally):
         lost_marks: how many further marks there were.
     """
 
+    records = True
+
     def __init__(self) -> None:
         super().__init__()
         self.spans: list[Span] = []

@@ -11,9 +11,11 @@ from ..backends.events import Lost, Results, Returned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..backends.events import Chunk, Event
 
-__all__ = ["Tally", "WorkerTally"]
+__all__ = ["Tally", "WorkerTally", "tally_for"]
 
 
 class WorkerTally:
@@ -31,6 +33,19 @@ class WorkerTally:
     def __init__(self) -> None:
         self.items = self.parts = 0
         self.seconds = self.ended_at = 0.0
+
+
+def tally_for(*, record: bool) -> Tally:
+    """Return what counts a call's items.
+
+    Args:
+        record: whether it is to keep when each ran, too.
+    """
+    if not record:
+        return Tally()
+    from .record import Record
+
+    return Record()
 
 
 class Tally:
@@ -51,9 +66,14 @@ class Tally:
         waiting_seconds: those in which it waited for workers after that.
         here_items, here_seconds: items that the caller ran itself between those of workers.
         serial_items: items that the caller ran before workers came, and after they had gone.
+        last: where to put what is known of the call when it ends; None if nobody else wants to know.
+        records: whether it also keeps when each of these things was.
     """
 
+    records = False
+
     def __init__(self) -> None:
+        self.last: list[Any] | None = None
         self.began_at = 0.0
         self.ended_at: float | None = None
         self.chunks = self.items = self.bytes_in = self.bytes_out = 0
@@ -117,6 +137,11 @@ class Tally:
             self.starting_seconds += seconds
         else:
             self.waiting_seconds += seconds
+
+    def add_here(
+        self, first: int, items: int, began: float, seconds: float, error: BaseException | None = None
+    ) -> None:
+        """Take in that serial work of the caller has run some items; `error` is what the last of them raised."""
 
     def ran_here(self, first: int, items: int, began: float, seconds: float) -> None:
         self.here_items += items
