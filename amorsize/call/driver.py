@@ -137,13 +137,17 @@ class Call:
             self._begin_progress()
             if recorder is not None:
                 recorder.open()
+            began = perf_counter()
             for phase in phases:
+                tally.seconds.stepping += perf_counter() - began
                 # Workers' results come as lists, and were written and counted when they came.
                 watched = type(phase) is not list and (recorder or self._progress) is not None
                 self._current = passed_on(phase, recorder, self._progress) if watched else iter(phase)
                 if tally.records and type(phase) is not list:
                     self._current = recorded_here(self._current, tally, self._source.index)
                 yield self._current
+                began = perf_counter()
+            tally.seconds.stepping += perf_counter() - began
         except GeneratorExit:
             raise
         except BaseException as error:
@@ -167,7 +171,7 @@ class Call:
         if self._tally.began_at and type(self._current) is GeneratorType and self._current.gi_frame is None:
             self._tally.close()  # an item raised, and nobody has asked for more
         return note(
-            self._request, self._policy, self._source, self._tally, self._here, self._serial, self._pace, self._pump
+            self._request, self._policy, self._source, self._tally, self._here, self._serial, self._pace
         )._replace(plan=self.plan, failed=len(self.failures))
 
     def _begin_progress(self) -> None:
@@ -282,7 +286,9 @@ class Call:
             self._stay(error)
             return False
         finally:
-            serial.leave_out(perf_counter() - began)
+            seconds = perf_counter() - began
+            serial.leave_out(seconds)
+            self._tally.seconds.deciding += seconds
         return self._move is not None
 
     def _due_move(self, serial: Serial) -> Move | None:
@@ -486,7 +492,7 @@ class Call:
             if move.row.can.width == "own":
                 self._look_up(backend.route)
             opened = move, perf_counter() - began
-            self._tally.opening_seconds += opened[1]
+            self._tally.seconds.opening += opened[1]
             self.plan = move.plan if backend.width == move.plan.n_jobs else move.plan._replace(n_jobs=backend.width)
             pump = self._pump_on(move, backend, outgoing, width if move.row.can.width == "found" else None)
         except BaseException as error:

@@ -8,15 +8,21 @@ from __future__ import annotations
 from time import perf_counter
 
 from ..backends.rows import AUTO, SERIAL
+from ..cache import lookup
+from ..errors import let_signals_through
 from ..lean import NamedTuple
+from ..log import debug
+from ..measure import machine
+from ..options import DEFAULTS
 from ..plan.profile import Limits, WorkProfile
+from .policy import SILENT_SECONDS
+from .waiting import system_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from ..feed.pace import Pace
-    from ..feed.pump import Pump
     from ..feed.source import Source
     from ..measure.sampling import Transfer
     from ..plan.planner import Plan
@@ -44,7 +50,6 @@ class Noted(NamedTuple):
         here: what was measured of the items in the caller; None if they were not timed.
         here_seconds: how long all items in the caller took, those included that paid for something once.
         there: the same of items on workers; None if there were none.
-        pump_seconds: the caller's seconds with the workers; its own items meanwhile included.
         known: what earlier calls have measured; None if nothing.
         transfer: what sending costs, if this call has measured it.
         slowdown: how many times as long an item takes on workers as in the caller.
@@ -66,7 +71,6 @@ class Noted(NamedTuple):
     here: WorkProfile | None = None
     here_seconds: float = 0.0
     there: WorkProfile | None = None
-    pump_seconds: float = 0.0
     known: WorkProfile | None = None
     transfer: Transfer | None = None
     slowdown: float = 1.0
@@ -84,7 +88,6 @@ def note(
     here: SerialTimes,
     serial: Serial | None,
     pace: Pace | None,
-    pump: Pump | None,
 ) -> Noted:
     """Return what the parts of a call know."""
     source.recount()
@@ -103,7 +106,6 @@ def note(
         here=found,
         here_seconds=seconds,
         there=_there(pace),
-        pump_seconds=0.0 if pump is None else pump.seconds,
         known=known,
         transfer=policy.transfer,
         slowdown=slowdown or 1.0,
@@ -132,7 +134,8 @@ def _here(times: SerialTimes, serial: Serial | None) -> tuple[WorkProfile | None
     if not items or seconds <= 0.0:
         return None, whole
     mean = seconds / items
-    return WorkProfile(items, mean, std, max(most, mean), min(1.0, cpu / seconds)), whole
+    share = min(1.0, cpu / seconds) if seconds >= SILENT_SECONDS else 1.0  # of less the CPU time is not asked
+    return WorkProfile(items, mean, std, max(most, mean), share), whole
 
 
 def _there(pace: Pace | None) -> WorkProfile | None:
@@ -143,7 +146,9 @@ def _there(pace: Pace | None) -> WorkProfile | None:
     return WorkProfile(pace.items, mean, seconds_max=mean, cpu_share=share, route=pace.route, width=pace.width)
 
 
-def short(function: Any, began_at: float | None, ended_at: float | None, items: int) -> Noted:
+def short(
+    function: Any, began_at: float | None, ended_at: float | None, items: int, *, look_up: bool = False
+) -> Noted:
     """Return what is known of a call that ran as the builtin would.
 
     Args:
@@ -151,6 +156,15 @@ def short(function: Any, began_at: float | None, ended_at: float | None, items: 
         began_at: when it began, in `time.perf_counter()` seconds; None if it has not.
         ended_at: when it was over; None if it is not.
         items: number of items that have ended.
+        look_up: whether the cache is to be asked what earlier calls have measured.
     """
     seconds = 0.0 if began_at is None else (perf_counter() if ended_at is None else ended_at) - began_at
-    return Noted(name_of(function), AUTO.name, ended_at is not None, seconds, items, items)
+    known = None
+    if look_up and items:
+        method = machine.start_method()
+        try:
+            known = lookup.find(function, items, system_of(DEFAULTS), route=machine.route_of(method)).profile
+        except Exception as error:  # a report can do without
+            let_signals_through(error)
+            debug("what is known of the function is not told: %r", error)
+    return Noted(name_of(function), AUTO.name, ended_at is not None, seconds, items, items, known=known)

@@ -12,6 +12,7 @@ from ..code.whole import UntoldError, whole_digest
 from ..errors import UnsupportedError
 from ..journal import Journal, Key
 from ..lean import NamedTuple, map, sha256
+from .noted import name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class _Recorded:
     def __init__(self, function: Callable[..., Any], *, star: bool) -> None:
         self.function = function
         self.star = star
+        self.__qualname__ = name_of(function)  # what a report calls it
 
     def __call__(self, item: Any) -> Any:
         if type(item) is _Known:

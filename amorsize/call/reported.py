@@ -194,20 +194,21 @@ def _why_here(noted: Noted, work: WorkProfile, here: MachineProfile) -> str:
 
 def _spent(noted: Noted, tally: Tally) -> Spent:
     """Return where the wall time went. What is not told by another part, and was not the library's, is the user's."""
-    wall, pumped = noted.wall_seconds, noted.pump_seconds
-    here = noted.here_seconds + tally.here_seconds
+    wall = noted.wall_seconds
+    here = noted.here_seconds + tally.seconds.here
     if noted.here is None and not tally.chunks and not tally.here_items:
         return Spent(here=wall)  # nothing was timed, so the user's own work between results is in it
-    tail = min(tally.tail_seconds, tally.waiting_seconds) if noted.over else 0.0
-    told = tally.feeding_seconds + tally.starting_seconds + tally.waiting_seconds + tally.here_seconds
-    other = max(0.0, pumped - told)
-    consumer = max(0.0, wall - noted.here_seconds - tally.opening_seconds - max(pumped, told))
+    tail = min(tally.tail_seconds, tally.seconds.waiting) if noted.over else 0.0
+    told = tally.seconds.opening + tally.seconds.feeding + tally.seconds.starting + tally.seconds.waiting
+    ours = max(tally.seconds.stepping, told + tally.seconds.here)
+    other = ours - told - tally.seconds.here + tally.seconds.deciding
+    consumer = max(0.0, wall - noted.here_seconds - ours - tally.seconds.deciding)
     return Spent(
         here=min(here, wall),
-        opening=tally.opening_seconds,
-        starting=tally.starting_seconds,
-        sending=tally.feeding_seconds,
-        working=tally.waiting_seconds - tail,
+        opening=tally.seconds.opening,
+        starting=tally.seconds.starting,
+        sending=tally.seconds.feeding,
+        working=tally.seconds.waiting - tail,
         tail=tail,
         consumer=consumer,
         other=other,

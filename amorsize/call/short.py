@@ -113,8 +113,12 @@ class ShortCall:
         """Have what is known of the call put into a list when it ends, in the place of what is there."""
         self._last = last
 
-    def noted(self) -> Noted:
-        """Return what is known of the call so far."""
+    def noted(self, *, look_up: bool = True) -> Noted:
+        """Return what is known of the call so far.
+
+        Args:
+            look_up: whether the cache is to be asked what earlier calls have measured.
+        """
         if self._call is not None:
             return self._call.noted()
         from .noted import short
@@ -123,7 +127,8 @@ class ShortCall:
             self._ended_at = self._ended_at or perf_counter()
         left, whole = self.length_hint(), length_hint(self._iterables[0], 0)
         items = whole - left if isinstance(left, int) and whole else 0
-        return short(self._function, self._noted[0] if self._noted else None, self._ended_at, items)
+        began_at = self._noted[0] if self._noted else None
+        return short(self._function, began_at, self._ended_at, items, look_up=look_up)
 
     def length_hint(self) -> Any:
         """Return about how many results are still to come."""
@@ -164,7 +169,7 @@ class ShortCall:
                     self._count()
                 self._ended_at = self._ended_at or perf_counter()
                 if self._last is not None:
-                    self._last[:] = [self.noted()]
+                    self._last[:] = [self.noted(look_up=False)]
                 raise StopIteration  # it was short
             with _making:
                 if self._rest is None:  # no other thread was faster

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import amorsize
 
+from ..call.noted import name_of
 from ..errors import let_signals_through
 from ..journal import Journal
 from ..options import check
@@ -52,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--journal", metavar="FILE", help="keep each result in a file, and run what is missing there")
     parser.add_argument("--journal-any", action="store_true", help="take results of an earlier version of the function")
     parser.add_argument("--seed", type=int, metavar="N", help="makes random numbers repeat")
+    told = "write what was done: a page (FILE.html), a trace (FILE.json, FILE.json.gz), or text (- is standard error)"
+    parser.add_argument("--report", metavar="FILE", help=told)
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -62,6 +65,7 @@ def run(parsed: argparse.Namespace) -> int:
     """
     options = _options(parsed)
     function = OfLines(find_function(parsed.function), as_json=parsed.json)
+    tell = None if parsed.report is None else _teller(parsed.report)
     descriptor = open_input(parsed.file)
     output = Output(open_output())
     try:
@@ -70,6 +74,8 @@ def run(parsed: argparse.Namespace) -> int:
                 return _write(stream, output, parsed.file or "standard input")
             finally:
                 output.flush()
+                if tell is not None:
+                    tell(stream)
     except NobodyReadsError:
         forget(sys.stdout)  # whoever read it has all that was wanted
         return 0
@@ -84,6 +90,7 @@ class OfLines:
     def __init__(self, function: Callable[[Any], Any], *, as_json: bool = False) -> None:
         self.function = function
         self.as_json = as_json
+        self.__qualname__ = name_of(function)  # what a report calls it
 
     def __call__(self, line: str) -> str:
         if self.as_json:
@@ -102,6 +109,8 @@ def _options(parsed: argparse.Namespace) -> dict[str, Any]:
         given["ordered"] = False
     if parsed.progress:
         given["progress"] = True
+    if parsed.report is not None and parsed.report != "-":
+        given["record"] = True
     if parsed.journal is not None:
         given["journal"] = Journal(parsed.journal, any_function=parsed.journal_any)
     elif parsed.journal_any:
@@ -111,6 +120,26 @@ def _options(parsed: argparse.Namespace) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise WrongArgument(str(error)) from None
     return given
+
+
+def _teller(file: str) -> Callable[[Stream[Any]], None]:
+    """Return what writes a report at the end.
+
+    Raises:
+        WrongArgument: the file cannot be written, or its name does not say what it is to hold.
+    """
+    if file == "-":
+        return lambda stream: print(stream.report.explain(), file=sys.stderr)
+    if not file.endswith((".html", ".json", ".json.gz")):
+        raise WrongArgument(f"--report takes FILE.html, FILE.json, FILE.json.gz or -, not {file}")
+    try:
+        with open(file, "ab"):
+            pass
+    except OSError as error:
+        raise WrongArgument(f"--report cannot write {file}: {error.strerror}") from error
+    if file.endswith(".html"):
+        return lambda stream: stream.report.timeline(file)
+    return lambda stream: stream.report.trace(file)
 
 
 def _write(stream: Stream[Any], output: Output, name: str) -> int:

@@ -29,6 +29,9 @@ _TURNS = 1.05
 _ALL_SHARE = 0.8
 # A width is doubled after about so many times as many items as it has (`plan.width`).
 _ROUNDS_TO_DOUBLE = 1.5
+# A thread costs so much to start (benchmarks/waiting.py).
+_THREAD_SECONDS = 1e-4
+_NO_LIMITS = Limits()
 
 
 class Road(NamedTuple):
@@ -53,7 +56,7 @@ def roads(
     work: WorkProfile,
     machine: MachineProfile,
     n_items: int,
-    limits: Limits = Limits(),  # noqa: B008 - it cannot be changed
+    limits: Limits = _NO_LIMITS,
     *,
     thread_chunk_seconds: float = 0.0,
     known_width: int | None = None,
@@ -110,8 +113,9 @@ def threads_seconds(
     share = 1.0 if work.cpu_share >= _ALL_SHARE else max(0.0, work.cpu_share)
     overhead = LEAST_TRANSFER_SECONDS + min(chunk_seconds, OVERHEAD_SHARE * max(item, chunk_seconds))
     computing = n_items * (item * share * (1.0 if waits(work) else _TURNS) + overhead)
+    starting = _THREAD_SECONDS * min(most, known_width or START_WIDTH)
     if not waits(work):
-        return max(computing, n_items * item / max(1, most))
+        return starting + max(computing, n_items * item / max(1, most))
     width, left, seconds = min(most, known_width or START_WIDTH), n_items, 0.0
     while left > 0 and width < most and known_width is None:
         done = min(left, int(_ROUNDS_TO_DOUBLE * width))
@@ -120,4 +124,4 @@ def threads_seconds(
         width = min(most, 2 * width)
     if left > 0:
         seconds += item * -(-left // max(1, width))
-    return max(computing, seconds)
+    return starting + max(computing, seconds)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from time import perf_counter
 
 from ..backends.events import Broken, Lost, Refused, Results, Returned
-from ..errors import let_signals_through
 from ..lean import map
+from ..transport.remote import said
 from .recording import CALLER_LANE, Mark, Recording, Span
 from .tally import Tally
 
@@ -67,7 +67,7 @@ class Record(Tally):
             why = "its item ran for too long" if event.timed_out else f"exit code {event.exitcode}"
             self._mark(CALLER_LANE, "died", f"a worker, {item}: {why}")
         elif isinstance(event, (Refused, Broken)):
-            self._mark(CALLER_LANE, "withdrew", told(event.error))
+            self._mark(CALLER_LANE, "withdrew", _told(event.error))
 
     def ran_here(self, first: int, items: int, began: float, seconds: float) -> None:
         super().ran_here(first, items, began, seconds)
@@ -87,7 +87,7 @@ class Record(Tally):
         """
         failed = int(error is not None)
         if error is not None:
-            self._mark(CALLER_LANE, "failed", f"item {first + items - 1}: {told(error)}", began + seconds)
+            self._mark(CALLER_LANE, "failed", f"item {first + items - 1}: {_told(error)}", began + seconds)
         before = self.spans[self._last_here] if self._last_here >= 0 else None
         if before is not None and before.first + before.items == first:
             lasted = began + seconds - before.began
@@ -100,7 +100,7 @@ class Record(Tally):
 
     def close(self, error: BaseException | None = None) -> None:
         if self.ended_at is None and error is not None and not isinstance(error, GeneratorExit):
-            self._mark(CALLER_LANE, "ended", told(error))
+            self._mark(CALLER_LANE, "ended", _told(error))
         super().close(error)
 
     def recording(self, title: str) -> Recording:
@@ -128,7 +128,7 @@ class Record(Tally):
             lane = self._lanes[results.worker] = len(self._lanes) + 1
             self._mark(lane, "started", "first heard of", began)
         for index, failure in sorted(results.failures.items()):
-            self._mark(lane, "failed", f"item {index}: {told(failure.error)}", began + seconds)
+            self._mark(lane, "failed", f"item {index}: {_told(failure.error)}", began + seconds)
         failed = len(results.failures)
         self._add(Span(lane, results.first, items, began, seconds, results.bytes_out, failed))
 
@@ -176,13 +176,8 @@ def together(spans: list[Span], most: int, lasted: float) -> list[Span]:
     return sorted(spans, key=lambda span: span.began)
 
 
-def told(error: BaseException) -> str:
-    """Return an error in words, whatever its own code does."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception as failure:  # noqa: BLE001 - the user's code; there is a name without it
-        let_signals_through(failure)
-        return type(error).__name__
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {said(str, error)}"
 
 
 def _lane(span: Span) -> int:

@@ -48,7 +48,7 @@ class Spent(NamedTuple):
         working: waiting for workers that all had work.
         tail: waiting at the end, when some worker had nothing left to do.
         consumer: the user's own work between results.
-        other: the rest: taking in results, deciding.
+        other: the rest of the library's own work: deciding, taking in results, learning.
     """
 
     here: float = 0.0
@@ -69,7 +69,7 @@ SPENT_ON = {
     "working": "waiting for workers at work",
     "tail": "waiting at the end, some worker idle",
     "consumer": "the loop over the results",
-    "other": "taking in results, deciding",
+    "other": "deciding, taking in results",
 }
 
 

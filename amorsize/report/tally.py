@@ -35,6 +35,25 @@ class WorkerTally:
         self.seconds = self.ended_at = 0.0
 
 
+class Seconds:
+    """What a call's caller spent its time on, in seconds.
+
+    Attributes:
+        stepping: the library's own time between stretches of items and chunks; all but `deciding` is part of it.
+        deciding: deciding where to run, within stretches of items in the caller.
+        opening: taking workers and pickling the function.
+        feeding: reading the input, pickling items and giving them to workers.
+        starting: waiting before any worker had answered.
+        waiting: waiting for workers after that.
+        here: running items between those of workers.
+    """
+
+    __slots__ = ("deciding", "feeding", "here", "opening", "starting", "stepping", "waiting")
+
+    def __init__(self) -> None:
+        self.stepping = self.deciding = self.opening = self.feeding = self.starting = self.waiting = self.here = 0.0
+
+
 def tally_for(*, record: bool) -> Tally:
     """Return what counts a call's items.
 
@@ -60,11 +79,8 @@ class Tally:
         lost: number of workers that died.
         workers: what each worker has done, by the number that the backend gives it.
         longest: the part of a chunk that took longest: its seconds, the position of its first item, its length.
-        opening_seconds: the caller's seconds for taking workers and pickling the function.
-        feeding_seconds: those for reading the input, pickling items and giving them to workers.
-        starting_seconds: those in which it waited before any worker had answered.
-        waiting_seconds: those in which it waited for workers after that.
-        here_items, here_seconds: items that the caller ran itself between those of workers.
+        seconds: what the caller spent its time on.
+        here_items: number of items that the caller ran itself between those of workers.
         serial_items: items that the caller ran before workers came, and after they had gone.
         last: where to put what is known of the call when it ends; None if nobody else wants to know.
         records: whether it also keeps when each of these things was.
@@ -80,9 +96,8 @@ class Tally:
         self.failed = self.returned = self.lost = 0
         self.workers: dict[int | None, WorkerTally] = {}
         self.longest = (0.0, 0, 0)
-        self.opening_seconds = self.feeding_seconds = self.starting_seconds = self.waiting_seconds = 0.0
-        self.here_items, self.here_seconds = 0, 0.0
-        self.serial_items = 0
+        self.seconds = Seconds()
+        self.here_items = self.serial_items = 0
         self._serial_from: int | None = None
 
     def begin(self) -> None:
@@ -130,13 +145,13 @@ class Tally:
             self.longest = seconds, results.first, items
 
     def fed(self, seconds: float) -> None:
-        self.feeding_seconds += seconds
+        self.seconds.feeding += seconds
 
     def waited(self, seconds: float, *, starting: bool) -> None:
         if starting:
-            self.starting_seconds += seconds
+            self.seconds.starting += seconds
         else:
-            self.waiting_seconds += seconds
+            self.seconds.waiting += seconds
 
     def add_here(
         self, first: int, items: int, began: float, seconds: float, error: BaseException | None = None
@@ -145,7 +160,7 @@ class Tally:
 
     def ran_here(self, first: int, items: int, began: float, seconds: float) -> None:
         self.here_items += items
-        self.here_seconds += seconds
+        self.seconds.here += seconds
 
     def ended(self, error: BaseException | None) -> None:
         """Hear that the work on workers is over. The rest may still run in the caller."""
