@@ -53,8 +53,8 @@ def plot(
 
 def _own_axes() -> Axes:
     try:
-        from matplotlib import pyplot
+        from matplotlib import pyplot as plt
     except ImportError as error:
         text = "plot() needs matplotlib, which is not installed: pip install 'amorsize[plot]'"
         raise UnsupportedError(text) from error
-    return pyplot.subplots(layout="constrained")[1]
+    return plt.subplots(layout="constrained")[1]

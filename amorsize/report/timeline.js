@@ -12,7 +12,7 @@
   const MARK_PIXELS = 9;  // marks of a kind that are nearer are shown as one
   const SHORTEST_VIEW = 0.05;  // microseconds; shorter ones would show what rounding has done to the times
   const FORMS = {
-    started: "M-3-4L4 0L-3 4Z", sent: "M-3-3L3-3L0 2Z", returned: "M3-4L-4 0L3 4Z", failed: "M-3.5-3.5L3.5 3.5M3.5-3.5L-3.5 3.5",
+    started: "M-3-4L4 0L-3 4Z", sent: "M-3.2-2L3.2-2L0 2.4Z", returned: "M3-4L-4 0L3 4Z", failed: "M-3.5-3.5L3.5 3.5M3.5-3.5L-3.5 3.5",
     died: "M0-6L6 0L0 6L-6 0Z", withdrew: "M4 4V0A3 3 0 0 0 1-3H-4M-1.5-5.5L-4-3L-1.5-.5", ended: "M-4-4H4V4H-4Z",
   };
   const MEANING = {
@@ -105,13 +105,13 @@
 
   // ---- drawing ----
 
-  const grid = make("g", {}, drawing), tracks = make("g", {}, drawing), bars = make("g", { id: "bars" }, drawing);
+  const grid = make("g", {}, get("ground")), tracks = make("g", {}, get("ground")), bars = make("g", { id: "bars" }, drawing);
   const shapes = make("g", { id: "marks" }, drawing), names = make("g", {}, drawing);
   const chosen = make("rect", { class: "chosen", visibility: "hidden" }, drawing);
 
   function draw() {
     width = Math.max(50, plot.clientWidth - left - right);
-    drawing.setAttribute("height", height);
+    for (const svg of [get("ground"), drawing]) svg.setAttribute("height", height);
     drawAxis();
     drawLanes();
     const parts = rows.map((row) => inView(row, view.from, view.to));
@@ -141,8 +141,8 @@
     for (let count = Math.ceil(view.from / step); count * step <= view.to * 1.000001; count++) {
       const x = Math.round(xOf(count * step));
       make("line", { class: "grid", x1: x, x2: x, y1: 0, y2: height }, grid);
-      if (x < left + width - 24 || width < 200)
-        make("text", { x, y: 16, "text-anchor": x < left + 20 ? "start" : "middle" }, axis, count ? moment(count * step, step) : "0");
+      const anchor = x < left + 20 ? "start" : x > left + width - 20 ? "end" : "middle";
+      make("text", { x, y: 16, "text-anchor": anchor }, axis, count ? moment(count * step, step) : "0");
     }
     make("text", { x: left + width + right, y: 16, "text-anchor": "end" }, axis, "busy");
   }
@@ -169,7 +169,7 @@
     parts.forEach(([low, high], lane) => {
       for (let place = low; place < high; place++) {
         const at = rows[lane].spans[place], rect = kept[count] || make("rect", {}, bars);
-        const from = Math.max(xOf(spans.began[at]), left - 2), to = Math.min(xOf(ends[at]), left + width + 2);
+        const from = Math.max(xOf(spans.began[at]), left), to = Math.min(xOf(ends[at]), left + width);
         const long = to - from > 4;
         const kinds = `bar ${lane ? "worker" : "caller"}${spans.failed[at] ? " failed" : ""}${at === found.span ? " found" : ""}`;
         rect.setAttribute("class", kinds);
@@ -262,7 +262,7 @@
     shapes.replaceChildren();
     const scale = Math.min(1, Math.max(0.55, (laneHeight - gap) / 12));
     for (const mark of shown) {
-      const y = mark.kind === "sent" && laneHeight > 13 ? yOf(mark.lane) + 1 : yOf(mark.lane) + (laneHeight - gap) / 2;
+      const y = yOf(mark.lane) + (mark.kind === "sent" ? -2 : (laneHeight - gap) / 2);  // what is often has its place between the lanes
       const place = `translate(${mark.x.toFixed(1)} ${y}) scale(${scale})`;
       const group = make("g", { class: `mark ${mark.kind}`, transform: place }, shapes);
       for (const part of ["halo", "form"]) make("path", { class: part, d: FORMS[mark.kind] || OTHER_FORM }, group);
@@ -314,9 +314,9 @@
   function point(x, y) {
     const lane = laneAt(y), lines = shown.filter((mark) => mark.lane === lane && Math.abs(mark.x - x) < 7).slice(0, 4).map(aboutMark);
     if (x >= left && x <= left + width) {
-      if (root.dataset.view === "shares") return [lane, lines.concat(aboutColumn(lane, x))];
+      if (root.dataset.view === "shares") return [lane, aboutColumn(lane, x).concat(lines)];
       const at = spanAt(lane, x);
-      if (at >= 0) return [lane, lines.concat(aboutSpan(at))];
+      if (at >= 0) return [lane, aboutSpan(at).concat(lines)];
     }
     if (x < left || x > left + width) lines.push(`busy ${Math.round(data.busy[lane] * 100)}% of the call`);
     return [lane, lines];
@@ -460,9 +460,9 @@
   }
 
   function drawLegend() {
-    entry("caller", "bar caller");
-    if (lanes > 1) entry("workers", "bar worker");
-    if (spans.failed.some((count) => count)) entry("with failed items", "bar failed");
+    entry("caller", "swatch caller");
+    if (lanes > 1) entry("workers", "swatch worker");
+    if (spans.failed.some((count) => count)) entry("with failed items", "swatch failed");
     data.kinds.forEach((kind, index) => {
       const count = marks.kind.reduce((sum, other) => sum + (other === index), 0), button = document.createElement("button");
       if (count > MARKS_SHOWN && (kind === "sent" || kind === "returned")) hidden.add(kind);

@@ -148,8 +148,8 @@ def _summary(recording: Recording) -> str:
     items, failed = sum(span.items for span in spans), sum(span.failed for span in spans)
     here = sum(span.items for span in spans if span.lane == CALLER_LANE)
     workers = max(0, len(recording.lanes) - 1)
-    text = f"{_count(items, 'item')} in {seconds_in_words(finite(recording.seconds))}"
-    text += f": {here:,} in the caller, {items - here:,} on {_count(workers, 'worker')}" if workers else ", in the caller"
+    where = f": {here:,} in the caller, {items - here:,} on {_count(workers, 'worker')}" if workers else ", in the caller"
+    text = f"{_count(items, 'item')} in {seconds_in_words(finite(recording.seconds))}{where}"
     return f"{text}; {failed:,} failed" if failed else text
 
 
@@ -176,7 +176,7 @@ def _lane_cells(recording: Recording, busy: Sequence[float]) -> Iterable[Sequenc
 def _event_cells(recording: Recording) -> Iterable[Sequence[str]]:
     for mark in _listed(recording)[:_LISTED_MARKS]:
         yield (
-            seconds_in_words(finite(mark.at)),
+            f"{finite(mark.at):,.6f} s",
             plain(recording.lanes[mark.lane], _TITLE_CHARACTERS),
             mark.kind,
             plain(mark.text, _TEXT_CHARACTERS),
@@ -188,13 +188,13 @@ def _listed(recording: Recording) -> list[Mark]:
 
 
 def _unlisted(recording: Recording) -> str:
-    listed = len(_listed(recording))
-    if not listed and not recording.lost_marks:
+    listed, lost = len(_listed(recording)), recording.lost_marks
+    if not listed and not lost:
         return "Nothing failed, and no worker died."
     more = max(0, listed - _LISTED_MARKS)
     texts = (
-        f"{_count(more, 'further event')} not listed here." if more else "",
-        f"{_count(recording.lost_marks, 'further event')} not kept, as there were too many." if recording.lost_marks else "",
+        f"Not listed here: {_count(more, 'further event')}." if more else "",
+        f"Not kept, because there were too many: {_count(lost, 'further event')}." if lost else "",
     )
     return " ".join(filter(None, texts))
 
