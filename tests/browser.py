@@ -62,7 +62,7 @@ def opened(path, tmp_path, *, scheme="light", fragment="", size=(1200, 900)):
     command = [
         COMMAND, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
         f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={size[0]},{size[1]}",
-        f"--blink-settings=preferredColorScheme={SCHEMES[scheme]}", "--virtual-time-budget=2000", "--dump-dom",
+        f"--blink-settings=preferredColorScheme={SCHEMES[scheme]}", "--dump-dom",
         path.as_uri() + fragment,
     ]  # fmt: skip
     child = subprocess.run(command, capture_output=True, timeout=GUARD_SECONDS, check=False)
@@ -71,6 +71,10 @@ def opened(path, tmp_path, *, scheme="light", fragment="", size=(1200, 900)):
 
 
 def with_script(page, script):
-    """Return the text of a page that runs another script after its own, as a user's hands would act on it."""
+    """Return the text of a page that runs another script after its own, as a user's hands would act on it.
+
+    What the page would draw in its next frame, it draws at once, because the browser may not wait for another frame.
+    """
+    script = f"window.requestAnimationFrame = (draw) => draw();{script}"
     without_policy = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
     return without_policy.replace("</body>", f"<script>{script}</script></body>")

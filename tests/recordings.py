@@ -12,7 +12,7 @@ HOSTILE = (
     "</script><script>document.documentElement.dataset.harmed = 1</script>",
     "</title><img src=x onerror='document.documentElement.dataset.harmed = 1'>",
     "<!--<script>",
-    "\"><svg onload=\"document.documentElement.dataset.harmed = 1\">'",
+    '"><svg onload="document.documentElement.dataset.harmed = 1">\'',
     "{{script}} {{recording}} \\u003c &lt; &amp;lt; ${harmed}",
     "Größe, 大きさ, \U0001f40d, \u2028 \u2029",
 )
@@ -27,7 +27,8 @@ def small():
         marks.append(Mark(lane, 0.055 + turn * 0.1, "sent"))
         spans.append(Span(lane, 5 + chunk * 10, 10, 0.06 + turn * 0.1, 0.09, nbytes=800, failed=int(chunk == 4)))
     marks += [Mark(index % 4, 0.2 + index / 100, kind, f"about {kind}") for index, kind in enumerate(KINDS[2:])]
-    return Recording("work: processes, n_jobs=3", 0.46, ("caller", "worker 1", "worker 2", "worker 3"), (*spans,), (*marks,))
+    lanes = ("caller", "worker 1", "worker 2", "worker 3")
+    return Recording("work: processes, n_jobs=3", 0.46, lanes, tuple(spans), tuple(marks))
 
 
 def large(n_spans=20_000, workers=64, items=1_000_000):

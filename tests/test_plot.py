@@ -49,7 +49,7 @@ class TestDrawn:
         """With a name of its own, and a tick at its width."""
         plot(PREDICTED, (3, 4.0), axes)
 
-        line, point = axes.lines
+        _, point = axes.lines
         assert (list(point.get_xdata()), list(point.get_ydata())) == ([3], [4.0])
         assert [text.get_text() for text in axes.get_legend().get_texts()] == ["predicted", "measured"]
         assert list(axes.get_xticks()) == [1, 2, 3, 4]
@@ -76,13 +76,16 @@ plot([(1, 2.0)], None, Figure().subplots())
 assert "matplotlib.pyplot" not in sys.modules
 matplotlib.use("svg")
 from matplotlib import pyplot
-pyplot.show = None
+asked = []
+pyplot.switch_backend("svg")
+pyplot.show = lambda *args, **options: asked.append(args)
 axes = plot([(1, 2.0), (2, 1.0)], (2, 1.1))
-assert matplotlib.get_backend() == "svg"
+assert (matplotlib.get_backend(), asked) == ("svg", [])
 assert pyplot.get_fignums() == [1]
 assert axes.figure is pyplot.figure(1)
 print("fine")
 """
-        child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+        command = [sys.executable, "-c", program]
+        child = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
         assert child.stdout == "fine\n", child.stderr

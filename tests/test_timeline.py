@@ -27,25 +27,33 @@ def data_of(page):
     return json.loads(parsed.texts["script"][[script.get("id") for script in scripts].index("recording")])
 
 
+class _Rows(HTMLParser):
+    def __init__(self, page):
+        super().__init__()
+        self.tables = []
+        self._open = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self._open.add(tag)
+        if tag == "tbody":
+            self.tables.append([])
+        elif "tbody" in self._open and tag == "tr":
+            self.tables[-1].append([])
+        elif "tbody" in self._open and tag in {"td", "th"}:
+            self.tables[-1][-1].append("")
+
+    def handle_endtag(self, tag):
+        self._open.discard(tag)
+
+    def handle_data(self, data):
+        if "tbody" in self._open and self._open & {"td", "th"}:
+            self.tables[-1][-1][-1] += data
+
+
 def table(page, number):
-    """Return the cells of a table of the page: 0 is that of the lanes, 1 that of the events."""
-    rows = []
-
-    class Rows(HTMLParser):
-        def handle_starttag(self, tag, attributes):
-            if tag == "tbody":
-                rows.append([])
-            elif tag == "tr" and rows:
-                rows[-1].append([])
-            elif tag in {"td", "th"} and rows and rows[-1]:
-                rows[-1][-1].append("")
-
-        def handle_data(self, data):
-            if rows and rows[-1] and rows[-1][-1] and data.strip():
-                rows[-1][-1][-1] += data
-
-    Rows().feed(page.partition("<tbody")[0] + "<tbody" + page.partition("<tbody")[2])
-    return [row for row in rows[number] if len(row) > 1]
+    """Return the cells of a table of the page, by rows: 0 is that of the lanes, 1 that of the events."""
+    return _Rows(page).tables[number]
 
 
 class TestText:
@@ -54,8 +62,9 @@ class TestText:
     def test_spans_and_marks_are_in_it(self):
         """In microseconds, a list for each field."""
         span = Span(1, 10, 5, 0.25, 0.125, nbytes=70, failed=1, chunks=2)
+        mark = Mark(1, 0.3, "died", "of it")
 
-        data = data_of(timeline_page(Recording("f", 0.5, ("caller", "worker 1"), (span,), (Mark(1, 0.3, "died", "of it"),))))
+        data = data_of(timeline_page(Recording("f", 0.5, ("caller", "worker 1"), (span,), (mark,))))
 
         assert {field: values[0] for field, values in data["spans"].items()} == {
             "lane": 1, "first": 10, "items": 5, "began": 250000, "us": 125000, "nbytes": 70, "failed": 1, "chunks": 2,
@@ -163,13 +172,17 @@ class TestText:
     def test_numbers_that_are_not_finite_become_zero(self):
         """JSON has no form for them, and a script would not read the page."""
         nan, infinite = float("nan"), float("inf")
-        page = timeline_page(Recording("f", nan, ("caller",), (Span(0, 0, 1, nan, infinite),), (Mark(0, infinite, "ended"),)))
+        span, mark = Span(0, 0, 1, nan, infinite), Mark(0, infinite, "ended")
+
+        page = timeline_page(Recording("f", nan, ("caller",), (span,), (mark,)))
 
         assert data_of(page)["spans"]["us"] == [0]
 
     def test_nothing_recorded(self):
         """A page all the same."""
-        assert Page(timeline_page(Recording("f", 0.0, ("caller",), ()))).texts["p"][0] == "0 items in 0 s, in the caller"
+        page = Page(timeline_page(Recording("f", 0.0, ("caller",), ())))
+
+        assert page.texts["p"][0] == "0 items in 0 s, in the caller"
 
     def test_any_recording_has_a_page(self):
         """With all its spans, and with elements that do not depend on its texts."""
@@ -249,9 +262,8 @@ class TestSeen:
         bars = page.of_class("bar")
         assert page.root["data-scheme"] == scheme
         assert page.root["data-bars"] == str(len(recording.spans)) == str(len(bars))
-        assert sorted((int(bar["data-lane"]), int(bar["data-first"]), int(bar["data-items"])) for bar in bars) == sorted(
-            span[:3] for span in recording.spans
-        )
+        found = [(int(bar["data-lane"]), int(bar["data-first"]), int(bar["data-items"])) for bar in bars]
+        assert sorted(found) == sorted(span[:3] for span in recording.spans)
         assert [bar["data-first"] for bar in page.of_class("failed") if "data-first" in bar] == ["45"]
 
     def test_bars_stand_where_their_times_are(self, tmp_path):
@@ -342,7 +354,8 @@ class TestSeen:
         page = look(recordings.small(), tmp_path, script=script)
 
         assert page.texts["b"] == ["worker 2"]
-        told = page.texts["div"][[attributes.get("id") for tag, attributes in page.elements if tag == "div"].index("tip")]
+        divisions = [attributes.get("id") for tag, attributes in page.elements if tag == "div"]
+        told = page.texts["div"][divisions.index("tip")]
         for part in ("items 45 to 54", "took 90 ms, 9 ms an item", "results: 800 bytes", "1 failed"):
             assert part in told
 
@@ -362,7 +375,8 @@ class TestSeen:
         script = """
             const plot = document.getElementById("plot"), lanes = document.getElementById("lanes");
             const press = (key) => plot.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
-            const wheel = (deltaY, clientX) => plot.dispatchEvent(new WheelEvent("wheel", {deltaY, clientX, bubbles: true}));
+            const act = (Kind, name, how) => new Kind(name, {...how, bubbles: true});
+            const wheel = (deltaY, clientX) => plot.dispatchEvent(act(WheelEvent, "wheel", {deltaY, clientX}));
             const drag = (by) => {
               lanes.setPointerCapture = () => {};
               for (const [name, clientX] of [["down", 700], ["move", 700 + by], ["up", 700 + by]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -63,9 +64,7 @@ def test_a_mark_is_an_instant_on_its_lane():
 
 def test_lanes_are_named_and_in_order():
     """The caller comes first."""
-    named = {
-        (event["name"], event["tid"]): event["args"] for event in events(BARE, "M")
-    }
+    named = {(event["name"], event["tid"]): event["args"] for event in events(BARE, "M")}
 
     assert named == {
         ("process_name", 1): {"name": "f"},
@@ -93,9 +92,7 @@ def test_spans_that_follow_one_another_do_not_overlap():
         at += seconds
     found = events(BARE._replace(spans=tuple(spans)), "X")
 
-    assert all(
-        round(one["ts"] + one["dur"], 3) <= other["ts"] for one, other in zip(found[:-1], found[1:], strict=True)
-    )
+    assert all(round(one["ts"] + one["dur"], 3) <= other["ts"] for one, other in pairwise(found))
 
 
 def test_numbers_that_are_not_finite_become_zero(tmp_path):

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["plot"]
 
 
-def plot(
-    predicted: Sequence[tuple[int, float]], measured: tuple[int, float] | None, axes: Axes | None = None
-) -> Axes:
+def plot(predicted: Sequence[tuple[int, float]], measured: tuple[int, float] | None, axes: Axes | None = None) -> Axes:
     """Draw predicted seconds against the number of workers, and what was measured as one point.
 
     The user's backend of matplotlib stays, and nothing is shown on a screen: that is for the user to ask.

@@ -148,7 +148,9 @@ def _summary(recording: Recording) -> str:
     items, failed = sum(span.items for span in spans), sum(span.failed for span in spans)
     here = sum(span.items for span in spans if span.lane == CALLER_LANE)
     workers = max(0, len(recording.lanes) - 1)
-    where = f": {here:,} in the caller, {items - here:,} on {_count(workers, 'worker')}" if workers else ", in the caller"
+    where = ", in the caller"
+    if workers:
+        where = f": {here:,} in the caller, {items - here:,} on {_count(workers, 'worker')}"
     text = f"{_count(items, 'item')} in {seconds_in_words(finite(recording.seconds))}{where}"
     return f"{text}; {failed:,} failed" if failed else text
 
