@@ -497,6 +497,11 @@
   scheme();
   dark.addEventListener("change", () => { scheme(); draw(); });
   draw();
-  new ResizeObserver(drawSoon).observe(plot);
+  let drawnWidth = plot.clientWidth;
+  new ResizeObserver(() => {
+    if (plot.clientWidth === drawnWidth) return;
+    drawnWidth = plot.clientWidth;
+    draw();
+  }).observe(plot);
   window.amorsizeTimeline = { data, view, show, zoom };
 })();
