@@ -55,4 +55,5 @@ def _own_axes() -> Axes:
     except ImportError as error:
         text = "plot() needs matplotlib, which is not installed: pip install 'amorsize[plot]'"
         raise UnsupportedError(text) from error
-    return plt.subplots(layout="constrained")[1]
+    axes: Axes = plt.subplots(layout="constrained")[1]
+    return axes
