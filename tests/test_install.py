@@ -16,8 +16,9 @@ def test_the_amorsize_under_test_is_the_installed_one():
 
 
 def test_the_installed_package_is_whole():
-    """Every module of the tree, and the mark that the types are for others too, is in what is installed."""
+    """Every module of the tree, the mark that the types are for others too, and the timeline's parts are installed."""
     expected = {path.relative_to(TREE / "amorsize") for path in (TREE / "amorsize").rglob("*.py")}
     installed = {path.relative_to(INSTALLED) for path in INSTALLED.rglob("*.py")}
     assert installed == expected
     assert (INSTALLED / "py.typed").is_file()
+    assert all((INSTALLED / "report" / f"timeline.{kind}").is_file() for kind in ("css", "html", "js"))
