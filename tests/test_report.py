@@ -422,7 +422,7 @@ class TestRecord:
         record.begin()
         record.add_here(0, 1, record.began_at, 1.0, Sullen())
 
-        assert record.recording("f").marks[0].text == "item 0: Sullen: <unprintable: RuntimeError('no')>"
+        assert record.recording("f").marks[0].text == "item 0: Sullen: <its text cannot be made: RuntimeError>"
 
     def test_lanes_are_put_together_apart(self):
         """A span has items of one lane only."""

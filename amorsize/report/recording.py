@@ -21,7 +21,7 @@ class Span(NamedTuple):
         first: position of the first of them in the input.
         items: how many they are.
         began: when the first began.
-        seconds: how long they took in all.
+        seconds: how long they took in all; with `chunks` above 1, the short pauses between chunks included.
         nbytes: pickled size of their results, where that is known.
         failed: how many of them raised.
         chunks: how many chunks, or parts of chunks, this stands for: more than one where there were too many to keep.
