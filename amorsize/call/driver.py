@@ -144,7 +144,7 @@ class Call:
                 watched = type(phase) is not list and (recorder or self._progress) is not None
                 self._current = passed_on(phase, recorder, self._progress) if watched else iter(phase)
                 if tally.records and type(phase) is not list:
-                    self._current = recorded_here(self._current, tally, self._source.index)
+                    self._current = recorded_here(self._current, tally, self._source.index, self.failures)
                 yield self._current
                 began = perf_counter()
             tally.seconds.stepping += perf_counter() - began

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..backends.events import Counts
+    from ..plan.retry import Failed
     from ..report.tally import Tally
     from .recorded import Recorder
 
@@ -73,26 +74,28 @@ def passed_on(results: Iterable[Any], recorder: Recorder | None, progress: Count
         close_all(results)
 
 
-def recorded_here(results: Iterator[Any], record: Tally, first: int) -> Iterator[Any]:
+def recorded_here(results: Iterator[Any], record: Tally, first: int, failures: list[Failed]) -> Iterator[Any]:
     """Yield the results of items that run in the caller, and keep when each ran.
 
     Args:
         results: runs an item whenever its result is asked for.
         record: keeps it.
         first: position of the first item.
+        failures: the items that failed for good so far; others add to this list.
     """
     try:
         for index in count(first):
-            began = perf_counter()
+            began, failed = perf_counter(), len(failures)
             try:
                 result = next(results)
             except StopIteration:
                 return
-            except BaseException as error:
-                record.add_here(index, 1, began, perf_counter() - began, error)
-                record.close(error)  # nobody asks for the next phase
+            except BaseException as raised:
+                record.add_here(index, 1, began, perf_counter() - began, raised)
+                record.close(raised)  # nobody asks for the next phase
                 raise
-            record.add_here(index, 1, began, perf_counter() - began)
+            error = failures[-1].error if len(failures) > failed else None
+            record.add_here(index, 1, began, perf_counter() - began, error)
             yield result
     finally:
         close_all(results)
