@@ -90,10 +90,9 @@ def note(
     pace: Pace | None,
 ) -> Noted:
     """Return what the parts of a call know."""
-    source.recount()
     known = policy.known
     slowdown = known.slowdown if policy.slowdown == 1.0 and known is not None else policy.slowdown
-    items_here = tally.serial_until(source.index) + tally.here_items
+    items_here = tally.serial_until(source.counted()) + tally.here_items
     found, seconds = _here(here, serial)
     return Noted(
         name_of(request.function),
