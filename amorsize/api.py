@@ -157,10 +157,12 @@ def map(
             use_cache: False neither uses nor keeps what was measured.
             journal: the path of a file that keeps each result as it comes, and gives it to later calls of the same
                 function with an equal item: after a kill, only what is missing runs.
+            record: True keeps when each chunk ran where, for `report.timeline` and `report.trace`.
             thread_safe: False forbids that "auto" runs `func` on threads, which it does where items mostly wait.
 
     Returns:
-        A lazy iterator of results. It has `close()`, works in a `with` block, which closes it, and tells its `plan`.
+        A lazy iterator of results. It has `close()`, works in a `with` block, which closes it, and tells its `plan` and
+        its `report`: what it did, where its time went, and what other roads would have taken.
 
     Raises:
         TypeError: an unknown option, an option of the wrong type, or an input that is not iterable.
