@@ -118,3 +118,15 @@ def test_bad_cache_arguments_exit_2_with_one_line(capsys, words):
         cli.main(words)
     assert exit_.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_shell_is_told_what_may_follow(python, tmp_path):
+    """By argcomplete's protocol, which reads an environment and writes a file."""
+    pytest.importorskip("argcomplete")
+    told, line = tmp_path / "told", "amorsize map --rep"
+    asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": " ", "_ARGCOMPLETE_STDOUT_FILENAME": str(told)}
+    run = f"import os; os.environ.update({asked | {'COMP_LINE': line, 'COMP_POINT': str(len(line))}!r})"
+    child = python("-c", f"{run}; from amorsize.cli.main import main; main()")
+
+    assert child.returncode == 0
+    assert told.read_text(encoding="utf-8").split() == ["--report"]

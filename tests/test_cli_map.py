@@ -365,6 +365,8 @@ class TestFailures:
         (["ours:double", "--backend", "threads", "--timeout", "1"], "timeout= needs workers that can be stopped"),
         (["ours:double", "--timeout", "-1"], "timeout must be a positive"),
         (["ours:double", "--on-error", "stop"], "invalid choice: 'stop'"),
+        (["ours:double", "--report", "run.txt"], "--report takes FILE.html, FILE.json, FILE.json.gz or -, not run.txt"),
+        (["ours:double", "--report", "no/run.html"], "--report cannot write no/run.html: No such file"),
         (["ours:double", "--retries", "x"], "invalid int value: 'x'"),
     ],
 )
@@ -416,6 +418,32 @@ class TestJournal:
             assert "not a journal" in error
         assert (folder / "novel").read_text() == "my novel\n"
         assert "nothing cannot be read" in run("journal", "stats", "nothing")[2]
+
+
+class TestReport:
+    """`--report` writes what was done."""
+
+    def test_as_text(self, run):
+        """On standard error, after the results."""
+        code, out, error = run("map", "ours:double", "--report", "-", lines="a\nb\n")
+
+        assert (code, out) == (0, "aa\nbb\n")
+        assert error.startswith("double: 2 items, serial")
+
+    @pytest.mark.parametrize(("name", "begins"), [("run.html", "<!DOCTYPE html>"), ("run.json", "{")])
+    def test_as_a_page_or_a_trace(self, run, folder, name, begins):
+        """By the name of the file."""
+        code, out, error = run("map", "ours:double", "--backend", "processes", "--report", name, lines="a\nb\n")
+
+        assert (code, out, error) == (0, "aa\nbb\n", "")
+        assert (folder / name).read_text(encoding="utf-8").lower().startswith(begins.lower())
+
+    def test_of_a_run_that_failed(self, run, folder):
+        """It tells how far it was."""
+        code, out, _ = run("map", "ours:number", "--report", "run.html", lines="1\nb\n3\n")
+
+        assert (code, out) == (1, "1\n")
+        assert "ValueError" in (folder / "run.html").read_text(encoding="utf-8")
 
 
 class TestOthers:

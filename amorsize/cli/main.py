@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0
     """
     parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:
+        _complete(parser)
     parsed = parser.parse_args(arguments)
     try:
         resolve()  # only the environment can be wrong here
@@ -65,6 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("amorsize: interrupted", file=sys.stderr)
         return 130
     return code
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Tell a shell what may follow, and exit; without the extra "completion" there is nothing to tell."""
+    try:
+        import argcomplete
+    except ImportError:
+        return
+    argcomplete.autocomplete(parser)
 
 
 class _Parser(argparse.ArgumentParser):
