@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ..report.progress import Progress
     from ..seeding import Seeded
     from ..transport.by_value import Outgoing
+    from .audited import Impure
     from .move import Move
     from .request import Request
 
@@ -84,6 +85,11 @@ class Call:
         self._here = SerialTimes()
         self._move: Move | None = None
         self._progress: Progress | None = None
+
+    @property
+    def audit(self) -> tuple[Impure, ...]:
+        """What an audit has found so far."""
+        return () if self._request.recorder is None else tuple(self._request.recorder.impure)
 
     def length_hint(self) -> Any:
         """Return about how many results are still to come."""
@@ -141,10 +147,14 @@ class Call:
                 watched = type(phase) is not list and (recorder or self._progress) is not None
                 self._current = passed_on(phase, recorder, self._progress) if watched else iter(phase)
                 yield self._current
+            if recorder is not None:
+                recorder.ended(None)
         except GeneratorExit:
             raise
-        except BaseException:
+        except BaseException as error:
             self._learnt = True  # nothing is kept of a call that failed
+            if recorder is not None:
+                recorder.ended(error)
             raise
         finally:
             phases.close()

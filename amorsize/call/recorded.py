@@ -61,12 +61,14 @@ class Recorder:
 
     Attributes:
         reused: number of items whose results were in the journal.
+        impure: what an audit has found; there is none beside a journal.
 
     Raises:
         UnsupportedError: the function cannot be told from others.
     """
 
     def __init__(self, given: Any, function: Callable[..., Any], seed: int | None, *, star: bool) -> None:
+        self.impure: list[Any] = []
         self._journal = given if isinstance(given, Journal) else Journal(given)
         try:
             self._function = whole_digest(function)
@@ -81,6 +83,9 @@ class Recorder:
     def open(self) -> None:
         """Have the journal for this call; raises `JournalError`."""
         self._journal.open()
+
+    def ended(self, error: BaseException | None) -> None:
+        """Take in that the last result has come, or the error that ended the call: nothing is left to write."""
 
     def close(self) -> None:
         """Let others have the journal."""

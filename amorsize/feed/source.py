@@ -81,6 +81,7 @@ class Source:
             self.iterator = zip(*self._iterators, strict=False)
         self.exact = self.single and (type(iterables[0]) in _EXACT or is_array(iterables[0]))
         self._may_grow = self.exact and type(iterables[0]) is list
+        self._below: Iterator[Any] | None = None
         self._ends: Ends | None = None
         self.index = 0
         self._ticks: repeat[bool] | None = None
@@ -90,6 +91,11 @@ class Source:
         self.error: Exception | None = None
         self._total: int | None = None
         self._total_known = False
+
+    def through(self, iterator: Iterator[Any]) -> None:
+        """Have the items come through an iterator that reads the present one, item by item."""
+        self._below, self._sequence = self.iterator, None
+        self.iterator = iterator
 
     def keep_count(self) -> None:
         """Have the items counted in C: `recount` then finds `index`, and readers of `iterator` need not count."""
@@ -203,8 +209,9 @@ class Source:
 
     def _askable(self, count: int, to_end: bool, plain_only: bool) -> int:
         """Return how many items of an exact input may be read now; set `held` if a list's present end limits it."""
-        if self._may_grow and not to_end and type(self.iterator) is _LIST_ITERATOR:
-            left = length_hint(self.iterator)
+        below = self.iterator if self._below is None else self._below
+        if self._may_grow and not to_end and type(below) is _LIST_ITERATOR:
+            left = length_hint(below)
             self.held = left < count
             count = min(left, count)
         sequence = self._sequence
