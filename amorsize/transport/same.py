@@ -195,7 +195,8 @@ class _Comparing:
                     return None
             except Exception as error:  # the user's class; its state is still to be compared
                 let_signals_through(error)
-        if holds_iterator(first):
+        # The look at attributes gives some objects an empty dict of them, so it is taken at both.
+        if any([holds_iterator(first), holds_iterator(again)]):
             raise Incomparable(f"a {kind.__name__} is or holds an iterator")
         if kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__:
             held = [getattr(value, "__dict__", None) for value in (first, again)]
