@@ -11,7 +11,7 @@ from collections import deque
 from functools import partial
 
 from .. import context
-from ..backends.events import Chunk, Lost, Results
+from ..backends.events import Chunk, Lost, Results, Returned
 from ..backends.registry import Job, open_backend
 from ..backends.rows import PROCESSES
 from ..child.twice import Said, second_run
@@ -39,7 +39,7 @@ __all__ = ["Again", "Ran"]
 class Ran(NamedTuple):
     """An item's second run."""
 
-    index: int
+    at: int
     said: Said
 
 
@@ -143,7 +143,7 @@ class Again:
                 self._take(event.values[0])
         elif isinstance(event, Lost):
             self._take_lost(copies, event)
-        elif not hasattr(event, "error"):  # it had not begun
+        elif isinstance(event, Returned):  # it had not begun
             if not self._submit(copies):
                 self._give_way(copies, None)
             return
@@ -154,7 +154,7 @@ class Again:
     def _take(self, said: list[Said]) -> None:
         copies, self._under_way = self._under_way, None
         assert copies is not None
-        self._ran += [Ran(copy.index, each) for copy, each in zip(copies, said, strict=True)]
+        self._ran += [Ran(copy.at, each) for copy, each in zip(copies, said, strict=True)]
 
     def _take_lost(self, copies: list[Copy], lost: Lost) -> None:
         """Take in that the worker has died: that is what the item has said, if it was alone."""
@@ -164,7 +164,7 @@ class Again:
         elif lost.timed_out:
             self._take([Said(None, untold="an item ran for longer than timeout= the second time")])
         else:
-            self._take([Said(pack_error(WorkerCrashError(copies[0].index, lost.exitcode)), raised=True)])
+            self._take([Said(pack_error(WorkerCrashError(copies[0].at, lost.exitcode)), raised=True)])
 
     def _give_way(self, copies: list[Copy], error: BaseException | None) -> None:
         """Run these items, and all others, in the caller."""

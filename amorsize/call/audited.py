@@ -74,7 +74,7 @@ class Impure(NamedTuple):
         kind: "gave another answer" or "changed its argument".
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # shadows tuple.index, as in `Failed`
     item_repr: str
     first: str
     again: str
@@ -161,21 +161,27 @@ class Auditor:
         return Chosen(index, content)
 
     def _copy(self, content: Any, index: int) -> Copy | None:
+        """Return an item's copy; None if there can be none."""
+        reason = ""
+        if self._in_place:
+            reason = "the function is a method of an object of this process, for what it changes"
+        elif holds_iterator(content):
+            reason = "an item is or holds an iterator"
+        if reason:
+            self._untellable(reason)
+            return None
+        if self._outgoing is None:
+            self._outgoing = Outgoing()
         try:
-            if self._in_place:
-                return self._untellable("the function is a method of an object of this process, for what it changes")
-            if holds_iterator(content):
-                return self._untellable("an item is or holds an iterator")
-            if self._outgoing is None:
-                self._outgoing = Outgoing()
-            try:
-                return Copy(index, dump_item(content, self._outgoing))
-            except Exception as error:  # the user's classes
-                let_signals_through(error)
-                return Copy(index, None, deepcopy(content))
+            return Copy(index, dump_item(content, self._outgoing))
+        except Exception as error:  # the user's classes
+            let_signals_through(error)
+        try:
+            return Copy(index, None, deepcopy(content))
         except Exception as error:  # as above
             let_signals_through(error)
-            return self._untellable(f"an item can be neither pickled nor copied: {error!r}")
+            self._untellable(f"an item can be neither pickled nor copied: {error!r}")
+            return None
 
     def _untellable(self, reason: str) -> None:
         self._untold[reason] = self._untold.get(reason, 0) + 1
@@ -217,7 +223,7 @@ class Auditor:
             return
         self._compare(self._again.ran(wait=False))
         self._ready.append(copy)
-        self._first[copy.index] = copy, said
+        self._first[copy.at] = copy, said
         self._bytes += len(said.data) + len(copy.data or b"")
         if len(self._ready) >= self._batch or self._bytes >= _BATCH_BYTES:
             self._give()
@@ -238,7 +244,7 @@ class Auditor:
         self._compare(self._again.ran(wait=True))
         if self._untold:
             untold, self._untold = self._untold, {}
-            reason, number = max(untold.items(), key=lambda entry: entry[1])
+            reason = max(untold, key=untold.__getitem__)
             warnings.warn(
                 f"audit= could not compare {sum(untold.values())} of the chosen items of {self._user!r}: {reason}",
                 RuntimeWarning,
@@ -267,7 +273,7 @@ class Auditor:
             raise answers[1]
         found = difference(*answers)
         if found is not None:
-            self._find(copy, Impure(copy.index, "", *map(shown, answers), found.where))
+            self._find(copy, Impure(copy.at, "", shown(answers[0]), shown(answers[1]), found.where))
 
     def _find(self, copy: Copy, impure: Impure) -> None:
         """Keep a finding, and warn of the first one of the call."""
@@ -285,8 +291,8 @@ class Auditor:
 
 _ADVICE = {
     OTHER_ANSWER: (
-        "first {0.first}, then {0.again}. So it depends on more than its item: on earlier items (a global, a cache, a "
-        "default argument, an iterator), on chance, or on where and when it runs (process, clock, folder, environment, "
+        "first {0.first}, then {0.again}. So it depends on more than its item: on earlier items (a global, a cache, "
+        "a default argument, an iterator), on chance, or on where and when it runs (process, clock, folder, environment, "
         "id(), the order of a set). Have it depend on its item alone, pass seed= for random numbers, or keep it here "
         "with backend='serial'"
     ),

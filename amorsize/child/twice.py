@@ -31,7 +31,7 @@ _SHOWN = 200
 class Chosen(NamedTuple):
     """An item that is to run twice, with its position."""
 
-    index: int
+    at: int
     content: Any
 
 
@@ -39,12 +39,12 @@ class Answer(NamedTuple):
     """The result of such an item.
 
     Attributes:
-        index: the item's position.
+        at: the item's position.
         value: the result.
         changed: where the function has changed the item, what stood there, and what does now; None if it has not.
     """
 
-    index: int
+    at: int
     value: Any
     changed: tuple[str, str, str] | None
 
@@ -53,12 +53,12 @@ class Copy(NamedTuple):
     """An item as it was before its first run, which waits for the second one.
 
     Attributes:
-        index: the item's position.
+        at: the item's position.
         data: the item's pickle; None if it has none.
         content: otherwise, a copy of the item.
     """
 
-    index: int
+    at: int
     data: bytes | None
     content: Any = None
 
@@ -78,14 +78,14 @@ class Said(NamedTuple):
 
 
 @runs_items()
-def first_run(function: Callable[..., Any], star: bool, item: Any) -> Any:  # noqa: FBT001 - a partial's argument
+def first_run(function: Callable[..., Any], star: bool, item: Any) -> Any:
     """Run an item; the result of one that was chosen is an `Answer`."""
     if type(item) is not Chosen:
         return function(*item) if star else function(item)
     content = item.content
     before = None if is_plain(content) else _state(content)
     result = function(*content) if star else function(content)
-    return Answer(item.index, result, None if before is None else _changed(before, content))
+    return Answer(item.at, result, None if before is None else _changed(before, content))
 
 
 @runs_items("streams")
@@ -102,7 +102,7 @@ def second_run(function: Callable[[Any], Any] | Seeded, retries: int, copies: li
         streams, function = function.begin(lambda: index, keep=True)
     said = []
     for copy in copies:
-        index = copy.index
+        index = copy.at
         for tries in range(retries + 1):
             if streams is not None:
                 streams.restart()

@@ -119,13 +119,13 @@ class Source:
         plain = type(self._sequence) is range and type(self.iterator) is _RANGE_ITERATOR and self.streams is None
         return self._sequence if plain else None  # type: ignore[return-value]  # as its type says
 
-    def interrupt(self, iterator: Iterator[Any], length: int) -> None:
+    def interrupt(self, iterator: Any, length: int) -> None:
         """End the iterator of a range of this length, from any thread; `seek` then makes the next iterator."""
         # This is only about right, because the iterator goes on until it is set to its end.
         self._interrupted = iterator, length_hint(iterator)
         # A position beyond the end is clipped. It cannot be sys.maxsize, because it must fit a C long, shorter on
         # Windows.
-        iterator.__setstate__(length)  # type: ignore[attr-defined]
+        iterator.__setstate__(length)
 
     def worklist_call(self) -> str | None:
         """Return the call by which an iterator takes items off a worklist that results may add to; None if none.

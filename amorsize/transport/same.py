@@ -9,7 +9,7 @@ arguments and attributes, functions by their code and what they hold.
 from __future__ import annotations
 
 import sys
-from cmath import isclose
+from cmath import isclose, isnan
 from collections import OrderedDict, deque
 from itertools import count
 from types import CellType, CodeType, FunctionType
@@ -92,7 +92,7 @@ class _Comparing:
         return self._objects(first, again, where)
 
     def _all(self, first: Iterable[Any], again: Iterable[Any], where: str) -> Difference | None:
-        for at, one, other in zip(count(), first, again):  # noqa: B905 - `count` has no end
+        for at, one, other in zip(count(), first, again, strict=False):
             if (found := self.compare(one, other, f"{where}[{at}]")) is not None:
                 return found
         return None
@@ -110,10 +110,10 @@ class _Comparing:
             for key, other in zip(first, again, strict=True):
                 if self.compare(key, other, where) is not None:
                     return Difference(where, first, again)
-            pairs = zip(first, first.values(), again.values(), strict=True)
+            others = list(again.values())
         else:
-            pairs = ((key, first[key], again[key]) for key in dict.keys(first))  # type: ignore[assignment]
-        for key, one, other in pairs:
+            others = [again[key] for key in first]
+        for (key, one), other in zip(first.items(), others, strict=True):
             if (found := self.compare(one, other, f"{where}[{key!r}]")) is not None:
                 return found
         return self._attributes(first, again, where)
@@ -134,17 +134,12 @@ class _Comparing:
     def _errors(self, first: BaseException, again: BaseException, where: str) -> Difference | None:
         if self.compare(first.args, again.args, where) is not None:
             return Difference(where, first, again)
-        states = (
-            {name: value for name, value in vars(error).items() if name not in _OF_THE_WAY} for error in (first, again)
-        )
-        return self._mappings(*states, where)
+        held, left = map(_own_attributes, (first, again))
+        return self._named(held, left, where)
 
     def _functions(self, first: FunctionType, again: FunctionType, where: str) -> Difference | None:
-        held = [
-            (function.__code__, function.__defaults__, function.__kwdefaults__, function.__closure__, vars(function))
-            for function in (first, again)
-        ]
-        return None if self._all(*held, where) is None else Difference(where, first, again)
+        held, left = map(_parts_of_function, (first, again))
+        return None if self._all(held, left, where) is None else Difference(where, first, again)
 
     def _cells(self, first: Any, again: Any, where: str) -> Difference | None:
         return self.compare(_contents(first), _contents(again), where)
@@ -157,16 +152,16 @@ class _Comparing:
         numpy: Any = sys.modules["numpy"]
         if first.dtype != again.dtype or first.shape != again.shape:
             return Difference(where, first, again)
-        plain = [numpy.asarray(array) for array in (first, again)]
+        one, other = numpy.asarray(first), numpy.asarray(again)
         if isinstance(first, numpy.generic):
-            same = _are_arrays_same(numpy, *plain)
-            return None if same else Difference(where, first, again)
-        if first.dtype.hasobject:
-            found = self._all(*(array.ravel().tolist() for array in plain), where)
-        elif first.dtype.names:
-            found = self._all(*([array[name] for name in first.dtype.names] for array in plain), where)
+            return None if _are_arrays_same(numpy, one, other) else Difference(where, first, again)
+        if first.dtype.names:
+            names = first.dtype.names
+            found = self._all([one[name] for name in names], [other[name] for name in names], where)
+        elif first.dtype.hasobject:
+            found = self._all(one.ravel().tolist(), other.ravel().tolist(), where)
         else:
-            found = None if _are_arrays_same(numpy, *plain) else Difference(where, first, again)
+            found = None if _are_arrays_same(numpy, one, other) else Difference(where, first, again)
         return found or self._attributes(first, again, where)
 
     def _tables(self, first: Any, again: Any, where: str) -> Difference | None:
@@ -188,7 +183,7 @@ class _Comparing:
         return None
 
     def _objects(self, first: Any, again: Any, where: str) -> Difference | None:
-        kind = type(first)
+        kind: Any = type(first)
         if kind.__eq__ is not object.__eq__ and not hasattr(kind, "__dataclass_fields__"):
             try:
                 if (first == again) is True:
@@ -199,13 +194,21 @@ class _Comparing:
         if any([holds_iterator(first), holds_iterator(again)]):
             raise Incomparable(f"a {kind.__name__} is or holds an iterator")
         if kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__:
-            held = [getattr(value, "__dict__", None) for value in (first, again)]
-            if type(held[0]) is dict and not hasattr(kind, "__slots__") and not hasattr(kind, "__setstate__"):
-                return self._named(held[0], held[1], where)  # type: ignore[arg-type]  # they are of one class
-        parts = [_reduced(value) for value in (first, again)]
-        if isinstance(parts[0], str):
-            return None if parts[0] == parts[1] else Difference(where, first, again)
-        return None if self._all(*parts, where) is None else Difference(where, first, again)
+            plain = not any(hasattr(kind, name) for name in ("__slots__", "__setstate__", "__getnewargs__"))
+            if plain and type(getattr(first, "__dict__", None)) is dict:
+                return self._named(vars(first), vars(again), where)
+        held, left = _reduced(first), _reduced(again)
+        if isinstance(held, str):
+            return None if held == left else Difference(where, first, again)
+        return None if self._all(held, left, where) is None else Difference(where, first, again)
+
+
+def _own_attributes(error: BaseException) -> dict[str, Any]:
+    return {name: value for name, value in vars(error).items() if name not in _OF_THE_WAY}
+
+
+def _parts_of_function(function: FunctionType) -> tuple[Any, ...]:
+    return function.__code__, function.__defaults__, function.__kwdefaults__, function.__closure__, vars(function)
 
 
 def _reduced(value: Any) -> Any:
@@ -214,7 +217,7 @@ def _reduced(value: Any) -> Any:
     Raises:
         Incomparable: it cannot be pickled.
     """
-    from copyreg import __newobj__
+    import copyreg
 
     try:
         parts = value.__reduce_ex__(4)
@@ -226,7 +229,7 @@ def _reduced(value: Any) -> Any:
     except Exception as error:  # the user's class
         let_signals_through(error)
         raise Incomparable(f"a {type(value).__name__} has no state that can be seen: {error!r}") from error
-    return (None if maker is __newobj__ else maker, arguments, state, rest)
+    return (None if maker is vars(copyreg)["__newobj__"] else maker, arguments, state, rest)
 
 
 def _contents(cell: Any) -> Any:
@@ -239,9 +242,9 @@ def _contents(cell: Any) -> Any:
 def _are_close(first: complex, again: complex) -> bool:
     if first == again:
         return True
-    if first != first or again != again:
-        if type(first) is float:
-            return first != first and again != again
+    if type(first) is float and (isnan(first) or isnan(again)):
+        return isnan(first) and isnan(again)
+    if isnan(first) or isnan(again):
         return all(map(_are_close, (first.real, first.imag), (again.real, again.imag)))
     return isclose(first, again, rel_tol=_ROUNDING)
 
