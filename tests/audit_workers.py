@@ -345,8 +345,8 @@ PURE = {
     ),
     "whole numbers": (
         [
-            bin, hex, oct, chr, range, bytes, bytearray, math.factorial, math.isqrt, calendar.isleap, fractions.Fraction,
-            decimal.Decimal,
+            bin, hex, oct, chr, range, bytes, bytearray, math.factorial, math.isqrt, calendar.isleap,
+            fractions.Fraction, decimal.Decimal,
         ],
         [1, 5, 25],
     ),

@@ -79,6 +79,7 @@ class Again:
                 ),
             )
         except Exception as error:  # the function cannot be pickled, or the system has no process for us
+            let_signals_through(error)
             self._go_without(error)
 
     def close(self, *, hurry: bool = True) -> None:
@@ -125,6 +126,7 @@ class Again:
             self._backend.submit(Chunk(0, [copies]), 0.0)
             self._backend.flush()
         except Exception as error:  # there may be no memory, or no process any more
+            let_signals_through(error)
             self._go_without(error)
             return False
         return True
@@ -173,7 +175,6 @@ class Again:
         self._take(self._function(copies))
 
     def _go_without(self, error: BaseException) -> None:
-        let_signals_through(error)
         debug("items run again in the caller: %r", error)
         backend, self._backend = self._backend, None
         if backend is not None:

@@ -292,13 +292,13 @@ class Auditor:
 _ADVICE = {
     OTHER_ANSWER: (
         "first {0.first}, then {0.again}. So it depends on more than its item: on earlier items (a global, a cache, "
-        "a default argument, an iterator), on chance, or on where and when it runs (process, clock, folder, environment, "
-        "id(), the order of a set). Have it depend on its item alone, pass seed= for random numbers, or keep it here "
-        "with backend='serial'"
+        "a default argument, an iterator), on chance, or on where and when it runs (process, clock, folder, "
+        "environment, id(), the order of a set). Have it depend on its item alone, pass seed= for random numbers, or "
+        "keep it here with backend='serial'"
     ),
     CHANGED: (
-        "it found {0.first}, and left {0.again}. What it changes in a worker is not seen here, and what it changes here "
-        "is not seen in a worker: have it change a copy, and return that"
+        "it found {0.first}, and left {0.again}. What it changes in a worker is not seen here, and what it changes "
+        "here is not seen in a worker: have it change a copy, and return that"
     ),
 }
 

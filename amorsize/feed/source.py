@@ -80,8 +80,7 @@ class Source:
         else:
             self.iterator = zip(*self._iterators, strict=False)
         self.exact = self.single and (type(iterables[0]) in _EXACT or is_array(iterables[0]))
-        self._may_grow = self.exact and type(iterables[0]) is list
-        self._below: Iterator[Any] | None = None
+        self._growing = self.iterator if self.exact and type(iterables[0]) is list else None
         self._ends: Ends | None = None
         self.index = 0
         self._ticks: repeat[bool] | None = None
@@ -94,8 +93,7 @@ class Source:
 
     def through(self, iterator: Iterator[Any]) -> None:
         """Have the items come through an iterator that reads the present one, item by item."""
-        self._below, self._sequence = self.iterator, None
-        self.iterator = iterator
+        self.iterator, self._sequence = iterator, None
 
     def keep_count(self) -> None:
         """Have the items counted in C: `recount` then finds `index`, and readers of `iterator` need not count."""
@@ -173,7 +171,7 @@ class Source:
         self.held, self.slow, self.unfixed = False, False, None
         if not self.over:
             if self.exact:
-                asked = self._askable(count, to_end, plain_only) if self._may_grow or plain_only else count
+                asked = self._askable(count, to_end, plain_only) if self._growing is not None or plain_only else count
                 ended = self._take_exact(items, asked)
             else:
                 ended = self._take_fixed(items, count, to_end, fix, in_time)
@@ -204,14 +202,13 @@ class Source:
             return self.error is None and self.unfixed is None
         if not self.exact or type(self.iterator) not in _THEIR_ITERATORS or length_hint(self.iterator):
             return False  # it may be the user's iterator, or the one that numbers items for their seeds
-        self.held = self._may_grow
+        self.held = self._growing is not None
         return True
 
     def _askable(self, count: int, to_end: bool, plain_only: bool) -> int:
         """Return how many items of an exact input may be read now; set `held` if a list's present end limits it."""
-        below = self.iterator if self._below is None else self._below
-        if self._may_grow and not to_end and type(below) is _LIST_ITERATOR:
-            left = length_hint(below)
+        if self._growing is not None and not to_end:
+            left = length_hint(self._growing)
             self.held = left < count
             count = min(left, count)
         sequence = self._sequence
