@@ -60,11 +60,11 @@ class Again:
         self._under_way: list[Copy] | None = None
         self._ran: list[Ran] = []
 
-    def open(self) -> None:
-        """Order the worker process, without waiting for it."""
+    def open(self) -> bool:
+        """Order the worker process, without waiting for it; say whether there will be one."""
         options = self._options
         if context.worker_process or context.in_worker.get() or context.in_daemon():
-            return
+            return False
         try:
             self._backend = open_backend(
                 PROCESSES,
@@ -81,6 +81,7 @@ class Again:
         except Exception as error:  # the function cannot be pickled, or the system has no process for us
             let_signals_through(error)
             self._go_without(error)
+        return self._backend is not None
 
     def close(self, *, hurry: bool = True) -> None:
         """Run nothing more, and release the worker."""

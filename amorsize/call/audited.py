@@ -10,7 +10,8 @@ wherever the first one was. In the caller it could change what later items find 
 nobody would learn that a function gives other answers in a worker before it is sent to one. The worker is ordered when
 the call begins: the program is there as it was before the first item ran. A batch runs backwards, because a counter
 counts the same items to the same numbers. The first batch is of two items, so that long calls tell soon; further ones
-are longer, run beside the call, and the call waits for one only when the next is full. So what waits is bounded.
+are longer, run beside the call, and the call waits for one only when the next is full. So what waits is bounded. Where
+there is no such worker, the caller runs items again, at the end of the call or when very many wait.
 
 An answer is compared as it was pickled, on both sides (`transport.same`). An exception is an answer as well. What
 cannot be pickled is told once, and is not held against the function.
@@ -55,6 +56,8 @@ _ALWAYS = 2
 # end of a call waits longer; with smaller ones there are more messages.
 _BATCH_ITEMS = 64
 _BATCH_BYTES = 8 << 20
+# In the caller, items run again as late as can be, for what they change there is changed for the items to come.
+_BATCH_HERE = 4096
 # So many findings of a call are kept.
 _MOST_KEPT = 100
 
@@ -125,8 +128,8 @@ class Auditor:
     def open(self) -> None:
         """Get ready, before the first item runs."""
         self._total = self._source.remaining()
-        if not self._in_place:
-            self._again.open()
+        if not self._in_place and not self._again.open():
+            self._batch = _BATCH_HERE
 
     def close(self) -> None:
         """Compare nothing more."""
@@ -234,7 +237,7 @@ class Auditor:
         """Have what is ready run again, after what runs now."""
         self._compare(self._again.ran(wait=True))
         copies, self._ready, self._bytes = self._ready[::-1], [], 0
-        self._batch = min(2 * self._batch, _BATCH_ITEMS)
+        self._batch = max(self._batch, min(2 * self._batch, _BATCH_ITEMS))
         if copies:
             self._again.give(copies)
 
