@@ -158,6 +158,8 @@ def map(
             journal: the path of a file that keeps each result as it comes, and gives it to later calls of the same
                 function with an equal item: after a kill, only what is missing runs.
             record: True keeps when each chunk ran where, for `report.timeline` and `report.trace`.
+            audit: a share of the items, such as 0.01, that run a second time, in another process: a warning names a
+                function whose answer is then another one, or that changes its argument. All other items run once.
             thread_safe: False forbids that "auto" runs `func` on threads, which it does where items mostly wait.
 
     Returns:

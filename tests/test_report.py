@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import time
 import weakref
 from pathlib import Path
@@ -30,6 +31,10 @@ def odd_fails(number):
     if number % 2:
         raise ValueError(number)
     return number
+
+
+def process_id(_):
+    return os.getpid()
 
 
 def compute(turns):
@@ -179,6 +184,17 @@ class TestOfACall:
 
         assert "<lambda>" not in stream.report._repr_html_()
         assert "&lt;lambda&gt;" in stream.report._repr_html_()
+
+    @pytest.mark.filterwarnings("ignore:audit")
+    def test_what_an_audit_finds_is_in_it(self):
+        """Each item with both answers."""
+        stream = amorsize.map(process_id, range(5), audit=1.0, backend="serial")
+        list(stream)
+        report = stream.report
+
+        assert sorted(impure.index for impure in report.audit) == list(range(5))
+        assert "audit: gave another answer at item 0, 0: first" in report.explain()
+        assert report.function == "process_id"
 
     def test_coroutines_have_one(self):
         """With all of them one after another as the other road."""

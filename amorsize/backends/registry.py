@@ -66,6 +66,8 @@ def find(function: Callable[..., Any], options: Options) -> Row:
         UnsupportedError: an option asks for what does not exist yet, or cannot be done here.
     """
     row = row_of(options.backend)
+    if options.audit and options.journal is not None:
+        raise UnsupportedError("audit= runs items twice, and journal= none again: leave one of them out")
     inside = context.worker_process or context.in_worker.get()
     if options.timeout is not None:
         return _that_stops(row, options.backend, function, inside=inside)
@@ -99,6 +101,8 @@ def find_for_coroutines(options: Options) -> None:
         raise UnsupportedError(f"seed= {_SHARED_STATE}, which coroutines share; leave it out")
     if options.journal is not None:
         raise UnsupportedError("journal= is for plain functions; leave it out for a coroutine function")
+    if options.audit:
+        raise UnsupportedError("audit= is for plain functions; leave it out for a coroutine function")
 
 
 def find_for_plan(options: Options) -> tuple[Row, str]:

@@ -182,6 +182,8 @@ class OwnLoop:
         unused_name: the name to use in a warning if nobody ever asks; None for no warning.
     """
 
+    audit = ()  # coroutines are not audited
+
     def __init__(self, work: Coroutines) -> None:
         self.begun = False
         self.unused_name: str | None = None

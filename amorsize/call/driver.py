@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ..plan.retry import Failed
     from ..report.progress import Progress
     from ..transport.by_value import Outgoing
+    from .audited import Impure
     from .move import Move
     from .noted import Noted
     from .request import Request
@@ -84,6 +85,11 @@ class Call:
         self._move: Move | None = None
         self._tally = tally_for(record=request.options.record)
         self._progress: Progress | None = None
+
+    @property
+    def audit(self) -> tuple[Impure, ...]:
+        """What an audit has found so far."""
+        return () if self._request.recorder is None else tuple(self._request.recorder.impure)
 
     def length_hint(self) -> Any:
         """Return about how many results are still to come."""
@@ -148,11 +154,15 @@ class Call:
                 yield self._current
                 began = perf_counter()
             tally.seconds.stepping += perf_counter() - began
+            if recorder is not None:
+                recorder.ended(None)
         except GeneratorExit:
             raise
         except BaseException as error:
             self._learnt = True  # nothing is kept of a call that failed
             tally.close(error)
+            if recorder is not None:
+                recorder.ended(error)
             raise
         finally:
             phases.close()
@@ -172,7 +182,7 @@ class Call:
             self._tally.close()  # an item raised, and nobody has asked for more
         return note(
             self._request, self._policy, self._source, self._tally, self._here, self._serial, self._pace
-        )._replace(plan=self.plan, failed=len(self.failures))
+        )._replace(plan=self.plan, failed=len(self.failures), audit=self.audit)
 
     def _begin_progress(self) -> None:
         wanted = self._request.options.progress
@@ -405,7 +415,7 @@ class Call:
         if self._source.index or self._policy.looked_up or self._request.function in _short:
             return None
         self._policy.starting.method()  # asked now, before the headstart's thread is counted
-        if self._one.seeded is not None:
+        if self._one.seeded is not None or self._request.options.audit:
             return None  # how far the input was read tells which item runs, so it must not be read ahead
         source = self._source
         if not source.exact or source.begins_with_iterators() or self._request.options.start_method == "fork":

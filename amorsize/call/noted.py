@@ -95,7 +95,7 @@ def note(
     items_here = tally.serial_until(source.counted()) + tally.here_items
     found, seconds = _here(here, serial)
     return Noted(
-        name_of(request.function),
+        name_of(request.function if request.recorder is None else request.recorder.user),
         request.row.name,
         tally.ended_at is not None,
         tally.wall_seconds,

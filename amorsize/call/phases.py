@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..backends.events import Counts
     from ..plan.retry import Failed
     from ..report.tally import Tally
+    from .audited import Auditor
     from .recorded import Recorder
 
 __all__ = ["Dropped", "Phases", "close_all", "passed_on", "recorded_here"]
@@ -56,7 +57,9 @@ def _is_spent(iterator: Any) -> bool:
     return iterator.gi_frame is None if type(iterator) is GeneratorType else not length_hint(iterator)
 
 
-def passed_on(results: Iterable[Any], recorder: Recorder | None, progress: Counts | None) -> Iterator[Any]:
+def passed_on(
+    results: Iterable[Any], recorder: Recorder | Auditor | None, progress: Counts | None
+) -> Iterator[Any]:
     """Yield the results of items that run in the caller, each written to the journal and counted, where these are.
 
     Once an item's error ends the call, or it is closed, both are closed, because nobody asks for the next phase.
@@ -67,7 +70,9 @@ def passed_on(results: Iterable[Any], recorder: Recorder | None, progress: Count
             if progress is not None:
                 progress.done(1)
             yield kept
-    except BaseException:
+    except BaseException as error:
+        if recorder is not None:
+            recorder.ended(error)
         close_all(progress, recorder)
         raise
     finally:

@@ -8,11 +8,13 @@ while others before them are still missing.
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..code.whole import UntoldError, whole_digest
 from ..errors import UnsupportedError
 from ..journal import Journal, Key
 from ..lean import NamedTuple, map, sha256
-from .noted import name_of
+from ..rng import runs_items
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,19 +40,12 @@ class _Known(NamedTuple):
     key: Key
 
 
-class _Recorded:
-    """The function, for items with keys."""
-
-    def __init__(self, function: Callable[..., Any], *, star: bool) -> None:
-        self.function = function
-        self.star = star
-        self.__qualname__ = name_of(function)  # what a report calls it
-
-    def __call__(self, item: Any) -> Any:
-        if type(item) is _Known:
-            return item
-        result = self.function(*item.content) if self.star else self.function(item.content)
-        return item._replace(content=result)
+@runs_items()
+def _recorded(function: Callable[..., Any], star: bool, item: Any) -> Any:
+    """Run one item that has its key; of one that is known nothing runs."""
+    if type(item) is _Known:
+        return item
+    return item._replace(content=function(*item.content) if star else function(item.content))
 
 
 class Recorder:
@@ -62,13 +57,17 @@ class Recorder:
         seed: the option `seed`.
 
     Attributes:
+        function: runs one item, with its key.
+        user: the user's function.
         reused: number of items whose results were in the journal.
+        impure: what an audit has found; there is none beside a journal.
 
     Raises:
         UnsupportedError: the function cannot be told from others.
     """
 
     def __init__(self, given: Any, function: Callable[..., Any], seed: int | None, *, star: bool) -> None:
+        self.impure: list[Any] = []
         self._journal = given if isinstance(given, Journal) else Journal(given)
         try:
             self._function = whole_digest(function)
@@ -78,11 +77,15 @@ class Recorder:
         self._seed = seed
         self._seen: dict[bytes, int] = {}
         self.reused = 0
-        self.function = _Recorded(function, star=star)
+        self.function = partial(_recorded, function, star)  # of a partial it is seen what the function reaches
+        self.user = function
 
     def open(self) -> None:
         """Have the journal for this call; raises `JournalError`."""
         self._journal.open()
+
+    def ended(self, error: BaseException | None) -> None:
+        """Take in that the last result has come, or the error that ended the call: nothing is left to write."""
 
     def close(self) -> None:
         """Let others have the journal."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from ..backends.rows import Row
     from ..options import Options
+    from .audited import Auditor
     from .recorded import Recorder
 
 __all__ = ["Request"]
@@ -25,7 +26,7 @@ class Request(NamedTuple):
         row: the backend; with `AUTO`, measurements decide.
         star: whether an item is a tuple of arguments.
         abandoned: a list that is no longer empty once another thread has abandoned the call; None if none may.
-        recorder: the journal of the call; None if it has none.
+        recorder: what keeps a journal of the call, or audits it; None if nothing does.
     """
 
     function: Callable[..., Any]
@@ -33,4 +34,4 @@ class Request(NamedTuple):
     row: Row
     star: bool = False
     abandoned: list[bool] | None = None
-    recorder: Recorder | None = None
+    recorder: Recorder | Auditor | None = None

@@ -67,6 +67,7 @@ class ShortCall:
         "_call", "_dropped", "_ended_at", "_function", "_iterables", "_iterators", "_last", "_noted", "_rest",
         "_results", "_star", "_stay", "unused_name",
     )  # fmt: skip
+    audit = ()  # such a call has no options
 
     def __init__(
         self,

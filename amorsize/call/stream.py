@@ -70,13 +70,18 @@ def start(
         return _on_own_loop(function, iterables, options, star=star, strict=strict)
     row = find(function, options)
     star = star or len(iterables) > 1
-    recorder = None
+    recorder: Any = None
     if options.journal is not None:
         from .recorded import Recorder
 
         recorder = Recorder(options.journal, function, options.seed, star=star)
         function, iterables, star = recorder.function, (recorder.inputs(iterables, strict=strict),), False
     source = Source(iterables, strict=strict and recorder is None)
+    if options.audit:
+        from .audited import Auditor
+
+        recorder = Auditor(function, options, source, star=star)
+        function, options, star = recorder.function, recorder.options, False
     if row is not AUTO and row is not SERIAL:
         check_input(row, source.worklist_call())
     call = Call(Request(function, options, row, star, abandoned, recorder), source)

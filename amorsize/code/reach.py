@@ -40,6 +40,8 @@ _MAX_ENTRIES = 2_000
 _MAX_MEMBERS = 1_000
 _SCALARS = (bool, int, float, complex, str, bytes, type(None))
 _CONTAINERS = (list, dict, set, bytearray)
+# Modules of ours, which are the same in a worker.
+_OURS = __name__.partition(".")[0] + "."
 _NO_ENTRY = b"absent"
 _SHARED_MEMORY = "multiprocessing.shared_memory"
 
@@ -166,7 +168,7 @@ def _roots(function: Any) -> list[Any]:
     """Return the functions and classes that a callable is made of."""
     kind = type(function)
     if kind is FunctionType or issubclass(kind, type):
-        return [function]
+        return [] if str(function.__module__).startswith(_OURS) else [function]
     if kind in _SCALARS:
         return []
     parts: Iterable[Any]

@@ -80,7 +80,7 @@ class Source:
         else:
             self.iterator = zip(*self._iterators, strict=False)
         self.exact = self.single and (type(iterables[0]) in _EXACT or is_array(iterables[0]))
-        self._may_grow = self.exact and type(iterables[0]) is list
+        self._growing = self.iterator if self.exact and type(iterables[0]) is list else None
         self._ends: Ends | None = None
         self.index = 0
         self._ticks: repeat[bool] | None = None
@@ -90,6 +90,10 @@ class Source:
         self.error: Exception | None = None
         self._total: int | None = None
         self._total_known = False
+
+    def through(self, iterator: Iterator[Any]) -> None:
+        """Have the items come through an iterator that reads the present one, item by item."""
+        self.iterator, self._sequence = iterator, None
 
     def keep_count(self) -> None:
         """Have the items counted in C: `recount` then finds `index`, and readers of `iterator` need not count."""
@@ -118,13 +122,13 @@ class Source:
         plain = type(self._sequence) is range and type(self.iterator) is _RANGE_ITERATOR and self.streams is None
         return self._sequence if plain else None  # type: ignore[return-value]  # as its type says
 
-    def interrupt(self, iterator: Iterator[Any], length: int) -> None:
+    def interrupt(self, iterator: Any, length: int) -> None:
         """End the iterator of a range of this length, from any thread; `seek` then makes the next iterator."""
         # This is only about right, because the iterator goes on until it is set to its end.
         self._interrupted = iterator, length_hint(iterator)
         # A position beyond the end is clipped. It cannot be sys.maxsize, because it must fit a C long, shorter on
         # Windows.
-        iterator.__setstate__(length)  # type: ignore[attr-defined]
+        iterator.__setstate__(length)
 
     def worklist_call(self) -> str | None:
         """Return the call by which an iterator takes items off a worklist that results may add to; None if none.
@@ -172,7 +176,7 @@ class Source:
         self.held, self.slow, self.unfixed = False, False, None
         if not self.over:
             if self.exact:
-                asked = self._askable(count, to_end, plain_only) if self._may_grow or plain_only else count
+                asked = self._askable(count, to_end, plain_only) if self._growing is not None or plain_only else count
                 ended = self._take_exact(items, asked)
             else:
                 ended = self._take_fixed(items, count, to_end, fix, in_time)
@@ -203,13 +207,13 @@ class Source:
             return self.error is None and self.unfixed is None
         if not self.exact or type(self.iterator) not in _THEIR_ITERATORS or length_hint(self.iterator):
             return False  # it may be the user's iterator, or the one that numbers items for their seeds
-        self.held = self._may_grow
+        self.held = self._growing is not None
         return True
 
     def _askable(self, count: int, to_end: bool, plain_only: bool) -> int:
         """Return how many items of an exact input may be read now; set `held` if a list's present end limits it."""
-        if self._may_grow and not to_end and type(self.iterator) is _LIST_ITERATOR:
-            left = length_hint(self.iterator)
+        if self._growing is not None and not to_end:
+            left = length_hint(self._growing)
             self.held = left < count
             count = min(left, count)
         sequence = self._sequence
