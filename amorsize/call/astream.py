@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
+    from ..backends.where import Where
     from ..options import Options
     from ..plan.planner import Plan
     from ..plan.retry import Failed
@@ -100,6 +101,10 @@ class AsyncStream(Generic[R]):
     def failures(self) -> list[Failed]:
         """The items that failed for good so far, each with its index, its error and its number of tries."""
         return self._work.failures
+
+    def where(self) -> list[Where]:
+        """Say where the items are that run now, as `Stream.where` does; for each coroutine, where it waits."""
+        return self._work.where()
 
     def __aiter__(self) -> AsyncStream[R]:
         return self
@@ -198,6 +203,10 @@ class _Beside:
     def failures(self) -> list[Failed]:
         """The items that failed for good so far."""
         return self._stream.failures
+
+    def where(self) -> list[Where]:
+        """Say where the items are that run now."""
+        return self._stream.where()
 
     async def next(self) -> list[Any] | None:
         """Return the next results, at least one; None if there are no more. Being cancelled in here loses nothing."""

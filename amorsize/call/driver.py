@@ -21,6 +21,7 @@ from .caller import Attempt, Serial, SerialTimes, apply_star, attempts, plain
 from .headstart import Headstart
 from .move import Visit
 from .phases import close_all, passed_on
+from .places import in_caller
 from .policy import SHORT_SECONDS, SILENT_SECONDS, Policy, holding
 from .stay import MOST_SHORT_SECONDS, STAY_CALLS, STAY_SECONDS, Stay
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..backends.base import Backend
+    from ..backends.where import Where
     from ..feed.pace import Pace
     from ..feed.pump import Pump
     from ..feed.source import Source
@@ -94,6 +96,11 @@ class Call:
             return NotImplemented
         ahead = self._pump.ahead if self._pump is not None else 0
         return remaining + ahead + length_hint(self._current, 0)  # serial work, a generator, has no hint: 0
+
+    def where(self) -> list[Where]:
+        """Say where the items are that run now, from any thread."""
+        pump, here = self._pump, in_caller(self._current, self._source.newest)
+        return here if pump is None else [*here, *pump.where()]
 
     def close(self, *, dropped: bool = False) -> None:
         """Cancel what is not done and release what is held.

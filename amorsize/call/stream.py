@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
+    from ..backends.where import Where
     from ..options import Options
     from ..plan.planner import Plan
     from ..plan.retry import Failed
@@ -118,6 +119,25 @@ class Stream(chain[R]):
     def failures(self) -> list[Failed]:
         """The items that failed for good so far, each with its index, its error and its number of tries."""
         return self._call.failures
+
+    def where(self) -> list[Where]:
+        """Say for each worker which item it is on, for how many seconds, and in which Python stack.
+
+        It may be asked by another thread, or by a signal handler, while `next()` waits, and between two of these. Where
+        nothing runs, the list is empty. Stacks of our own worker processes are to be had on Linux, even while C code
+        runs and does not let others in: a signal, SIGURG, is sent to them. Those of threads and coroutines are to be had
+        everywhere. Of pools, executors and clusters, chunks are listed, with the seconds since they were submitted.
+
+        >>> import amorsize
+        >>> with amorsize.map(abs, [-1, -2, -3], backend="threads", n_jobs=1) as results:
+        ...     first = next(results)
+        ...     for place in results.where():
+        ...         print(place.worker)
+        amorsize-1
+        >>> results.where()
+        []
+        """
+        return self._call.where()
 
     def close(self) -> None:
         """Cancel what is not done and release the workers; `next()` then raises StopIteration. May be called twice."""
