@@ -136,7 +136,7 @@ class Backend(Protocol):
         """Say whether any chunk is under way."""
 
     def where(self) -> list[Where]:
-        """Say where the workers are. Any thread may ask, also while another waits in `wait`, and signal handlers may."""
+        """Say where the workers are. Any thread may ask, also while another one waits, and so may a signal handler."""
 
     def close(self, *, hurry: bool = False) -> None:
         """Cancel what is under way and release what is held. It may be called twice.

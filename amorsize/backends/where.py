@@ -33,8 +33,8 @@ class Where(NamedTuple):
     """Where one worker of a running call is. Its `str` is text to read.
 
     Attributes:
-        worker: the number of its process, the name of its thread or task, "caller" for the thread that iterates over the
-            results, or None if it is not known.
+        worker: the number of its process, the name of its thread or task, "caller" for the thread that iterates over
+            the results, or None if it is not known.
         index: position in the input of the item that it is on; None if it is on none, as when it is idle, or loads the
             function.
         seconds: how long it has been on that, to about 10 ms; None if it is idle or that is not known.
@@ -43,7 +43,7 @@ class Where(NamedTuple):
     """
 
     worker: int | str | None
-    index: int | None = None
+    index: int | None = None  # type: ignore[assignment]  # shadows tuple.index, which nobody needs here
     seconds: float | None = None
     stack: str = ""
     last: int | None = None

@@ -123,10 +123,13 @@ class Stream(chain[R]):
     def where(self) -> list[Where]:
         """Say for each worker which item it is on, for how many seconds, and in which Python stack.
 
-        It may be asked by another thread, or by a signal handler, while `next()` waits, and between two of these. Where
-        nothing runs, the list is empty. Stacks of our own worker processes are to be had on Linux, even while C code
-        runs and does not let others in: a signal, SIGURG, is sent to them. Those of threads and coroutines are to be had
-        everywhere. Of pools, executors and clusters, chunks are listed, with the seconds since they were submitted.
+        It may be asked by another thread, or by a signal handler, while `next()` waits, and between two of these. The
+        list is empty before the call has begun, and once it is over. Stacks of our own worker processes are to be had
+        on Linux, even while C code runs and lets nobody in: a signal, SIGURG, is sent to the process. Those of threads,
+        of coroutines and of the caller are to be had everywhere. Of pools, executors and clusters, chunks are listed,
+        with the seconds since they were submitted.
+
+        Not for telling how far a call is, which `progress=` shows.
 
         >>> import amorsize
         >>> with amorsize.map(abs, [-1, -2, -3], backend="threads", n_jobs=1) as results:

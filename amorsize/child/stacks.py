@@ -29,7 +29,7 @@ def show_stacks(slots: memoryview) -> None:
     global _descriptor
     if sys.platform != "linux":
         return
-    if getsignal(signal.SIGURG) is not signal.SIG_DFL:
+    if getsignal(signal.SIGURG) != signal.SIG_DFL:
         return  # it was forked from a program that uses the signal itself
     try:
         first = small_file()

@@ -138,7 +138,10 @@ class Tasks:
     @property
     def width(self) -> int:
         """How many items may run at once now."""
-        return self._fixed_width if self._control is None else self._control.width  # type: ignore[return-value]
+        if self._control is not None:
+            return self._control.width
+        assert self._fixed_width is not None
+        return self._fixed_width
 
     @property
     def found(self) -> int | None:

@@ -37,8 +37,8 @@ TAKEN_BACK = 3
 # rebuilds a chunk's function and items, it writes when that began, negated. While it does neither, the slot is 0.
 STARTED = 4
 # The worker writes when it began to load a chunk, to run its items, or to run those behind results that it has sent, in
-# nanoseconds of `time.monotonic`, and 0 when the chunk is done. Results are sent every few milliseconds, so an item that
-# runs for longer began hardly later than this; a look at the clock for each item would cost short ones much.
+# nanoseconds of `time.monotonic`, and 0 when the chunk is done. Results are sent every few milliseconds, so an item
+# that runs for longer began hardly later than this; a look at the clock for each item would cost short ones much.
 BEGAN = 5
 # The worker writes by which descriptor it has the file for its stacks, plus one, and the file's inode (`child.stacks`).
 STACK_FILE = 6

@@ -1,4 +1,4 @@
-"""Looks after the workers of a lease while the caller waits: who is late or slow, who has died, whose chunks wait in vain.
+"""Looks after the workers of a lease while the caller waits: who is late, slow or dead, and whose chunks wait in vain.
 
 A worker is sent several short chunks ahead. If a chunk turns out long, the chunks that wait behind it are taken back
 when another worker has nothing to do. To take a chunk back, the caller forbids it through a shared slot, waits long
@@ -28,8 +28,8 @@ _LIVENESS_SECONDS = 1.0
 # they are taken back. With a smaller value, chunks that were about to begin are sent to and fro, and with a very small
 # one a write to shared memory might not be seen in time. A larger one means that cores stand idle beside a long item.
 TAKE_BACK_SECONDS = 0.005
-# An item is told of once it has run for so many times the median, and for so long. With smaller values, many a call would
-# have such items, and nothing would be wrong with them.
+# An item is told of once it has run for so many times the median, and for so long. With smaller values, many a call
+# would have such items, and nothing would be wrong with them.
 _SLOW_FACTOR = 10.0
 _SLOW_SECONDS = 1.0
 # The median is that of the newest messages' items.

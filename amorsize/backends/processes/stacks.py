@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 
 __all__ = ["where_are"]
 
-# How long workers may take to write their stacks. A smaller value means no stack where the machine is busy; a larger one
-# means that whoever asks waits for a worker that hangs in the system.
+# How long workers may take to write their stacks. A smaller value means no stack where the machine is busy; a larger
+# one means that whoever asks waits for a worker that hangs in the system.
 _STACK_SECONDS = 0.1
 # A worker that has taken the signal and written nothing after so long has another handler for it.
 _SILENT_SECONDS = 0.01
 _ASK_SECONDS = 0.0002
 # A file of stacks begins anew when it is longer. Until then it is left, as somebody else may be reading.
 _MOST_BYTES = 65_536
+_SIGNAL: int = getattr(signal, "SIGURG", 0)
 _LOOP = os.path.join("child", "main.py"), "_run_chunk"
 _FRAME = r'(?m)^  File "(.*)", line (\d+|\?\?\?) in (.*)$'
 _HEAD = "Stack (most recent call first):"
@@ -59,10 +60,11 @@ def where_are(workers: Sequence[Worker]) -> list[Where]:
     """Say where workers are."""
     positions = {worker: worker.position() for worker in workers}
     stacks = _stacks([worker for worker, position in positions.items() if position is not None])
-    return [
-        Where(worker.process.pid, *(position or (None, None)), stacks.get(worker, ""))
-        for worker, position in positions.items()
-    ]
+    found = []
+    for worker, position in positions.items():
+        index, seconds = position or (None, None)
+        found.append(Where(worker.process.pid, index, seconds, stacks.get(worker, "")))
+    return found
 
 
 def _stacks(workers: list[Worker]) -> dict[Worker, str]:
@@ -110,7 +112,7 @@ def _ask(worker: Worker, files: list[int]) -> _Asked | None:
         if length > _MOST_BYTES:
             os.ftruncate(file, 0)
             length = 0
-        os.kill(pid, signal.SIGURG)
+        os.kill(pid, _SIGNAL)
     except OSError as error:  # it has ended
         let_signals_through(error)
         return None
@@ -124,7 +126,7 @@ def _signals(pid: int) -> _Signals:
     """
     with open(f"/proc/{pid}/status", encoding="latin-1") as status:
         lines = dict(line.split(":", 1) for line in status if ":" in line)
-    bit = 1 << (signal.SIGURG - 1)
+    bit = 1 << (_SIGNAL - 1)
 
     def has(*names: str) -> bool:
         return any(int(lines[name], 16) & bit for name in names)
@@ -154,7 +156,8 @@ def _read(one: _Asked) -> str:
 
     length = os.fstat(one.file).st_size
     at = one.length if length >= one.length else 0  # somebody else has begun the file anew
-    text = os.pread(one.file, length - at, at).decode("ascii", "replace")
+    os.lseek(one.file, at, os.SEEK_SET)
+    text = os.read(one.file, length - at).decode("ascii", "replace")
     frames: list[Entry] = [
         (path, None if line == "???" else int(line), name)
         for path, line, name in re.findall(_FRAME, text.rpartition(_HEAD)[2])
