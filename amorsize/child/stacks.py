@@ -10,6 +10,7 @@ none where that is missing. A program that an item starts gets neither the descr
 
 from __future__ import annotations
 
+import faulthandler  # here, so that the workers that a caller forks have it
 import os
 import signal
 import sys
@@ -32,12 +33,7 @@ def show_stacks(slots: memoryview) -> None:
     if getsignal(signal.SIGURG) != signal.SIG_DFL:
         return  # it was forked from a program that uses the signal itself
     try:
-        first = small_file()
-        try:
-            # Through this description all is written behind what is there, also once the caller has shortened the file.
-            _descriptor = os.open(f"/proc/self/fd/{first}", os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-        finally:
-            os.close(first)
+        _descriptor = small_file()
         inode = os.fstat(_descriptor).st_ino
         show_again()
     except OSError as error:
@@ -51,7 +47,5 @@ def show_stacks(slots: memoryview) -> None:
 def show_again() -> None:
     """Do so anew, because a handler that stood in between was taken away."""
     if sys.platform != "win32" and _descriptor is not None:
-        import faulthandler
-
         # Other threads go on meanwhile, and their stacks could not be read safely.
         faulthandler.register(signal.SIGURG, file=_descriptor, all_threads=False, chain=False)

@@ -30,7 +30,7 @@ _STACK_SECONDS = 0.1
 # A worker that has taken the signal and written nothing after so long has another handler for it.
 _SILENT_SECONDS = 0.01
 _ASK_SECONDS = 0.0002
-# A file of stacks begins anew when it is longer. Until then it is left, as somebody else may be reading.
+# A file of stacks that takes more memory is emptied. Until then it is left as it is, for somebody else may be reading.
 _MOST_BYTES = 65_536
 _SIGNAL: int = getattr(signal, "SIGURG", 0)
 _LOOP = os.path.join("child", "main.py"), "_run_chunk"
@@ -108,10 +108,12 @@ def _ask(worker: Worker, files: list[int]) -> _Asked | None:
         now = _signals(pid)
         if now.blocked or now.waits or not now.caught or now.state in "TtZX":
             return None
-        length = os.fstat(file).st_size
-        if length > _MOST_BYTES:
+        status = os.fstat(file)
+        length = status.st_size
+        if status.st_blocks * 512 > _MOST_BYTES:
+            # The worker goes on writing where it is, so the file stays as long; but nothing is kept of what is empty.
             os.ftruncate(file, 0)
-            length = 0
+            os.ftruncate(file, length)
         os.kill(pid, _SIGNAL)
     except OSError as error:  # it has ended
         let_signals_through(error)
@@ -155,9 +157,8 @@ def _read(one: _Asked) -> str:
     import re
 
     length = os.fstat(one.file).st_size
-    at = one.length if length >= one.length else 0  # somebody else has begun the file anew
-    os.lseek(one.file, at, os.SEEK_SET)
-    text = os.read(one.file, length - at).decode("ascii", "replace")
+    os.lseek(one.file, one.length, os.SEEK_SET)
+    text = os.read(one.file, max(0, length - one.length)).decode("ascii", "replace")
     frames: list[Entry] = [
         (path, None if line == "???" else int(line), name)
         for path, line, name in re.findall(_FRAME, text.rpartition(_HEAD)[2])
