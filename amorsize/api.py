@@ -160,7 +160,8 @@ def map(
             thread_safe: False forbids that "auto" runs `func` on threads, which it does where items mostly wait.
 
     Returns:
-        A lazy iterator of results. It has `close()`, works in a `with` block, which closes it, and tells its `plan`.
+        A lazy iterator of results. It has `close()`, works in a `with` block, which closes it, and tells its `plan`; its
+        `where()` tells which items run now, since when, and in which Python stack.
 
     Raises:
         TypeError: an unknown option, an option of the wrong type, or an input that is not iterable.
@@ -253,7 +254,7 @@ def amap(
         **options: as for `amorsize.map`. Coroutines have no `seed`, and an item beyond its `timeout` is cancelled.
 
     Returns:
-        An asynchronous iterator of results, with `aclose()`, `failures` and `plan`.
+        An asynchronous iterator of results, with `aclose()`, `failures`, `plan` and `where()`.
 
     Raises:
         UnsupportedError: an option asks for what cannot be done here; while iterating, no asyncio event loop runs.

@@ -23,6 +23,7 @@ NAMES = [
     "Stream",
     "UnseededError",
     "UnsupportedError",
+    "Where",
     "WorkerCrashError",
     "amap",
     "cache_stats",
@@ -36,6 +37,7 @@ NAMES = [
     "prune_expired_cache",
     "shutdown",
     "starmap",
+    "where_on_signal",
 ]
 # Each costs milliseconds, or starts something: a program that only imports amorsize has none of them.
 HEAVY = {

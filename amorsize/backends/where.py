@@ -111,15 +111,15 @@ def above(entries: Sequence[Entry], loop: tuple[str, str]) -> list[Entry]:
     """Return what a loop of ours has called: all above its frame, without further ones of ours that follow it.
 
     Args:
-        entries: the whole stack, the innermost call last. What has no frame of the loop is returned as it is, because
-            then the stack was too deep to be shown whole.
+        entries: the stack, the innermost call last. One that is so deep that the loop's frame is not among the newest
+            ones, is all of the user's.
         loop: the file of the loop, in this package, and its name.
     """
     file, name = loop
     for at, (path, _, found) in enumerate(entries):
         if found == name and path == _PACKAGE + file:
             return _without_ours(entries[at + 1 :])
-    return [*entries]
+    return [*entries] if len(entries) >= _MOST_FRAMES else []
 
 
 def _without_ours(entries: Sequence[Entry]) -> list[Entry]:
