@@ -25,8 +25,8 @@ from __future__ import annotations
 
 from .advise import OptimizedPlan, optimize
 from .api import amap, map, shutdown, starmap
-from .cache.lookup import CacheStats, cache_stats, clear_cache, get_cache_dir, prune_expired_cache
 from .backends.where import Where
+from .cache.lookup import CacheStats, cache_stats, clear_cache, get_cache_dir, prune_expired_cache
 from .call.on_signal import where_on_signal
 from .call.stream import Stream
 from .decorator import Parallelized, parallelize

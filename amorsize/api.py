@@ -160,8 +160,8 @@ def map(
             thread_safe: False forbids that "auto" runs `func` on threads, which it does where items mostly wait.
 
     Returns:
-        A lazy iterator of results. It has `close()`, works in a `with` block, which closes it, and tells its `plan`; its
-        `where()` tells which items run now, since when, and in which Python stack.
+        A lazy iterator of results. It has `close()`, works in a `with` block, which closes it, and tells its `plan`;
+        its `where()` tells which items run now, since when, and in which Python stack.
 
     Raises:
         TypeError: an unknown option, an option of the wrong type, or an input that is not iterable.

@@ -25,7 +25,7 @@ from amorsize.backends import where
 from amorsize.backends.processes import patrol, stacks
 from amorsize.backends.processes.patrol import median_of
 
-GUARD_SECONDS = 30
+GUARD_SECONDS = 10
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="stacks of processes are read through /proc")
 WITH_SIGNALS = pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this platform has no such signal")
 
@@ -62,6 +62,8 @@ def hangs_at(stream, index=HANGS_AT, stack=""):
 
 
 class TestProcesses:
+    """Our own workers, under every start method where that makes a difference."""
+
     def test_the_item_is_told(self, processes, tmp_path):
         """By its position, its worker's process, and a growing number of seconds."""
         stream = amorsize.map(Hanging(tmp_path), range(6), **processes)
@@ -91,7 +93,7 @@ class TestProcesses:
         began = time.monotonic()
         stream = amorsize.map(Hanging(tmp_path), range(6), chunksize=6, **one_method)
         with beside(stream):
-            until(lambda: HANGS_AT in where_workers.answered_by(tmp_path))
+            until(lambda: HANGS_AT in where_workers.begun(tmp_path))
             begun_at = (tmp_path / f"begun-{HANGS_AT}").stat().st_mtime
             place = hangs_at(stream)
             since = time.time() - begun_at
@@ -113,12 +115,12 @@ class TestProcesses:
     @ON_LINUX
     def test_c_code_that_keeps_the_interpreter_shows(self, one_method, tmp_path):
         """No Python code of the worker's need run for that."""
-        stream = amorsize.map(where_workers.Matching(tmp_path), range(6), timeout=60, on_error="return", **one_method)
-        iterator = iter(stream)
-        assert [next(iterator) for _ in range(HANGS_AT)] == [*range(HANGS_AT)]
-        place = hangs_at(stream, stack="re.match")
-        stream.close()
+        stream = amorsize.map(where_workers.Matching(tmp_path), range(6), on_error="return", **one_method)
+        with beside(stream) as results:
+            place = hangs_at(stream, stack="re.match")
+            psutil.Process(place.worker).kill()
 
+        assert type(results[HANGS_AT]) is amorsize.WorkerCrashError
         assert "waits_for_the_gate" in place.stack
 
     @ON_LINUX
@@ -160,7 +162,7 @@ class TestProcesses:
         """Each with the item of its own."""
         stream = amorsize.map(Hanging(tmp_path, at=None), range(10), chunksize=1, **{**one_method, "n_jobs": 10})
         with beside(stream):
-            until(lambda: where_workers.answered_by(tmp_path) == {*range(10)})
+            until(lambda: where_workers.begun(tmp_path) == {*range(10)})
             until(lambda: {place.index for place in stream.where()} == {*range(10)})
             places = stream.where()
             (tmp_path / "go").touch()
@@ -171,9 +173,10 @@ class TestProcesses:
 
     def test_between_two_results(self, one_method, tmp_path):
         """The user need not be waiting; a worker that has nothing to do is idle."""
-        with amorsize.map(Hanging(tmp_path), range(HANGS_AT + 1), chunksize=1, **one_method) as stream:
+        list(amorsize.map(pid_together, [str(tmp_path)] * 2, chunksize=1, **one_method))  # both workers are there now
+        with amorsize.map(Hanging(tmp_path, at=1), range(2), chunksize=1, **one_method) as stream:
             assert next(stream) == 0
-            hangs_at(stream)
+            hangs_at(stream, 1)
             idle = until(lambda: [place for place in stream.where() if place.index is None and place.seconds is None])
             (tmp_path / "go").touch()
 
@@ -215,15 +218,17 @@ class TestProcesses:
 
     def test_a_worker_that_was_killed_is_no_trouble(self, one_method, tmp_path):
         """Whether the caller knows of it yet or not."""
-        stream = amorsize.map(Hanging(tmp_path), range(6), on_error="return", **one_method)
+        list(amorsize.map(pid_together, [str(tmp_path)] * 2, chunksize=1, **one_method))  # both workers are there now
+        stream = amorsize.map(Hanging(tmp_path, at=1), range(2), chunksize=1, on_error="return", **one_method)
         next(stream)
-        worker = psutil.Process(hangs_at(stream).worker)
+        worker = psutil.Process(hangs_at(stream, 1).worker)
         worker.kill()
         until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
-        assert all(not place.stack for place in stream.where() if place.worker == worker.pid)
-        results = list(stream)
+        (left,) = [place for place in stream.where() if place.worker == worker.pid]
+        (result,) = stream
 
-        assert type(results[HANGS_AT - 1]) is amorsize.WorkerCrashError
+        assert left.stack == ""
+        assert type(result) is amorsize.WorkerCrashError
 
     @ON_LINUX
     def test_a_stopped_worker_is_not_waited_for(self, one_method, tmp_path):
@@ -270,11 +275,11 @@ class TestProcesses:
     @ON_LINUX
     def test_what_an_item_put_in_the_files_place_stays_empty(self, one_method, tmp_path):
         """The signal is only sent to a process that has the file."""
-        stream = amorsize.map(where_workers.Closing(tmp_path), range(6), on_error="return", **one_method)
-        next(stream)
-        places = [hangs_at(stream) for _ in range(3)]
-        (tmp_path / "go").touch()
-        stream.close()
+        stream = amorsize.map(where_workers.Closing(tmp_path), range(6), **one_method)
+        with beside(stream):
+            until(lambda: HANGS_AT in where_workers.begun(tmp_path))  # which it notes after it has closed the file
+            places = [hangs_at(stream) for _ in range(3)]
+            (tmp_path / "go").touch()
 
         assert {place.stack for place in places} == {""}
         assert (tmp_path / "mine").read_bytes() == b""
@@ -314,9 +319,16 @@ class TestProcesses:
     @ON_LINUX
     def test_a_program_that_an_item_starts_has_nothing_of_it(self, one_method):
         """Neither the file nor a handler for the signal."""
-        found = list(amorsize.map(descriptors_of_a_child, range(1), **one_method))[0]
+        (found,) = amorsize.map(descriptors_of_a_child, range(1), **one_method)
 
         assert "memfd:amorsize" not in found
+
+
+def pid_together(folder):
+    """Return once two processes are here."""
+    Path(folder, f"here-{os.getpid()}").touch()
+    until(lambda: len([*Path(folder).glob("here-*")]) > 1)
+    return os.getpid()
 
 
 def set_handler_for_good(number):
@@ -339,6 +351,8 @@ def files_of_stacks(pid):
 
 
 class TestHere:
+    """Threads of this process, the caller itself, and engines."""
+
     def test_threads(self, tmp_path):
         """Of each its name, the item and the stack above our own loop."""
         stream = amorsize.map(Hanging(tmp_path), range(6), backend="threads", n_jobs=2)
@@ -352,10 +366,10 @@ class TestHere:
         assert results == [*range(6)]
 
     @pytest.mark.parametrize("options", [{"backend": "serial"}, {"backend": "serial", "retries": 1}, {}], ids=str)
-    @pytest.mark.parametrize("items", [range(6), [*range(6)], (number for number in range(6))], ids=type)
-    def test_the_caller(self, options, items, tmp_path):
+    @pytest.mark.parametrize("kind", [range, lambda n: [*range(n)], lambda n: (one for one in range(n))])
+    def test_the_caller(self, options, kind, tmp_path):
         """An item that the caller runs itself is told without any cost to the others."""
-        stream = amorsize.map(Hanging(tmp_path), items, thread_safe=False, **options)
+        stream = amorsize.map(Hanging(tmp_path), kind(6), thread_safe=False, **options)
         with beside(stream):
             place = hangs_at(stream, stack="waits_for_the_gate")
             (tmp_path / "go").touch()
@@ -379,9 +393,7 @@ class TestHere:
 
     def test_an_item_behind_many_short_ones(self, tmp_path):
         """Even where a thread has ended the range that the caller reads."""
-        hanging = Hanging(tmp_path, at=4000)
-        hanging.waits_for_the_gate_of = None
-        stream = amorsize.map(Quick(hanging), range(5000), thread_safe=False)
+        stream = amorsize.map(Quick(Hanging(tmp_path, at=4000)), range(5000), thread_safe=False)
         with beside(stream):
             place = hangs_at(stream, 4000, stack="waits_for_the_gate")
             (tmp_path / "go").touch()
@@ -445,6 +457,8 @@ class Quick:
 
 
 class TestCoroutines:
+    """Tasks, on the loop of the user or on our own."""
+
     def test_amap_shows_where_a_coroutine_waits(self):
         """In the innermost coroutine, for as long as it runs."""
 
@@ -459,14 +473,23 @@ class TestCoroutines:
 
         ((place,), closed) = coroutine_workers.run(main())
 
-        assert [line for line in place.stack.splitlines() if "File" in line][0].endswith("in hangs")
+        assert place.stack.splitlines()[0].endswith("in hangs")
         assert "await asyncio.sleep(3600)" in place.stack
         assert 0 <= place.seconds < GUARD_SECONDS
         assert closed == []
 
     def test_map_over_coroutines(self, tmp_path):
         """From another thread, while the loop inside `next()` runs."""
-        stream = amorsize.map(waits_for_file(tmp_path / "go"), range(4))
+
+        async def hangs(number):
+            await comes(tmp_path / "go")
+            return number
+
+        async def comes(path):
+            while not path.exists():  # noqa: ASYNC110 - another thread makes the file
+                await asyncio.sleep(0.002)
+
+        stream = amorsize.map(hangs, range(4))
         with beside(stream) as results:
             place = hangs_at(stream, stack="comes")
             (tmp_path / "go").touch()
@@ -510,6 +533,8 @@ class TestCoroutines:
 
 @WITH_SIGNALS
 class TestOnSignal:
+    """What is printed when a signal comes."""
+
     @pytest.fixture(autouse=True)
     def _no_streams_of_other_tests(self):
         """What other tests left in cycles would be found."""
@@ -592,6 +617,8 @@ class TestOnSignal:
 
 
 class TestSlowItems:
+    """What is logged unasked."""
+
     def test_a_slow_item_is_logged_once(self, one_method, tmp_path, caplog, monkeypatch):
         """With its position, its worker, the seconds and what is usual."""
         monkeypatch.setattr(patrol, "_SLOW_SECONDS", 0.05)
@@ -620,6 +647,8 @@ class TestSlowItems:
 
 
 class TestText:
+    """What is shown of a place."""
+
     def test_what_a_place_looks_like(self):
         """One line of what it does, and the stack below."""
         stack = '  File "a.py", line 1, in f\n    g()\n'

@@ -25,8 +25,8 @@ _STDERR = 2  # not `sys.stderr`, which the signal may have interrupted in the mi
 def where_on_signal(signum: int | None = None) -> Callable[[], None]:
     """Print to standard error where the items of all running calls are, whenever a signal comes.
 
-    It prints what `Stream.where` tells of each call, and then calls the handler that was there before, if there was one.
-    In processes that this one forks, only the latter happens.
+    It prints what `Stream.where` tells of each call, and then calls the handler that was there before, if there was
+    one. In processes that this one forks, only the latter happens.
 
     Args:
         signum: the number of the signal; None for SIGUSR1.

@@ -47,5 +47,6 @@ def show_stacks(slots: memoryview) -> None:
 def show_again() -> None:
     """Do so anew, because a handler that stood in between was taken away."""
     if sys.platform != "win32" and _descriptor is not None:
+        faulthandler.unregister(signal.SIGURG)  # otherwise it takes its handler to be there still
         # Other threads go on meanwhile, and their stacks could not be read safely.
         faulthandler.register(signal.SIGURG, file=_descriptor, all_threads=False, chain=False)
