@@ -28,7 +28,7 @@ from ..plan.width import WidthControl
 from .base import Start, check_shared, events_here, taken_from
 from .events import Broken, Chunk, Refused, Returned
 from .overload import is_overload
-from .where import LOOP, Where, stack_above
+from .where import LOOP, Where, formatted, stack_above
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -252,14 +252,13 @@ class Threads:
     def where(self) -> list[Where]:
         if self._closed or os.getpid() != self._pid:
             return []
-        now, running, stacks = perf_counter(), self._shared.running.copy(), sys._current_frames()
-        found = []
+        now, running, found = perf_counter(), self._shared.running.copy(), []
         for thread, ident in sorted(self._shared.idents.copy().items()):
-            if ident not in stacks:
+            if (stack := stack_above(ident, LOOP)) is None:
                 continue  # it has ended
             index, began = running.get(thread, (None, now))
-            stack = "" if index is None else stack_above(stacks[ident], LOOP)
-            found.append(Where(_NAME.format(thread), index, None if index is None else now - began, stack))
+            place = Where(_NAME.format(thread), index)
+            found.append(place if index is None else place._replace(seconds=now - began, stack=formatted(stack)))
         return found
 
     def close(self, *, hurry: bool = False) -> None:

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import os
 import sys
-from threading import get_ident
+from _thread import get_ident
+from collections import deque
 
-from ..lean import NamedTuple
+from ..lean import NamedTuple, map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import FrameType
     from typing import Any, TypeAlias
 
     # A file, a line in it if it is known, and the name of the function.
     Entry: TypeAlias = "tuple[str, int | None, str]"
 
-__all__ = ["LOOP", "Where", "above", "entries_of", "formatted", "frames_from", "stack_above", "suspended"]
+__all__ = ["LOOP", "Where", "above", "entries_of", "formatted", "stack_above", "stack_from", "suspended"]
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 # The loop of every backend's workers but our own.
@@ -60,18 +61,56 @@ class Where(NamedTuple):
         return f"{worker}: {doing}{since}\n{self.stack}".rstrip("\n")
 
 
-def frames_from(matches: Callable[[FrameType], bool]) -> tuple[int, list[FrameType]] | None:
-    """Return the thread that is in a frame, and the frames from that on, the innermost last; None if no thread is."""
-    for ident, innermost in sys._current_frames().items():
-        frames: list[FrameType] = []
-        frame: FrameType | None = innermost
+def stack_from(
+    matches: Callable[[FrameType], bool], look: Callable[[FrameType], object] | None = None
+) -> list[Entry] | None:
+    """Return the stack of the thread that is in a frame, from that on, the innermost call last; None if no thread is.
+
+    If it is this very thread, the code of ours that asks is left out.
+
+    Args:
+        matches: says whether this is the frame.
+        look: is called with each frame that is returned.
+    """
+    frames: list[FrameType] = []
+    frame: FrameType | None = None
+    stacks = sys._current_frames()
+    try:
+        for ident, frame in stacks.items():
+            frames.clear()
+            while frame is not None:
+                frames.append(frame)
+                if matches(frame):
+                    frames.reverse()
+                    if look is not None:
+                        deque(map(look, frames), maxlen=0)
+                    return _entries(frames, is_own=ident == get_ident())
+                frame = frame.f_back  # noqa: PLW2901 - no other name may be left that refers to a frame
+        return None
+    finally:
+        # This function's own frame may be among them, and would then be kept, with all that it was called by.
+        stacks.clear()
+        frames.clear()
+        del frame
+
+
+def stack_above(ident: int, loop: tuple[str, str]) -> list[Entry] | None:
+    """Return the stack of a thread above a loop of ours; None if the thread has ended."""
+    stacks = sys._current_frames()
+    frames: list[FrameType] = []
+    frame = stacks.get(ident)
+    try:
+        if frame is None:
+            return None
         while frame is not None:
             frames.append(frame)
-            if matches(frame):
-                frames.reverse()
-                return ident, frames
             frame = frame.f_back
-    return None
+        frames.reverse()
+        return above(_entries(frames, is_own=ident == get_ident()), loop)
+    finally:
+        stacks.clear()  # as above
+        frames.clear()
+        del frame
 
 
 def suspended(coroutine: Any) -> Iterator[FrameType]:
@@ -88,22 +127,15 @@ def suspended(coroutine: Any) -> Iterator[FrameType]:
             return
 
 
-def stack_above(innermost: FrameType, loop: tuple[str, str]) -> str:
-    """Return the stack of a thread, as text, above a loop of ours."""
-    frames: list[FrameType] = []
-    frame: FrameType | None = innermost
-    while frame is not None:
-        frames.append(frame)
-        frame = frame.f_back
-    return formatted(above(entries_of(frames[::-1]), loop))
+def entries_of(frames: Iterable[FrameType]) -> list[Entry]:
+    """Return frames in the form that `formatted` takes."""
+    return [(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name) for frame in frames]
 
 
-def entries_of(frames: Sequence[FrameType], ident: int | None = None) -> list[Entry]:
-    """Return frames of the thread `ident` in the form that `formatted` takes, without the code that asks for them."""
-    entries = [(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name) for frame in frames]
-    if ident == get_ident():
-        while entries and _is_ours(entries[-1]):
-            entries.pop()
+def _entries(frames: Iterable[FrameType], *, is_own: bool) -> list[Entry]:
+    entries = entries_of(frames)
+    while is_own and entries and _is_ours(entries[-1]):
+        entries.pop()
     return entries
 
 

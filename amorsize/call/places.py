@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from types import GeneratorType
 
-from ..lean import map
+from ..backends.where import Where, formatted, stack_from
 from .caller import Serial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
-
-    from ..backends.where import Where
 
 __all__ = ["in_caller"]
 
@@ -26,16 +24,18 @@ def in_caller(phase: Any, newest: int) -> list[Where]:
     """
     if type(phase) is not GeneratorType or not phase.gi_running:
         return []
-    from ..backends.where import Where, entries_of, formatted, frames_from
+    outermost, told = phase.gi_frame, []
 
-    outermost = phase.gi_frame
-    found = frames_from(lambda frame: frame is outermost)
-    if found is None:  # it has ended meanwhile
+    def look(frame: FrameType) -> None:
+        index = _index_in(frame)
+        if index is not None:
+            told.append(index)
+
+    stack = stack_from(lambda frame: frame is outermost, look)
+    if stack is None:  # it has ended meanwhile
         return []
-    ident, frames = found
-    told = [index for index in map(_index_in, frames) if index is not None]
     index = told[0] if told else newest
-    return [Where("caller", None if index < 0 else index, None, formatted(entries_of(frames, ident)))]
+    return [Where("caller", None if index < 0 else index, None, formatted(stack))]
 
 
 def _index_in(frame: FrameType) -> int | None:

@@ -22,7 +22,7 @@ from time import perf_counter
 from .. import context
 from ..backends.events import Failure
 from ..backends.overload import is_overload
-from ..backends.where import Where, entries_of, formatted, frames_from, suspended
+from ..backends.where import Where, entries_of, formatted, stack_from, suspended
 from ..errors import ItemTimeoutError, items_in_words, let_signals_through
 from ..plan.width import MOST_WIDTH, WidthControl
 from ..rng import runs_items
@@ -418,8 +418,5 @@ def _stack_of(task: Task[Any]) -> str:
     outermost = coroutine.cr_frame
     if outermost is None:
         return ""
-    found = frames_from(lambda frame: frame is outermost) if coroutine.cr_running else None
-    if found is not None:
-        ident, frames = found
-        return formatted(entries_of(frames, ident))
-    return formatted(entries_of([*suspended(coroutine)]))
+    stack = stack_from(lambda frame: frame is outermost) if coroutine.cr_running else None
+    return formatted(entries_of(suspended(coroutine)) if stack is None else stack)
