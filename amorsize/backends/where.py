@@ -76,8 +76,9 @@ def stack_from(
     frame: FrameType | None = None
     stacks = sys._current_frames()
     try:
-        for ident, frame in stacks.items():
+        for ident in [*stacks]:
             frames.clear()
+            frame = stacks[ident]
             while frame is not None:
                 frames.append(frame)
                 if matches(frame):
@@ -85,7 +86,7 @@ def stack_from(
                     if look is not None:
                         deque(map(look, frames), maxlen=0)
                     return _entries(frames, is_own=ident == get_ident())
-                frame = frame.f_back  # noqa: PLW2901 - no other name may be left that refers to a frame
+                frame = frame.f_back
         return None
     finally:
         # This function's own frame may be among them, and would then be kept, with all that it was called by.

@@ -45,7 +45,8 @@ def where_on_signal(signum: int | None = None) -> Callable[[], None]:
     """
     import signal
 
-    from . import astream  # noqa: F401 - loaded here, and not while the handler runs
+    from .astream import AsyncStream  # loaded here, and not while the handler runs
+    from .coroutines import Coroutines
 
     number = getattr(signal, "SIGUSR1", None) if signum is None else signum
     if number is None:
@@ -54,7 +55,7 @@ def where_on_signal(signum: int | None = None) -> Callable[[], None]:
 
     def handler(signum: int, frame: FrameType | None) -> None:
         if os.getpid() == pid:
-            _print(_text())
+            _print(_text(AsyncStream, Coroutines))
         if callable(before):
             before(signum, frame)
 
@@ -67,20 +68,17 @@ def where_on_signal(signum: int | None = None) -> Callable[[], None]:
     return undo
 
 
-def _text() -> str:
-    calls = [places for places in _running() if places]
+def _text(*asynchronous: type) -> str:
+    calls = [places for places in _running(*asynchronous) if places]
     parts = [f"amorsize: {len(calls)} running call{'' if len(calls) == 1 else 's'}"]
     for number, places in enumerate(calls, 1):
         parts += [f"call {number} of {len(calls)}:", *(str(place) for place in places)]
     return "\n".join(parts) + "\n"
 
 
-def _running() -> Iterator[list[Where]]:
-    """Yield what each call tells."""
+def _running(asynchronous: type, of_coroutines: type) -> Iterator[list[Where]]:
+    """Yield what each call tells, among them those whose stream is asynchronous and whose work is of coroutines."""
     import gc
-
-    from .astream import AsyncStream
-    from .coroutines import Coroutines
 
     for found in gc.get_objects():
         kind = type(found)
@@ -88,7 +86,7 @@ def _running() -> Iterator[list[Where]]:
             begun = hasattr(found, "_call")  # the signal may have come while it was made
         else:
             # Where the function is plain, there is a `Stream` behind it, which is found as well.
-            begun = kind is AsyncStream and type(getattr(found, "_work", None)) is Coroutines
+            begun = kind is asynchronous and type(getattr(found, "_work", None)) is of_coroutines
         if begun:
             yield found.where()
 
