@@ -63,8 +63,16 @@ def where_are(workers: Sequence[Worker]) -> list[Where]:
     found = []
     for worker, position in positions.items():
         index, seconds = position or (None, None)
-        found.append(Where(worker.process.pid, index, seconds, stacks.get(worker, "")))
+        found.append(Where(_pid(worker), index, seconds, stacks.get(worker, "")))
     return found
+
+
+def _pid(worker: Worker) -> int | None:
+    try:
+        pid: int | None = worker.process.pid
+    except ValueError:  # another thread has released it
+        return None
+    return pid
 
 
 def _stacks(workers: list[Worker]) -> dict[Worker, str]:
@@ -95,7 +103,7 @@ def _stacks(workers: list[Worker]) -> dict[Worker, str]:
 
 def _ask(worker: Worker, files: list[int]) -> _Asked | None:
     """Send the signal to a worker, if it would write its stack then; open its file, and add it to `files`."""
-    pid, (descriptor, inode) = worker.process.pid, worker.stack_file()
+    pid, (descriptor, inode) = _pid(worker), worker.stack_file()
     if sys.platform != "linux" or pid is None or descriptor is None:
         return None
     path = f"/proc/{pid}/fd/{descriptor}"
