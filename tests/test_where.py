@@ -261,10 +261,7 @@ class TestProcesses:
     @ON_LINUX
     def test_a_later_call_has_stacks_again(self, one_method, tmp_path):
         """What an item did to the signal is put back with the rest."""
-        (tmp_path / "go").touch()
-        first = amorsize.map(set_handler_for_good, range(6), chunksize=1, **one_method)
-        workers = set(first)
-        (tmp_path / "go").unlink()
+        workers = set(amorsize.map(set_handler_for_good, [str(tmp_path)] * 2, chunksize=1, **one_method))
         stream = amorsize.map(Hanging(tmp_path), range(6), **one_method)
         with beside(stream):
             place = hangs_at(stream, stack="waits_for_the_gate")
@@ -331,9 +328,9 @@ def pid_together(folder):
     return os.getpid()
 
 
-def set_handler_for_good(number):
+def set_handler_for_good(folder):
     signal.signal(signal.SIGURG, signal.SIG_IGN)
-    return os.getpid()
+    return pid_together(folder)
 
 
 def descriptors_of_a_child(_):
