@@ -25,7 +25,9 @@ from __future__ import annotations
 
 from .advise import OptimizedPlan, optimize
 from .api import amap, map, shutdown, starmap
+from .backends.where import Where
 from .cache.lookup import CacheStats, cache_stats, clear_cache, get_cache_dir, prune_expired_cache
+from .call.on_signal import where_on_signal
 from .call.stream import Stream
 from .decorator import Parallelized, parallelize
 from .errors import (
@@ -56,6 +58,7 @@ __all__ = [
     "Stream",
     "UnseededError",
     "UnsupportedError",
+    "Where",
     "WorkerCrashError",
     "amap",
     "cache_stats",
@@ -69,6 +72,7 @@ __all__ = [
     "prune_expired_cache",
     "shutdown",
     "starmap",
+    "where_on_signal",
 ]
 
 # Tracebacks and pickles then show the name that users know, which stays the same when a module is split.

@@ -164,7 +164,8 @@ def map(
 
     Returns:
         A lazy iterator of results. It has `close()`, works in a `with` block, which closes it, and tells its `plan` and
-        its `report`: what it did, where its time went, and what other roads would have taken.
+        its `report`: what it did, where its time went, and what other roads would have taken. Its `where()` tells which
+        items run now, since when, and in which Python stack.
 
     Raises:
         TypeError: an unknown option, an option of the wrong type, or an input that is not iterable.
@@ -257,7 +258,7 @@ def amap(
         **options: as for `amorsize.map`. Coroutines have no `seed`, and an item beyond its `timeout` is cancelled.
 
     Returns:
-        An asynchronous iterator of results, with `aclose()`, `failures` and `plan`.
+        An asynchronous iterator of results, with `aclose()`, `failures`, `plan` and `where()`.
 
     Raises:
         UnsupportedError: an option asks for what cannot be done here; while iterating, no asyncio event loop runs.

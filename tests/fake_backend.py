@@ -69,6 +69,9 @@ class FakeBackend:
     def busy(self):
         return bool(self.chunks)
 
+    def where(self):
+        return []
+
     def close(self, *, hurry=False):
         self.said.append("hurry" if hurry else "close")
 

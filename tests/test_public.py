@@ -9,6 +9,7 @@ import pytest
 
 import amorsize
 from amorsize import api, decorator
+from amorsize.call import on_signal, stream
 
 NAMES = [
     "AmorsizeError",
@@ -23,6 +24,7 @@ NAMES = [
     "Stream",
     "UnseededError",
     "UnsupportedError",
+    "Where",
     "WorkerCrashError",
     "amap",
     "cache_stats",
@@ -36,6 +38,7 @@ NAMES = [
     "prune_expired_cache",
     "shutdown",
     "starmap",
+    "where_on_signal",
 ]
 # Each costs milliseconds, or starts something: a program that only imports amorsize has none of them.
 HEAVY = {
@@ -83,7 +86,7 @@ def test_shutdown_without_workers_is_nothing():
     amorsize.shutdown()
 
 
-@pytest.mark.parametrize("module", [api, decorator], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [api, decorator, stream, on_signal], ids=lambda module: module.__name__)
 def test_the_examples_in_docstrings_are_true(module):
     """What a docstring shows is what happens."""
     examples = doctest.DocTestFinder(exclude_empty=True)

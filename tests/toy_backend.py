@@ -83,5 +83,8 @@ class InTurn:
     def busy(self):
         return bool(self._chunks or self._returned)
 
+    def where(self):
+        return []
+
     def close(self, *, hurry=False):
         self._chunks.clear()

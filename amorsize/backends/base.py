@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..transport.by_value import Outgoing
     from ..transport.envelope import Envelope
     from .events import Event
+    from .where import Where
 
 __all__ = ["Backend", "Start", "Unsendable", "check_shared", "dump_chunk", "events_here"]
 __all__ += ["failures_of", "taken_from", "unstarted"]
@@ -133,6 +134,9 @@ class Backend(Protocol):
 
     def busy(self) -> bool:
         """Say whether any chunk is under way."""
+
+    def where(self) -> list[Where]:
+        """Say where the workers are. Any thread may ask, also while another one waits, and so may a signal handler."""
 
     def close(self, *, hurry: bool = False) -> None:
         """Cancel what is under way and release what is held. It may be called twice.

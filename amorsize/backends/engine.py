@@ -30,6 +30,7 @@ from ..transport.remote import unpack_error
 from ..transport.serialize import load_values
 from .base import Start, check_shared, dump_chunk, events_here, failures_of, taken_from, unstarted
 from .events import Broken, Chunk, Lost, Refused, Results, Returned
+from .where import Where
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -294,6 +295,16 @@ class Engine:
             sent = self._under_way.pop(number, None)
             if sent is not None and (events := self._heard(number, sent, answer)):
                 return events
+
+    def where(self) -> list[Where]:
+        """Say which chunks are under way, and since when; an engine does not tell which item of them runs, or where."""
+        now, under_way = perf_counter(), tuple(self._under_way.values())
+        if self._closed:
+            return []
+        return [
+            Where(None, chunk.first, now - sent, last=chunk.first + len(chunk.items) - 1)
+            for chunk, _, _, sent, _ in under_way
+        ]
 
     def close(self, *, hurry: bool = False) -> None:
         if self._closed:

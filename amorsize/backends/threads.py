@@ -28,6 +28,7 @@ from ..plan.width import WidthControl
 from .base import Start, check_shared, events_here, taken_from
 from .events import Broken, Chunk, Refused, Returned
 from .overload import is_overload
+from .where import LOOP, Where, formatted, stack_above
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ _LOOK_SECONDS = 1.0
 # So many descriptors are left to the rest of the program, and each thread is taken to open so many.
 _SPARE_DESCRIPTORS = 16
 _DESCRIPTORS_EACH = 2
+_NAME = "amorsize-{}"  # of a thread
 
 
 def open_backend(job: Job, _target: object | None = None) -> Threads:
@@ -83,7 +85,9 @@ class _Shared:
         done: what has run.
         wanted: whether any further item may begin.
         closed: whether no thread is to stay.
-        running: for each thread, the position of the item that it runs.
+        running: for each thread, the position of the item that it runs, and when that began, in `time.perf_counter()`
+            seconds.
+        idents: for each thread, its `threading.get_ident()`.
     """
 
     def __init__(self, job: Job) -> None:
@@ -91,7 +95,8 @@ class _Shared:
         self.done: SimpleQueue[_Done] = SimpleQueue()
         self.wanted = True
         self.closed = False
-        self.running: dict[int, int] = {}
+        self.running: dict[int, tuple[int, float]] = {}
+        self.idents: dict[int, int] = {}
         self._stop_at_error = job.stop_at_error
         self._initializer, self._initargs = job.initializer, job.initargs
         self._function: Any = job.function
@@ -99,6 +104,7 @@ class _Shared:
 
     def work(self, thread: int) -> None:
         """Run tasks until there is none; this is what a thread does."""
+        self.idents[thread] = get_ident()
         refused: BaseException | None = None
         own = self._context.copy()
         if self._initializer is not None:
@@ -135,7 +141,7 @@ class _Shared:
         for index, item in enumerate(chunk.items, chunk.first):
             if not self.wanted:
                 return
-            self.running[thread] = index
+            self.running[thread] = index, perf_counter()
             yield item
 
 
@@ -243,6 +249,18 @@ class Threads:
                 continue
             events += self._heard(found, in_use)
 
+    def where(self) -> list[Where]:
+        if self._closed or os.getpid() != self._pid:
+            return []
+        now, running, found = perf_counter(), self._shared.running.copy(), []
+        for thread, ident in sorted(self._shared.idents.copy().items()):
+            if (stack := stack_above(ident, LOOP)) is None:
+                continue  # it has ended
+            index, began = running.get(thread, (None, now))
+            place = Where(_NAME.format(thread), index)
+            found.append(place if index is None else place._replace(seconds=now - began, stack=formatted(stack)))
+        return found
+
     def close(self, *, hurry: bool = False) -> None:
         if self._closed:
             return
@@ -260,7 +278,7 @@ class Threads:
                 continue  # the call was collected as garbage in it
             thread.join(max(0.0, until - perf_counter()) if given_up else None)
         if running := sorted(shared.running.copy().values()):
-            self._warn_of(running)
+            self._warn_of([index for index, _ in running])
 
     def _warn_of(self, running: list[int]) -> None:
         """Warn of items that go on; a warning that is made an error must not hide what is on its way to the user."""
@@ -291,7 +309,7 @@ class Threads:
             self._shared.tasks.put(None)
         while self._staying < min(self.width, len(self._under_way)):
             number = next(self._thread_numbers)
-            thread = Thread(target=self._shared.work, args=(number,), name=f"amorsize-{number}", daemon=True)
+            thread = Thread(target=self._shared.work, args=(number,), name=_NAME.format(number), daemon=True)
             try:
                 thread.start()
             except (RuntimeError, MemoryError) as error:  # the system has no thread left

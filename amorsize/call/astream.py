@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
+    from ..backends.where import Where
     from ..options import Options
     from ..plan.planner import Plan
     from ..plan.retry import Failed
@@ -107,6 +108,10 @@ class AsyncStream(Generic[R]):
     def report(self) -> Report:
         """What the call did, or has done so far, as the `report` of `amorsize.map`'s stream."""
         return self._work.report
+
+    def where(self) -> list[Where]:
+        """Say where the items are that run now, as `Stream.where` does; for each coroutine, where it waits."""
+        return self._work.where()
 
     def __aiter__(self) -> AsyncStream[R]:
         return self
@@ -218,6 +223,10 @@ class _Beside:
     def tell_at_end(self, last: list[Noted]) -> None:
         """Have what is known of the call put into a list when it ends."""
         self._stream.tell_at_end(last)
+
+    def where(self) -> list[Where]:
+        """Say where the items are that run now."""
+        return self._stream.where()
 
     async def next(self) -> list[Any] | None:
         """Return the next results, at least one; None if there are no more. Being cancelled in here loses nothing."""

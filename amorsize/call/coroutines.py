@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterable
     from typing import Any
 
+    from ..backends.where import Where
     from ..feed.inputs import Inputs
     from ..feed.tasks import Tasks
     from ..options import Options
@@ -113,6 +114,11 @@ class Coroutines:
             self._learn(tasks)
             self._end()
         return results
+
+    def where(self) -> list[Where]:
+        """Say where the items are that run now, from any thread."""
+        tasks = self._tasks
+        return [] if tasks is None or self._over else tasks.where()
 
     async def close(self) -> None:
         """Cancel what runs, and wait for its end, but not for long."""
@@ -212,6 +218,10 @@ class OwnLoop:
         """Return the generator of iterables of results."""
         results: Generator[Iterable[Any], None, None] = self._generator
         return results
+
+    def where(self) -> list[Where]:
+        """Say where the items are that run now."""
+        return self._work.where()
 
     def length_hint(self) -> Any:
         """Return that it is not known how many results are still to come."""

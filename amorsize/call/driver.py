@@ -22,6 +22,7 @@ from .move import Visit
 from .noted import note
 from .one_item import OneItem
 from .phases import close_all, passed_on, recorded_here
+from .places import in_caller
 from .policy import SHORT_SECONDS, SILENT_SECONDS, Policy, holding
 from .stay import MOST_SHORT_SECONDS, STAY_CALLS, STAY_SECONDS, Stay
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..backends.base import Backend
+    from ..backends.where import Where
     from ..feed.pace import Pace
     from ..feed.pump import Pump
     from ..feed.source import Source
@@ -100,6 +102,11 @@ class Call:
             return NotImplemented
         ahead = self._pump.ahead if self._pump is not None else 0
         return remaining + ahead + length_hint(self._current, 0)  # serial work, a generator, has no hint: 0
+
+    def where(self) -> list[Where]:
+        """Say where the items are that run now, from any thread."""
+        pump, here = self._pump, in_caller(self._current, self._source.newest)
+        return here if pump is None else [*here, *pump.where()]
 
     def close(self, *, dropped: bool = False) -> None:
         """Cancel what is not done and release what is held.

@@ -92,7 +92,7 @@ def note(
     """Return what the parts of a call know."""
     known = policy.known
     slowdown = known.slowdown if policy.slowdown == 1.0 and known is not None else policy.slowdown
-    items_here = tally.serial_until(source.counted()) + tally.here_items
+    items_here = tally.serial_until(source.newest + 1) + tally.here_items
     found, seconds = _here(here, serial)
     return Noted(
         name_of(request.function if request.recorder is None else request.recorder.user),

@@ -28,6 +28,7 @@ from ..state import register
 from .caller import apply_star
 from .driver import Call, staying
 from .phases import Dropped, Phases
+from .places import in_caller
 from .request import Request
 
 TYPE_CHECKING = False
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from typing import Any
 
+    from ..backends.where import Where
     from ..plan.planner import Plan
     from ..plan.retry import Failed
     from .noted import Noted
@@ -130,6 +132,12 @@ class ShortCall:
         items = whole - left if isinstance(left, int) and whole else 0
         began_at = self._noted[0] if self._noted else None
         return short(self._function, began_at, self._ended_at, items, look_up=look_up)
+
+    def where(self) -> list[Where]:
+        """Say where the item is that runs now, if one does."""
+        if self._call is not None:
+            return self._call.where()
+        return in_caller(self._results, -1)
 
     def length_hint(self) -> Any:
         """Return about how many results are still to come."""

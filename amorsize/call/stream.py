@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
+    from ..backends.where import Where
     from ..options import Options
     from ..plan.planner import Plan
     from ..plan.retry import Failed
@@ -147,6 +148,28 @@ class Stream(chain[R]):
         from .reported import report_of
 
         return report_of(self._call.noted())
+
+    def where(self) -> list[Where]:
+        """Say for each worker which item it is on, for how many seconds, and in which Python stack.
+
+        It may be asked by another thread, or by a signal handler, while `next()` waits, and between two of these. The
+        list is empty before the call has begun, and once it is over. Stacks of our own worker processes are to be had
+        on Linux, even while C code runs and lets nobody in: a signal, SIGURG, is sent to the process. Those of threads,
+        of coroutines and of the caller are to be had everywhere. Of pools, executors and clusters, chunks are listed,
+        with the seconds since they were submitted.
+
+        Not for telling how far a call is, which `progress=` shows.
+
+        >>> import amorsize
+        >>> with amorsize.map(abs, [-1, -2, -3], backend="threads", n_jobs=1) as results:
+        ...     first = next(results)
+        ...     for place in results.where():
+        ...         print(place.worker)
+        amorsize-1
+        >>> results.where()
+        []
+        """
+        return self._call.where()
 
     def close(self) -> None:
         """Cancel what is not done and release the workers; `next()` then raises StopIteration. May be called twice."""

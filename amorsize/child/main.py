@@ -30,10 +30,11 @@ from ..transport.memory import PLACE, Place
 from ..transport.payload import Outdated
 from ..transport.remote import pack_error
 from ..transport.serialize import Unpicklable, load_lazily
-from ..transport.slots import CALL_CANCELLED, CHUNK_NUMBER, CURSOR, STARTED, TAKEN_BACK, open_shared
+from ..transport.slots import BEGAN, CALL_CANCELLED, CHUNK_NUMBER, CURSOR, STARTED, TAKEN_BACK, open_shared
 from .process_state import ProcessState
 from .rebuild import Rebuilt, rebuild
 from .run_chunk import dump_around_culprits, refusing_unpicklable
+from .stacks import show_stacks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def main(sock: socket.socket, setup: Setup, inherited: Inherited | None = None) 
         shared = open_shared(sock, inherited, _free_memory)
         if sys.platform != "win32" and shared.store is not None:
             os.register_at_fork(before=shared.store.detach)
+        show_stacks(shared.slots)
         limit = ThreadLimit()
         _prepare_environment(setup, limit)
         _reseed()
@@ -273,6 +275,7 @@ class _Worker:
 
     def _run(self, body: memoryview) -> None:
         self._run_chunk(body)
+        self._slots[BEGAN] = 0
         if self._store is not None:
             self._store.sweep()  # here, where nothing of the items is left
 
@@ -280,6 +283,7 @@ class _Worker:
         chunk = wire.ChunkHead._make(wire.CHUNK_HEAD.unpack_from(body))
         slots = self._slots
         slots[CURSOR] = -1 - chunk.first
+        slots[BEGAN] = monotonic_ns()
         self._number += 1
         slots[CHUNK_NUMBER] = self._number
         # This is read after the line above, because a caller that takes chunks back first writes TAKEN_BACK and then
@@ -332,6 +336,7 @@ class _Worker:
         append = results.append
         index = chunk.first
         now = report.begin()
+        slots[BEGAN] = monotonic_ns()
         stop_at = now + chunk.slice_seconds if chunk.slice_seconds else float("inf")
         look_at = 0.0 if timed else min(now + FLUSH_SECONDS, stop_at)
         for index, item in enumerate(items, chunk.first):
@@ -356,6 +361,7 @@ class _Worker:
                     if report.unsent:
                         break  # later results may fail, too, and their items would have to run again
                     now = report.begin()
+                    slots[BEGAN] = monotonic_ns()
                     look_at = 0.0 if timed else min(now + FLUSH_SECONDS, stop_at)
         slots[CURSOR] = -2 - index
         self._send(report, results, last=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from ..backends.events import Failure
+from ..backends.where import Where, formatted, stack_from
 from ..errors import SerializationError, let_signals_through, raised_by, signal_handlers
 from ..rng import runs_items
 from ..seeding import Seeded
@@ -48,6 +49,11 @@ class Here:
             self.streams, self._function = function.begin(lambda: self._index, keep=True)
         else:
             self._function = function
+
+    def where(self) -> list[Where]:
+        """Say which item the caller runs now, if it runs one."""
+        stack = stack_from(lambda frame: frame.f_code is Here.run.__code__ and frame.f_locals.get("self") is self)
+        return [] if stack is None else [Where("caller", self._index, None, formatted(stack))]
 
     @runs_items("self")
     def run(self, index: int, item: Any, now: Callable[[], float]) -> None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from ..backends.base import Backend
     from ..backends.events import Counts, Event, Failure, Observer
+    from ..backends.where import Where
     from ..options import Options
     from ..plan.retry import Failed
     from ..seeding import Seeded
@@ -286,6 +287,10 @@ class Pump:
     def ahead(self) -> int:
         """Number of items that were read, but whose results are still to be handed out."""
         return 0 if self._over else self._source.index - self._feed.order.next
+
+    def where(self) -> list[Where]:
+        """Say where the items are that run now, from any thread."""
+        return [] if self._over else [*self.backend.where(), *(self._here.where() if self._here else ())]
 
     def step(self, timeout: float) -> None:
         """Keep the workers fed, and take in what they say within `timeout` seconds; no item runs in the caller."""

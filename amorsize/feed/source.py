@@ -105,16 +105,17 @@ class Source:
 
     def recount(self) -> None:
         """Set `index` to where the iterator is, as far as that is known. After `keep_count` it always is."""
-        self.index = self.counted()
+        self.index = self.newest + 1
 
-    def counted(self) -> int:
-        """Return where the iterator is, as far as that is known, and change nothing."""
+    @property
+    def newest(self) -> int:
+        """Position of the newest item that was read, as far as that is known; -1 if none was."""
         if self._sequence is not None:
             # This is the present length, because the function may have made a list longer or shorter.
-            return max(self.index, len(self._sequence) - length_hint(self.iterator))
+            return max(self.index, len(self._sequence) - length_hint(self.iterator)) - 1
         if self._ticks is not None:
-            return self._first_ticked + sys.maxsize - length_hint(self._ticks)
-        return self.index
+            return self._first_ticked + sys.maxsize - length_hint(self._ticks) - 1
+        return self.index - 1
 
     @property
     def numbers(self) -> range | None:

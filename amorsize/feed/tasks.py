@@ -22,6 +22,7 @@ from time import perf_counter
 from .. import context
 from ..backends.events import Failure
 from ..backends.overload import is_overload
+from ..backends.where import Where, entries_of, formatted, stack_from, suspended
 from ..errors import ItemTimeoutError, items_in_words, let_signals_through
 from ..plan.width import MOST_WIDTH, WidthControl
 from ..rng import runs_items
@@ -137,7 +138,10 @@ class Tasks:
     @property
     def width(self) -> int:
         """How many items may run at once now."""
-        return self._fixed_width if self._control is None else self._control.width  # type: ignore[return-value]
+        if self._control is not None:
+            return self._control.width
+        assert self._fixed_width is not None
+        return self._fixed_width
 
     @property
     def found(self) -> int | None:
@@ -366,6 +370,11 @@ class Tasks:
             if running.index > index:
                 self._give_up(task)
 
+    def where(self) -> list[Where]:
+        """Say where the items are that run now, from any thread."""
+        now, running = perf_counter(), tuple(self._running.items())
+        return [Where(task.get_name(), one.index, now - one.began, _stack_of(task)) for task, one in running]
+
     async def close(self) -> None:
         """Cancel everything, and wait for its end, but not for long."""
         pending = self.cancel()
@@ -401,3 +410,13 @@ def _outcome_of(task: Task[Any]) -> tuple[BaseException | None, Any]:
         return error, None
     value = task.result()
     return (value.error, None) if type(value) is _Exit else (None, value)
+
+
+def _stack_of(task: Task[Any]) -> str:
+    """Return the stack in which a task waits, or in which it runs, if a thread has it now."""
+    coroutine: Any = task.get_coro()
+    outermost = coroutine.cr_frame
+    if outermost is None:
+        return ""
+    stack = stack_from(lambda frame: frame is outermost) if coroutine.cr_running else None
+    return formatted(entries_of(suspended(coroutine)) if stack is None else stack)

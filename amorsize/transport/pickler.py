@@ -9,7 +9,7 @@ import io
 import pickle
 import sys
 from functools import cached_property
-from types import FunctionType
+from types import CodeType, FunctionType
 
 import cloudpickle
 
@@ -24,6 +24,7 @@ __all__ = ["ByValuePickler"]
 
 # These are refused because cloudpickle would send the text of a file, and the bytes under a view.
 _REFUSED = (io.TextIOWrapper, memoryview)
+_NO_FILE = "<dynamic-code>"  # in place of a code's file
 # These names are in a module's globals from the start.
 _DUNDERS = ("__name__", "__package__", "__file__")
 
@@ -54,6 +55,11 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it ships no 
             return cached_property, (value.func,), {"attrname": value.attrname, "__doc__": value.__doc__}
         if hasattr(kind, "_amorsize_reduce_by_value") and value.__module__ == "__main__":
             return value._amorsize_reduce_by_value()
+        if kind is CodeType:
+            # Newer versions leave out its file, by which a traceback, or a look at where an item is, shows its lines.
+            make, arguments = self.dispatch_table[kind](value)
+            path = "".join(value.co_filename)
+            return make, tuple(path if type(part) is str and part == _NO_FILE else part for part in arguments)
         if kind not in self.dispatch_table and is_bare(kind):
             return reduce_bare(value, self._way)
         return NotImplemented

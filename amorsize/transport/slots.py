@@ -22,8 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CALL_CANCELLED", "CHUNK_NUMBER", "CURSOR", "SLOTS_BYTES", "STARTED", "TAKEN_BACK"]
-__all__ += ["Inherited", "Shared", "create_shared", "inherited_shared", "open_shared"]
+__all__ = ["BEGAN", "CALL_CANCELLED", "CHUNK_NUMBER", "CURSOR", "SLOTS_BYTES", "STACK_FILE", "STACK_INODE", "STARTED"]
+__all__ += ["TAKEN_BACK", "Inherited", "Shared", "create_shared", "inherited_shared", "open_shared", "small_file"]
 
 # The worker writes the position of the running item, or -1 - end if no item runs and all before `end` are finished.
 CURSOR = 0
@@ -36,8 +36,14 @@ TAKEN_BACK = 3
 # In a call with deadlines the worker writes when the running item began, in nanoseconds of `time.monotonic`. While it
 # rebuilds a chunk's function and items, it writes when that began, negated. While it does neither, the slot is 0.
 STARTED = 4
+# The worker writes when it began to load a chunk, to run its items, or to run those behind results that it has sent, in
+# nanoseconds of `time.monotonic`, and 0 when the chunk is done. Results are sent every few milliseconds, so an item
+# that runs for longer began hardly later than this; a look at the clock for each item would cost short ones much.
+BEGAN = 5
+# The worker writes by which descriptor it has the file for its stacks, plus one, and the file's inode (`child.stacks`).
+STACK_FILE = 6
+STACK_INODE = 7
 SLOTS_BYTES = 64
-
 
 
 class Shared(NamedTuple):
@@ -94,7 +100,7 @@ def create_shared(sock: socket.socket, free_memory: Callable[[], int | None]) ->
             store.close()
             raise
         return _of_store(store)
-    descriptor = _small_file()
+    descriptor = small_file()
     try:
         # The bytes are written, not only reserved, so that a full disk raises here and not a bus error later.
         os.write(descriptor, bytes(SLOTS_BYTES))
@@ -120,7 +126,8 @@ def _new_store(free_memory: Callable[[], int | None]) -> Store | None:
         return None
 
 
-def _small_file() -> int:
+def small_file() -> int:
+    """Return the descriptor of a new file without a name, in memory where that can be."""
     if sys.platform == "linux":
         try:
             return os.memfd_create("amorsize")

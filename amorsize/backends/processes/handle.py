@@ -14,7 +14,16 @@ from ...errors import let_signals_through
 from ...lean import map
 from ...transport import wire
 from ...transport.memory import LEAST_SHARED_BYTES, PLACE
-from ...transport.slots import CALL_CANCELLED, CHUNK_NUMBER, CURSOR, STARTED, TAKEN_BACK
+from ...transport.slots import (
+    BEGAN,
+    CALL_CANCELLED,
+    CHUNK_NUMBER,
+    CURSOR,
+    STACK_FILE,
+    STACK_INODE,
+    STARTED,
+    TAKEN_BACK,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -180,6 +189,31 @@ class Worker:
         if cursor >= 0:
             return cursor - flight.chunk.first + 1, True
         return -1 - cursor - flight.chunk.first, False
+
+    def position(self) -> tuple[int | None, float] | None:
+        """Return the item that the worker is on, None between items, and for how many seconds; None if it is idle.
+
+        This may be asked from any thread.
+        """
+        slots = self._slots
+        try:
+            began = slots[BEGAN]
+            cursor = slots[CURSOR]
+            while began != (now := slots[BEGAN]):  # the cursor may be of what began since
+                began, cursor = now, slots[CURSOR]
+        except ValueError:  # another thread has released the worker
+            return None
+        if not began:
+            return None
+        return cursor if cursor >= 0 else None, max(0.0, (monotonic_ns() - began) / 1e9)
+
+    def stack_file(self) -> tuple[int | None, int]:
+        """Return the descriptor of the worker's file for its stacks, in the worker, and its inode; None if none."""
+        try:
+            number = self._slots[STACK_FILE]
+            return number - 1 if number else None, self._slots[STACK_INODE]
+        except ValueError:  # another thread has released the worker
+            return None, 0
 
     def seconds_left(self, timeout: float) -> float:
         """Return how long the worker's present step may still last; items get `timeout`, loading `LOADING_SECONDS`."""

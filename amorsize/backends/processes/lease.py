@@ -34,6 +34,7 @@ from . import idle
 from .handle import LOADING_SECONDS
 from .idle import server_stands, shutdown, warm_count
 from .patrol import TAKE_BACK_SECONDS, Patrol
+from .stacks import where_are
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from ...transport.payload import Payload
     from ..events import Event
     from ..registry import Job
+    from ..where import Where
     from .handle import Worker
     from .idle import Kind
 
@@ -272,6 +274,9 @@ class Lease:
         events, self._events = self._events, []
         return events
 
+    def where(self) -> list[Where]:
+        return where_are([*self._workers]) if self._holds_workers() else []
+
     def close(self, *, hurry: bool = False) -> None:
         """Close; in a hurry, workers that run an item get almost no time to finish it, because the user wants out."""
         if hurry and self._in_hand in self._workers and self._holds_workers():
@@ -487,6 +492,7 @@ class Lease:
             errors = pickle.loads(body[at : at + n_errors]) if n_errors else ()
             failures = failures_of(chunk, errors, first, values)
         if n_results:
+            self._patrol.ran.append((seconds, n_results))
             sent = flight.sent
             after = began - sent if began > sent else 0.0  # all processes of a machine have the same clock
             self._events.append(
