@@ -8,7 +8,7 @@ from operator import length_hint
 from time import monotonic, perf_counter
 
 from ..backends.registry import Job, open_backend, stays
-from ..backends.rows import AUTO, SERIAL
+from ..backends.rows import AUTO, PROCESSES, SERIAL
 from ..code import fingerprint
 from ..code.functions import FunctionSet, FunctionTable, unfit
 from ..context import in_import
@@ -17,6 +17,7 @@ from ..feed.outcome import Outcome
 from ..log import debug
 from ..measure import machine
 from ..rng import numbered
+from ..transport.relay import what_to_tell
 from .caller import Attempt, Serial, SerialTimes, apply_star, attempts, plain
 from .headstart import Headstart
 from .move import Visit
@@ -542,6 +543,7 @@ class Call:
                 finds_width=move.row.can.width == "found" and options.n_jobs is None,
                 known_width=self._policy.known_width(),
                 alone_seconds=None if self._serial is None else self._serial.seconds_per_item,
+                relay=what_to_tell() if options.relay and move.row is PROCESSES else b"",
             ),
             None if isinstance(options.backend, str) else options.backend,
         )

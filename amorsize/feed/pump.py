@@ -15,7 +15,7 @@ import warnings
 from time import perf_counter, sleep, thread_time
 
 from ..backends.base import Unsendable
-from ..backends.events import Broken, Chunk, Lost, Results, Returned
+from ..backends.events import Broken, Chunk, Lost, Results, Returned, Said
 from ..errors import AmorsizeError, InitializerError, WorkerCrashError
 from ..lean import NamedTuple
 from ..log import debug
@@ -31,6 +31,7 @@ from .feed import WINDOW_ITEMS, Feed
 from .here import Here
 from .judge import Judge
 from .outcome import Outcome
+from .relayed import Relayed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ class Pump:
         self._judge = Judge(now if ordered_at is None else ordered_at, now + start_seconds)
         self._observer = observer
         self._abandoned = abandoned
+        self._relayed = Relayed()
         self._over = self._held = False
         self._to_end = False  # whether the source may be asked for more although it may be at its end
         self._warning: str | None = None
@@ -305,7 +307,7 @@ class Pump:
         """Keep the workers fed, and take in what they say within `timeout` seconds; no item runs in the caller."""
         self._held = True
         self._fill()
-        if self.backend.busy():
+        if self.backend.busy() and not self._relayed.holds_back(timeout):
             for event in self.backend.wait(timeout):
                 self._take(event)
         self._held = False
@@ -529,6 +531,9 @@ class Pump:
     # What is heard from workers.
 
     def _take(self, event: Event) -> None:
+        if isinstance(event, Said):
+            self._relayed.take(event, later=self._held)
+            return
         if self._observer is not None:
             self._observer.heard(event)
         if isinstance(event, Results):
@@ -587,7 +592,8 @@ class Pump:
         self.withdrawal = Withdrawal(f"no worker to be had: {error!r}", unfit, for_good=True)
 
     def _say(self) -> None:
-        """Give the warning that came up earlier: that may have been in a thread, and a warning may be made an error."""
+        """Show what came up earlier: that may have been in a thread, and a warning may be made an error."""
+        self._relayed.show()
         if self._warning is not None:
             text, self._warning = self._warning, None
             warnings.warn(text, RuntimeWarning, stacklevel=2)

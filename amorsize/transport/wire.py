@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator, Sequence
 
-__all__ = ["CHUNK", "EXIT", "FUNCTION", "READY", "REFUSED", "RESULTS", "SHARED_FUNCTION"]
+__all__ = ["CHUNK", "EXIT", "FUNCTION", "READY", "REFUSED", "RELAY", "RESULTS", "SAID", "SHARED_FUNCTION"]
 __all__ += ["CHUNK_HEAD", "READY_BODY", "RESULTS_HEAD"]
 __all__ += ["ChunkHead", "Inbox", "KeptFunctions", "Outbox", "ResultsHead", "lasting", "send"]
 
-FUNCTION, SHARED_FUNCTION, CHUNK, EXIT, READY, RESULTS, REFUSED = range(7)
+# RELAY tells a worker what `relay.what_to_tell` has made, or nothing; SAID brings what items have said since.
+FUNCTION, SHARED_FUNCTION, CHUNK, EXIT, READY, RESULTS, REFUSED, RELAY, SAID = range(9)
 
 _HEAD = Struct("<BQ")
 # Buffers smaller than this are joined before they are written, because a copy costs less than a system call.

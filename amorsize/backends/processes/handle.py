@@ -83,6 +83,7 @@ class Worker:
         store: memory that is shared with it; None where there can be none.
         load_seconds: how long what it needs was loaded, by a fork server that was started for it and by itself.
         retires: whether it gets no more chunks, and leaves when it has no chunk left.
+        told: what it was told about what is to be relayed.
     """
 
     def __init__(self, process: Any, sock: socket.socket, shared: Shared, *, takes_chunks: bool = False) -> None:
@@ -93,6 +94,7 @@ class Worker:
         self.flights: deque[Flight] = deque()
         self.ready = False
         self.number: int | None = None
+        self.told = b""
         self.takes_chunks = takes_chunks
         self.used = self.retires = False
         self.fresh, self.served, self.load_seconds = True, False, 0.0
@@ -103,8 +105,19 @@ class Worker:
         self._number = 0
         self._functions = wire.KeptFunctions()
 
-    def put_chunk(self, chunk: Chunk, head: bytes, envelope: Envelope, payload: Payload) -> None:
-        """Put a chunk into the outbox, after the function if the worker does not have it yet."""
+    def put_chunk(self, chunk: Chunk, head: bytes, envelope: Envelope, payload: Payload, relay: bytes) -> None:
+        """Put a chunk into the outbox, after what the worker needs for it and does not have yet.
+
+        Args:
+            chunk: the items.
+            head: what precedes them in the message.
+            envelope: the items, pickled.
+            payload: the function.
+            relay: what to tell about what is to be relayed.
+        """
+        if relay != self.told:
+            self.told = relay
+            self.outbox.put(wire.RELAY, [relay])
         self._number += 1
         digest = payload.digest
         self.flights.append(Flight(chunk, self._number, digest))
