@@ -14,7 +14,7 @@ from ..code.functions import FunctionSet, FunctionTable, unfit
 from ..context import in_import
 from ..errors import SerializationError, let_signals_through, signal_handlers
 from ..feed.outcome import Outcome
-from ..log import debug
+from ..log import debug, info
 from ..measure import machine
 from ..rng import numbered
 from ..transport.relay import what_to_tell
@@ -236,6 +236,7 @@ class Call:
                 if self._pace is not None and self._pace.seconds_per_item is None:
                     self._pace.seconds_per_item = serial.seconds_per_item
                 pump.widen()
+                self._tell()
                 yield from self._finish(pump)
             else:
                 assert self._move is not None  # otherwise the serial work would not have ended
@@ -274,7 +275,7 @@ class Call:
         if self._input_stays is None or (serial is not None and not self._input_stays):
             kept = self._policy.kept_by(serial)
             if kept is not None:
-                debug("%s, so the items of %r stay in the caller", kept, self._request.function)
+                info("%s, so the items of %r stay in the caller", kept, self._request.function)
                 if serial is not None:
                     holding.add(self._request.function)
                 self._policy.stay()
@@ -340,7 +341,7 @@ class Call:
 
     def _stay(self, error: BaseException) -> None:
         let_signals_through(error)
-        debug("the rest stays in the caller: %r", error)
+        info("the rest of %r stays in the caller: %r", self._request.function, error)
         self._policy.stay()
         self.plan = None
 
@@ -466,10 +467,15 @@ class Call:
             self._over = True
             return
         self.plan = None
+        info("the rest of %r comes back to the caller: %s", self._request.function, withdrawal.reason)
         if withdrawal.for_good:
             self._policy.stay()
         else:
             self._policy.come_back(self._pace, pump.seconds)
+
+    def _tell(self) -> None:
+        if self.plan is not None:
+            info("%r runs on %s: %s", self._request.function, self.plan.backend, self.plan.reason)
 
     def _note_width(self, found: int) -> None:
         """Take in how many workers were found to be best."""
@@ -523,6 +529,7 @@ class Call:
 
                 warnings.warn(f"amorsize stays in one process: {error}", RuntimeWarning, stacklevel=2)
             return
+        self._tell()
         yield from self._finish(pump, opened)
 
     def _open(self, move: Move, width: int, outgoing: Outgoing) -> Backend:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from contextlib import suppress
 
 from ..transport.ambient import forget_shown_warnings
 from ..transport.relay import LOGGED, WARNED
@@ -65,12 +66,13 @@ class Records:
         self._levels = levels
         import logging
 
+        kind: Any = logging.Logger
         if self._stock_handle is None:
-            self._stock_handle = logging.Logger.handle
+            self._stock_handle = kind.handle
             self._found_disabled = logging.root.manager.disable
             self._marker = self._marker or logging.NullHandler()
             self._twins.add(self._marker)
-            logging.Logger.handle = self._handler()  # type: ignore[method-assign]
+            kind.handle = self._handler()
         root: Any = logging.root
         if levels.has_handlers and not root.handlers:
             root.addHandler(self._marker)
@@ -89,7 +91,8 @@ class Records:
             return
         import logging
 
-        logging.Logger.handle, self._stock_handle = self._stock_handle, None  # type: ignore[method-assign]
+        kind: Any = logging.Logger
+        kind.handle, self._stock_handle = self._stock_handle, None
         logging.root.removeHandler(self._marker)
         logging.disable(self._found_disabled)
         for logger, (level, disabled) in self._found.items():
@@ -105,8 +108,8 @@ class Records:
         import logging
 
         wanted = {name: (level, disabled) for name, level, disabled in self._levels.others}
-        for name in wanted:
-            logging.getLogger(name)
+        for known, _, _ in self._levels.others:
+            logging.getLogger(known)
         logging.disable(self._levels.disabled)
         for name, logger in _loggers():
             level, disabled = (self._levels.root, False) if name is None else wanted.get(name, (0, False))
@@ -197,10 +200,8 @@ def _packed(record: Any, index: int | None) -> tuple[dict[str, Any], dict[str, b
     pickled = {}
     for name, value in others.items():
         del fields[name]
-        try:
+        with suppress(Exception):  # one that cannot be pickled is left out
             pickled[name] = dump(value)
-        except Exception:
-            continue
     return fields, pickled
 
 

@@ -108,11 +108,11 @@ class Relay:
                 self._records.end()
             self._swap(self._stand_ins, self._real, state)
             return
-        out, err, levels = pickle.loads(told)
+        out, err, levels = Told._make(pickle.loads(told))
         if self._stand_ins is None:
             self._stand_ins = StandIn(self, OUT, self._real[0]), StandIn(self, ERR, self._real[1])
-        for stand_in, looks in zip(self._stand_ins, Told(out, err, levels), strict=False):
-            stand_in.looks = looks
+        self._stand_ins[0].look(out)
+        self._stand_ins[1].look(err)
         self._swap(self._real, self._stand_ins, state)
         from .records import Records
 
@@ -228,7 +228,7 @@ class Relay:
     def _send_now(self) -> None:
         """Have the thread send, and wait for that; the item's time does not run meanwhile."""
         if self._sender == get_ident():
-            return  # a destructor or a signal handler writes while this thread is sending; that goes with the next message
+            return  # a destructor, or a signal handler, writes while this thread sends: that goes with the next message
         over = allocate_lock()
         over.acquire()
         self._waiting.append(over)

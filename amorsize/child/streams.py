@@ -11,13 +11,13 @@ from __future__ import annotations
 import codecs
 import io
 
-from ..transport.relay import ERR, Looks
+from ..transport.relay import ERR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
+    from ..transport.relay import Looks
     from .said import Relay
 
 __all__ = ["StandIn"]
@@ -30,18 +30,17 @@ class StandIn(io.TextIOBase):
         relay: takes what is written.
         kind: which stream this is.
         real: the stream that this process would write to; None if it has none.
-
-    Attributes:
-        looks: what the caller's stream says of itself.
     """
 
+    encoding = "utf-8"
+    errors = "strict"
     mode = "w"
     newlines = None
     line_buffering = True
     write_through = False
 
     def __init__(self, relay: Relay, kind: int, real: Any) -> None:
-        self.looks = Looks("utf-8", False)
+        self._isatty = False
         self.name = "<stderr>" if kind == ERR else "<stdout>"
         self.buffer = _Bytes(self)
         self._relay = relay
@@ -56,9 +55,6 @@ class StandIn(io.TextIOBase):
         elif self._real is not None:
             self._real.write(text)
         return len(text)
-
-    def writelines(self, lines: Iterable[str]) -> None:  # type: ignore[override]  # as a TextIOWrapper's
-        self.write("".join(lines))
 
     def flush(self) -> None:
         if self._relay.on:
@@ -78,25 +74,23 @@ class StandIn(io.TextIOBase):
         return descriptor
 
     def isatty(self) -> bool:
-        return self.looks.isatty
+        return self._isatty
 
     def writable(self) -> bool:
         return True
 
-    @property
-    def encoding(self) -> str:  # type: ignore[override]  # a property, because the caller's may be another
-        return self.looks.encoding
-
-    @property
-    def errors(self) -> str:  # type: ignore[override]  # as above
-        return "backslashreplace" if self._kind == ERR else "strict"
+    def look(self, looks: Looks) -> None:
+        """Look as the caller's stream does."""
+        self.encoding, self._isatty = looks
+        self.errors = "backslashreplace" if self._kind == ERR else "strict"
 
     def reconfigure(self, *, encoding: str | None = None, **_: object) -> None:
         """Take another encoding; the other settings of a stream are the caller's."""
         if encoding is not None:
-            self.looks = self.looks._replace(encoding=encoding)
+            self.encoding = encoding
 
-    def detach(self) -> io.BufferedIOBase:  # type: ignore[override]  # it returns what a TextIOWrapper's does
+    def detach(self) -> Any:
+        """Return what takes bytes; this stream goes on."""
         return self.buffer
 
 

@@ -100,7 +100,7 @@ def _looks_of(stream: Any) -> Looks:
 
 def _levels() -> Levels | None:
     logging: Any = sys.modules.get("logging")
-    root = getattr(logging, "root", None)
+    root: Any = getattr(logging, "root", None)
     manager = getattr(root, "manager", None)
     if manager is None:  # nobody has imported the module, or another thread is in the middle of that
         return None

@@ -109,9 +109,14 @@ def send(sock: socket.socket, kind: int, buffers: Sequence[bytes | bytearray | m
 
 
 class Outbox:
-    """Messages on their way to a worker that may not be reading now."""
+    """Messages on their way to a worker that may not be reading now.
+
+    Attributes:
+        told: what the worker was told last about what is to be relayed.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
+        self.told = b""
         self._sock = sock
         self._waiting: deque[bytes | bytearray | memoryview] = deque()
 
@@ -123,6 +128,12 @@ class Outbox:
         else:
             self._waiting.append(_HEAD.pack(kind, size))
             self._waiting.extend(buffers)
+
+    def tell(self, relay: bytes) -> None:
+        """Add a message about what is to be relayed, unless the worker was told the same before."""
+        if relay != self.told:
+            self.told = relay
+            self.put(RELAY, [relay])
 
     def flush(self) -> None:
         """Write as much as the socket takes now; raises OSError if the worker is gone."""

@@ -83,7 +83,6 @@ class Worker:
         store: memory that is shared with it; None where there can be none.
         load_seconds: how long what it needs was loaded, by a fork server that was started for it and by itself.
         retires: whether it gets no more chunks, and leaves when it has no chunk left.
-        told: what it was told about what is to be relayed.
     """
 
     def __init__(self, process: Any, sock: socket.socket, shared: Shared, *, takes_chunks: bool = False) -> None:
@@ -94,7 +93,6 @@ class Worker:
         self.flights: deque[Flight] = deque()
         self.ready = False
         self.number: int | None = None
-        self.told = b""
         self.takes_chunks = takes_chunks
         self.used = self.retires = False
         self.fresh, self.served, self.load_seconds = True, False, 0.0
@@ -115,9 +113,7 @@ class Worker:
             payload: the function.
             relay: what to tell about what is to be relayed.
         """
-        if relay != self.told:
-            self.told = relay
-            self.outbox.put(wire.RELAY, [relay])
+        self.outbox.tell(relay)
         self._number += 1
         digest = payload.digest
         self.flights.append(Flight(chunk, self._number, digest))

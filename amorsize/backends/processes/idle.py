@@ -306,7 +306,7 @@ def _start(kind: Kind, n: int, function: Any, modules: frozenset[str], relay: by
     workers = start_workers(kind.start_method, setup, n, wanted)
     for worker in workers:
         worker.served = served
-        worker.told = relay
+        worker.outbox.told = relay
     return workers
 
 
@@ -341,7 +341,9 @@ def _alive(worker: Worker) -> bool:
             for kind, _ in worker.inbox.messages():
                 if kind == wire.READY:
                     worker.ready = True
-                elif kind != wire.SAID:  # what it said between two calls, nobody waits for; this is its answer on a chunk that was taken back, or on the order to load a function
+                elif kind == wire.SAID:
+                    pass  # a thread of an item's has said it after the call, and nobody listens
+                else:  # this is its answer on a chunk that was taken back, or on the order to load a function
                     worker.flights.popleft()
                     worker.takes_chunks = True
     except EOFError:

@@ -1,4 +1,4 @@
-"""Shows in the caller what items have said in workers: lines, log records, warnings (`child/said.py`).
+"""What a call shows besides results: what items have said in workers (`child/said.py`), and the pump's own warning.
 
 It is shown as it comes, before the results that come behind it, by the thread that waits for results in `next()`. What
 comes while the headstart's thread listens is kept until then, because that thread must not run code of the user's.
@@ -27,26 +27,37 @@ if TYPE_CHECKING:
 
     from ..backends.events import Said
 
-__all__ = ["Relayed"]
+__all__ = ["Voice"]
 
 # So many bytes are kept for `next()`; with more, the headstart's thread stops reading, and workers wait.
 _KEPT_BYTES = 1 << 20
 
 
-class Relayed:
-    """Shows what workers have said, now or later."""
+class Voice:
+    """Shows what workers have said, now or later.
+
+    Attributes:
+        warning: the text of a warning to be given at the next `show`; None if there is none.
+    """
 
     def __init__(self) -> None:
         self._kept: deque[Said] = deque()
+        self.warning: str | None = None
 
     def take(self, said: Said, *, later: bool) -> None:
         """Show what a worker said, or keep it until `show`."""
         self._kept.append(said)
         if not later:
-            self.show()
+            self._show_kept()
 
     def show(self) -> None:
-        """Show what was kept."""
+        """Show what was kept, and warn at the line that calls this: a warning may be made an error."""
+        if self.warning is not None:
+            text, self.warning = self.warning, None
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
+        self._show_kept()
+
+    def _show_kept(self) -> None:
         while self._kept:
             for kind, *entry in _entries_of(self._kept.popleft()):
                 if kind == LOGGED:
@@ -122,9 +133,9 @@ def _warn(packed: bytes, builtin: type[Warning], text: str, filename: str, linen
     else:
         warning = builtin(text)  # its class did not come over
     here = None if module is None else sys.modules.get(module)
-    registry = _shown.setdefault(module or filename, {}) if here is None else vars(here)
+    registry: Any = _shown.setdefault(module or filename, {})
     if here is not None:
-        registry = registry.setdefault("__warningregistry__", {})
+        registry = vars(here).setdefault("__warningregistry__", {})
     try:
         try:
             warnings.warn_explicit(warning, type(warning), filename, lineno, module, registry)
