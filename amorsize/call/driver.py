@@ -275,7 +275,7 @@ class Call:
         if self._input_stays is None or (serial is not None and not self._input_stays):
             kept = self._policy.kept_by(serial)
             if kept is not None:
-                info("%s, so the items of %r stay in the caller", kept, self._request.function)
+                info("%s, so the items of %s stay in the caller", kept, self._name())
                 if serial is not None:
                     holding.add(self._request.function)
                 self._policy.stay()
@@ -341,7 +341,7 @@ class Call:
 
     def _stay(self, error: BaseException) -> None:
         let_signals_through(error)
-        info("the rest of %r stays in the caller: %r", self._request.function, error)
+        info("the rest of %s stays in the caller: %r", self._name(), error)
         self._policy.stay()
         self.plan = None
 
@@ -467,15 +467,20 @@ class Call:
             self._over = True
             return
         self.plan = None
-        info("the rest of %r comes back to the caller: %s", self._request.function, withdrawal.reason)
+        info("the rest of %s comes back to the caller: %s", self._name(), withdrawal.reason)
         if withdrawal.for_good:
             self._policy.stay()
         else:
             self._policy.come_back(self._pace, pump.seconds)
 
     def _tell(self) -> None:
-        if self.plan is not None:
-            info("%r runs on %s: %s", self._request.function, self.plan.backend, self.plan.reason)
+        """Log a move that was decided here, not by the user."""
+        if self._request.row is AUTO and self.plan is not None:
+            info("%s goes to %s: %s", self._name(), self.plan.backend, self.plan.reason)
+
+    def _name(self) -> str:
+        function = self._request.function
+        return getattr(function, "__qualname__", None) or repr(function)
 
     def _note_width(self, found: int) -> None:
         """Take in how many workers were found to be best."""
