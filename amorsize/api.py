@@ -157,6 +157,9 @@ def map(
             use_cache: False neither uses nor keeps what was measured.
             journal: the path of a file that keeps each result as it comes, and gives it to later calls of the same
                 function with an equal item: after a kill, only what is missing runs.
+            relay: what items print, log and warn of in worker processes of ours is shown here, through the present
+                `sys.stdout`, `sys.stderr`, loggers and filters, before their results; False leaves it to the workers'
+                own descriptors, as it always is on other backends.
             thread_safe: False forbids that "auto" runs `func` on threads, which it does where items mostly wait.
 
     Returns:

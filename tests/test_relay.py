@@ -1,4 +1,4 @@
-"""What items print, log and warn of in our workers is seen where the caller looks: whole, once, before their results."""
+"""What items print, log and warn of in our workers is seen where the caller looks, once, before their results."""
 
 from __future__ import annotations
 
@@ -358,6 +358,7 @@ class TestRecords:
 
     def test_a_level_that_an_item_sets(self, one_method, logged):
         """It counts as it would in the caller."""
+        logged.handler.setLevel(logging.DEBUG)
         run(workers.sets_a_level, [0], one_method)
 
         assert [record.getMessage() for record in logged.records] == ["it asked for this"]

@@ -18,6 +18,7 @@ from time import sleep
 
 from ..errors import let_signals_through
 from ..log import debug
+from ..state import register
 from ..transport.relay import LOGGED, OUT, WARNED
 from ..transport.remote import unpack_error
 
@@ -122,7 +123,8 @@ def _log(fields: dict[str, Any], pickled: dict[str, bytes], handled: bool) -> No
 
 
 # What was shown of modules that the caller has not imported, as each module itself remembers it.
-_shown: dict[str | None, dict[Any, Any]] = {}
+_shown: dict[str, dict[Any, Any]] = {}
+register(_shown.clear)
 
 
 def _warn(packed: bytes, builtin: type[Warning], text: str, filename: str, lineno: int, module: str | None) -> None:
