@@ -20,7 +20,6 @@ import sys
 import warnings
 from contextlib import suppress
 
-from ..transport.ambient import forget_shown_warnings
 from ..transport.relay import LOGGED, WARNED
 from ..transport.remote import pack_error, said
 from ..transport.serialize import dump
@@ -127,10 +126,6 @@ class Records:
         self._twins.update(set(_handlers()).difference(self._before))
         self._before = []
         self._set_levels()
-
-    def begin_call(self) -> None:
-        """Have each warning come up again."""
-        forget_shown_warnings()
 
     def _handler(self) -> Any:
         """Return what stands for `logging.Logger.handle`."""

@@ -33,8 +33,10 @@ from collections import deque
 from time import monotonic_ns, perf_counter
 
 from ..transport import wire
+from ..transport.ambient import forget_shown_warnings
 from ..transport.relay import ERR, OUT, Told
 from ..transport.slots import CURSOR, STARTED
+from .records import Records
 from .streams import StandIn
 
 TYPE_CHECKING = False
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .process_state import ProcessState
-    from .records import Records
 
 __all__ = ["FLUSH_SECONDS", "MOST_CHARACTERS", "Relay"]
 
@@ -55,6 +56,8 @@ FLUSH_SECONDS = 0.010
 MOST_CHARACTERS = 1 << 16
 # A log record or a warning counts as so many characters.
 _ENTRY_CHARACTERS = 1 << 9
+# So many threads' lines are remembered; a thread that writes just as they are forgotten may lose a part of one.
+_MOST_LINES = 100
 
 
 class Relay:
@@ -76,7 +79,7 @@ class Relay:
         self._main = get_ident()
         self._real = sys.stdout, sys.stderr
         self._stand_ins: tuple[StandIn, StandIn] | None = None
-        self._records: Records | None = None
+        self._records = Records(self)
         self._entries: deque[tuple[Any, ...]] = deque()
         self._size = 0  # characters in the entries; threads that add to it at once may make it a little wrong
         self._lines: dict[tuple[int, int], _Line] = {}  # by thread and kind
@@ -104,8 +107,7 @@ class Relay:
             self.end_items()
         self._told, self.on = told, bool(told)
         if not told:
-            if self._records is not None:
-                self._records.end()
+            self._records.end()
             self._swap(self._stand_ins, self._real, state)
             return
         out, err, levels = Told._make(pickle.loads(told))
@@ -114,9 +116,6 @@ class Relay:
         self._stand_ins[0].look(out)
         self._stand_ins[1].look(err)
         self._swap(self._real, self._stand_ins, state)
-        from .records import Records
-
-        self._records = self._records or Records(self)
         self._records.begin(levels)
 
     @staticmethod
@@ -134,19 +133,17 @@ class Relay:
     def before_loading(self) -> None:
         """Leave alone what is written until `after_loading`, while a function is rebuilt."""
         self.on = False
-        if self._records is not None:
-            self._records.before_loading()
+        self._records.before_loading()
 
     def after_loading(self) -> None:
         """Relay again, if the call does."""
         self.on = bool(self._told)
-        if self.on and self._records is not None:
-            self._records.after_loading()
+        self._records.after_loading()
 
     def begin_call(self) -> None:
         """Have each warning come up again, because the caller decides whether it was shown before."""
-        if self.on and self._records is not None:
-            self._records.begin_call()
+        if self.on:
+            forget_shown_warnings()
 
     # What items say.
 
@@ -201,11 +198,13 @@ class Relay:
         """Send all that was said, as no item is running."""
         if not (self._lines or self._entries):
             return
-        while self._lines:
-            (_, kind), line = self._lines.popitem()
+        for (_, kind), line in list(self._lines.items()):
             if line.parts:
                 self._end_line(kind, line)
-        self._send()
+        if len(self._lines) > _MOST_LINES:
+            self._lines.clear()  # most are of threads that have ended
+        if self._entries:
+            self._send()
 
     # How it leaves.
 
