@@ -33,6 +33,7 @@ def lenient():
     """Show warnings as a program does, and keep them: the tests' own filters make each one an error."""
     with warnings.catch_warnings(record=True) as shown:
         warnings.simplefilter("default")
+        warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)  # as `conftest.FORKED`
         yield shown
 
 
