@@ -246,6 +246,20 @@ def warns_in_its_own_way(number):
     warnings.warn(OurWarning("this", "that"), stacklevel=1)
 
 
+def waits_for_another(argument):
+    """Print; the first item goes on when another one has begun."""
+    number, path = argument
+    if number == 0:
+        waits(path)
+    else:
+        Path(path).touch()
+    print("line", number)
+
+
+def adds_a_handler(path):
+    logger.addHandler(logging.FileHandler(path))
+
+
 def prepare():
     print("prepared")
 

@@ -9,6 +9,7 @@ import logging.handlers
 import queue
 import sys
 import textwrap
+import threading
 import warnings
 from pathlib import Path
 
@@ -241,6 +242,24 @@ class TestLines:
         lines = capsys.readouterr().out.splitlines()
         assert sorted(map(int, lines)) == list(range(400))
 
+    @posix
+    def test_the_thread_beside_a_long_first_item_shows_nothing(self, tmp_path, monkeypatch):
+        """It would run the user's code; what it hears is shown in `next()`."""
+        shown = []
+
+        class Stream(io.StringIO):
+            def write(self, text):
+                shown.append((threading.current_thread(), text))
+                return len(text)
+
+        monkeypatch.setattr(sys, "stdout", Stream())
+        items = [(number, str(tmp_path / "begun")) for number in range(20)]
+        list(amorsize.map(workers.waits_for_another, items, start_method="forkserver", thread_safe=False))
+
+        assert {thread for thread, _ in shown} == {threading.main_thread()}
+        lines = "".join(text for _, text in shown).splitlines()
+        assert sorted(lines) == sorted(f"line {number}" for number in range(20))
+
 
 def refuse(*_):
     raise OSError("no process")
@@ -356,6 +375,15 @@ class TestRecords:
 
         assert path.read_text(encoding="utf-8") == "for both\n"
         assert [record.getMessage() for record in logged.records] == ["for both"]
+
+    def test_a_handler_of_an_initializers(self, processes, logged, tmp_path):
+        """It is the worker's own."""
+        path = tmp_path / "worker.log"
+        options = {**processes, "initializer": workers.adds_a_handler, "initargs": (path,)}
+        run(workers.logs_an_error, [0], options)
+
+        assert path.read_text(encoding="utf-8").startswith("it failed\nTraceback")
+        assert [record.getMessage() for record in logged.records] == ["it failed"]
 
     def test_a_level_that_an_item_sets(self, one_method, logged):
         """It counts as it would in the caller."""
@@ -489,6 +517,19 @@ class TestWarnings:
 
         (shown,) = lenient
         assert (shown.category, shown.message.first) == (workers.OurWarning, "this")
+
+    def test_warnings_that_the_caller_logs(self, one_method, caplog):
+        """They become log records once, there."""
+        logging.captureWarnings(True)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("always")
+                run(workers.warns, [0], one_method)
+        finally:
+            logging.captureWarnings(False)
+
+        (record,) = caplog.records
+        assert (record.name, "careful" in record.getMessage()) == ("py.warnings", True)
 
 
 class TestOff:
