@@ -162,19 +162,18 @@ class Relay:
         if line.parts and line.cursor != cursor:
             self._end_line(kind, line)
         line.cursor = cursor
-        end = max(text.rfind("\n"), text.rfind("\r")) + 1
-        if end == len(text):
-            line.parts.append(text)
-        elif end:
-            line.parts.append(text[:end])
+        length = len(text)
+        end = text.rfind("\n") + 1 or text.rfind("\r") + 1  # what overwrites a line ends it, too
         if end:
+            line.parts.append(text if end == length else text[:end])
             self._end_line(kind, line)
-        if end < len(text):
+        if end < length:
             line.parts.append(text[end:])
-            line.size += len(text) - end
+            line.size += length - end
             if line.size > MOST_CHARACTERS:
                 self._end_line(kind, line)
-        if self._entries:
+                end = length
+        if end:
             self._send_soon()
 
     def _end_line(self, kind: int, line: _Line) -> None:

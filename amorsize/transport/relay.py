@@ -82,7 +82,7 @@ register(_packed.clear)
 
 
 def what_to_tell() -> bytes:
-    """Return what workers are told now, pickled: 5 us, and a fifth for each logger."""
+    """Return what workers are told now, pickled: 3 us, and 0.1 us for each logger."""
     told = Told(_looks_of(sys.stdout), _looks_of(sys.stderr), _levels())
     if not (_packed and _packed[0][0] == told):
         _packed[:] = [(told, pickle.dumps(told))]
