@@ -42,9 +42,13 @@ class Records:
 
     Args:
         relay: sends them.
+
+    Attributes:
+        warned: whether this process may remember that a warning was shown.
     """
 
     def __init__(self, relay: Relay) -> None:
+        self.warned = True
         self._relay = relay
         self._twins = set(_handlers())  # those that the caller has as well
         self._before: list[Any] = []
@@ -59,6 +63,7 @@ class Records:
         """Take them from now on."""
         if self._show is None:
             self._show, warnings.showwarning = warnings.showwarning, self._warned
+            self.warned = True
         if levels is None:
             self._leave_logging()
             return
@@ -125,6 +130,7 @@ class Records:
         """Take the handlers that came with the user's modules for the caller's, and set the levels of new loggers."""
         self._twins.update(set(_handlers()).difference(self._before))
         self._before = []
+        self.warned = True
         self._set_levels()
 
     def _handler(self) -> Any:
@@ -160,6 +166,7 @@ class Records:
         if not self._relay.on or file is not None:
             self._show(message, category, filename, lineno, file, line)
             return
+        self.warned = True
         warning = message if isinstance(message, Warning) else category(message)
         builtin = next(kind for kind in type(warning).__mro__ if kind.__module__ == "builtins")
         text = said(str, warning)

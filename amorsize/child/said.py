@@ -142,7 +142,8 @@ class Relay:
 
     def begin_call(self) -> None:
         """Have each warning come up again, because the caller decides whether it was shown before."""
-        if self.on:
+        if self._records.warned:
+            self._records.warned = False
             forget_shown_warnings()
 
     # What items say.

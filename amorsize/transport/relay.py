@@ -12,7 +12,6 @@ A worker says (`child/said.py`) what was written, logged and warned of, in the o
 
 from __future__ import annotations
 
-import pickle
 import sys
 
 from ..errors import let_signals_through
@@ -85,6 +84,8 @@ def what_to_tell() -> bytes:
     """Return what workers are told now, pickled: 3 us, and 0.1 us for each logger."""
     told = Told(_looks_of(sys.stdout), _looks_of(sys.stderr), _levels())
     if not (_packed and _packed[0][0] == told):
+        import pickle  # `import amorsize` imports this module, and should not take the time
+
         _packed[:] = [(told, pickle.dumps(told))]
     return _packed[0][1]
 
