@@ -57,7 +57,8 @@ def as_our_workers_do(function, items, *, stop_at_error, slice_seconds):
     ours, theirs = socket.socketpair()
     shared, _ = inherited_shared(lambda: None)
     try:
-        worker = _Worker(theirs, shared._replace(store=None), ProcessState(), ThreadLimit(), Relay(theirs, shared.slots))
+        relay = Relay(theirs, shared.slots)
+        worker = _Worker(theirs, shared._replace(store=None), ProcessState(), ThreadLimit(), relay)
         payload = payload_of(function)
         worker._keep(payload.digest, b"".join(payload.parts()))
         head = wire.CHUNK_HEAD.pack(1, 10, len(items), slice_seconds, stop_at_error, False, 0, payload.digest)
