@@ -160,6 +160,9 @@ def map(
             record: True keeps when each chunk ran where, for `report.timeline` and `report.trace`.
             audit: a share of the items, such as 0.01, that run a second time, in another process: a warning names a
                 function whose answer is then another one, or that changes its argument. All other items run once.
+            relay: what items print, log and warn of in worker processes of ours is shown here, through the present
+                `sys.stdout`, `sys.stderr`, loggers and filters, before their results; False leaves it to the workers'
+                own descriptors, as it always is on other backends.
             thread_safe: False forbids that "auto" runs `func` on threads, which it does where items mostly wait.
 
     Returns:

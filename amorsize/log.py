@@ -1,10 +1,13 @@
-"""Where does amorsize log? It has one logger, at debug level only, and never imports `logging` itself."""
+"""Where does amorsize log? It has one logger, `amorsize`, and never imports `logging` itself.
+
+Each decision about where a call runs is one line at level INFO; what lies behind it is at level DEBUG.
+"""
 
 from __future__ import annotations
 
 import sys
 
-__all__ = ["debug"]
+__all__ = ["debug", "info"]
 
 
 def debug(message: str, *args: object) -> None:
@@ -15,3 +18,10 @@ def debug(message: str, *args: object) -> None:
     logging = sys.modules.get("logging")
     if logging is not None:
         logging.getLogger("amorsize").debug(message, *args)
+
+
+def info(message: str, *args: object) -> None:
+    """Log `message % args` to the logger `amorsize` at info level, as `debug` does."""
+    logging = sys.modules.get("logging")
+    if logging is not None:
+        logging.getLogger("amorsize").info(message, *args)

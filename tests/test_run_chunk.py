@@ -14,6 +14,7 @@ import amorsize
 from amorsize.child.main import ThreadLimit, _Worker
 from amorsize.child.process_state import ProcessState
 from amorsize.child.run_chunk import run_chunk
+from amorsize.child.said import Relay
 from amorsize.seeding import Seeded
 from amorsize.transport import wire
 from amorsize.transport.payload import payload_of
@@ -56,7 +57,8 @@ def as_our_workers_do(function, items, *, stop_at_error, slice_seconds):
     ours, theirs = socket.socketpair()
     shared, _ = inherited_shared(lambda: None)
     try:
-        worker = _Worker(theirs, shared._replace(store=None), ProcessState(), ThreadLimit())
+        relay = Relay(theirs, shared.slots)
+        worker = _Worker(theirs, shared._replace(store=None), ProcessState(), ThreadLimit(), relay)
         payload = payload_of(function)
         worker._keep(payload.digest, b"".join(payload.parts()))
         head = wire.CHUNK_HEAD.pack(1, 10, len(items), slice_seconds, stop_at_error, False, 0, payload.digest)

@@ -90,6 +90,7 @@ KNOWN = {
     "context.in_worker": "where this code is running",
     "context.preloading": "threads that are importing now",
     "context.worker_process": "where this code is running",
+    "feed.voice._shown": LEARNT,
     "measure.machine._available_memory": LEARNT,
     "measure.machine._costs": LEARNT,
     "measure.machine._cpu_limit": LEARNT,
@@ -113,6 +114,7 @@ KNOWN = {
     "transport.by_value._tokens": TOKENS,
     "transport.by_value._unset": IN_WORKER,
     "transport.payload._warned": LEARNT,
+    "transport.relay._packed": LEARNT,
 }
 
 

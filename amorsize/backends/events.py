@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, TypeAlias
 
-    Event: TypeAlias = "Results | Returned | Lost | Refused | Broken"
+    Event: TypeAlias = "Results | Returned | Lost | Refused | Broken | Said"
 
-__all__ = ["Broken", "Chunk", "Counts", "Failure", "Lost", "Observer", "Refused", "Results", "Returned"]
+__all__ = ["Broken", "Chunk", "Counts", "Failure", "Lost", "Observer", "Refused", "Results", "Returned", "Said"]
 
 
 class Chunk(NamedTuple):
@@ -96,6 +96,18 @@ class Broken(NamedTuple):
     """Says that no worker is left and none can be had. Their chunks came back before, or were reported as lost."""
 
     error: BaseException
+
+
+class Said(NamedTuple):
+    """What items have written, logged or warned of, before the results that come behind it.
+
+    Attributes:
+        worker: the number of their worker, as in `Results`.
+        data: the entries, pickled; they are for `feed.relayed`.
+    """
+
+    worker: int | None
+    data: bytes
 
 
 class Counts(Protocol):

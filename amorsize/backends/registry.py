@@ -42,6 +42,7 @@ class Job(NamedTuple):
         finds_width: whether `width` is only the most, for a backend that finds out what is best.
         known_width: the width that was found earlier; None if none was.
         alone_seconds: seconds of an item that runs alone in the caller; None if that is not known.
+        relay: what to tell workers of ours, by `transport.relay`; empty if nothing that items say is relayed.
     """
 
     function: Callable[[Any], Any] | Seeded
@@ -57,6 +58,7 @@ class Job(NamedTuple):
     finds_width: bool = False
     known_width: int | None = None
     alone_seconds: float | None = None
+    relay: bytes = b""
 
 
 def find(function: Callable[..., Any], options: Options) -> Row:

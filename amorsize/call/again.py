@@ -11,7 +11,7 @@ from collections import deque
 from functools import partial
 
 from .. import context
-from ..backends.events import Chunk, Lost, Results, Returned
+from ..backends.events import Broken, Chunk, Lost, Refused, Results, Returned
 from ..backends.registry import Job, open_backend
 from ..backends.rows import PROCESSES
 from ..child.twice import Said, second_run
@@ -20,6 +20,7 @@ from ..lean import NamedTuple
 from ..log import debug
 from ..seeding import Seeded
 from ..transport.by_value import Outgoing
+from ..transport.relay import what_to_tell
 from ..transport.remote import pack_error
 from .starting import Starting
 
@@ -76,6 +77,7 @@ class Again:
                     timeout=None if options.timeout is None else options.timeout * (options.retries + 1),
                     initializer=options.initializer,
                     initargs=options.initargs,
+                    relay=what_to_tell() if options.relay else b"",
                 ),
             )
         except Exception as error:  # the function cannot be pickled, or the system has no process for us
@@ -150,8 +152,10 @@ class Again:
             if not self._submit(copies):
                 self._give_way(copies, None)
             return
-        else:
+        elif isinstance(event, (Refused, Broken)):
             self._give_way(copies, event.error)
+        else:
+            return  # what an item prints the second time is shown to nobody
         self._go_on()
 
     def _take(self, said: list[Said]) -> None:

@@ -15,7 +15,8 @@ from ..errors import UnsupportedError
 from ..measure import machine
 from ..plan.profile import WorkProfile
 from ..report.tally import Tally
-from .noted import Noted, name_of
+from .noted import Noted
+from .request import name_of
 from .waiting import COROUTINES, Widths
 
 TYPE_CHECKING = False

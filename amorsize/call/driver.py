@@ -8,14 +8,15 @@ from time import monotonic, perf_counter
 from types import GeneratorType
 
 from ..backends.registry import Job, open_backend, stays
-from ..backends.rows import AUTO, SERIAL
+from ..backends.rows import AUTO, PROCESSES, SERIAL
 from ..code import fingerprint
 from ..code.functions import FunctionSet, FunctionTable, unfit
 from ..context import in_import
 from ..errors import SerializationError, let_signals_through
-from ..log import debug
+from ..log import debug, info
 from ..measure import machine
 from ..report.tally import tally_for
+from ..transport.relay import what_to_tell
 from .caller import Serial, SerialTimes
 from .headstart import Headstart
 from .move import Visit
@@ -234,6 +235,7 @@ class Call:
                 if self._pace is not None and self._pace.seconds_per_item is None:
                     self._pace.seconds_per_item = serial.seconds_per_item
                 pump.widen()
+                self._tell()
                 yield from self._finish(pump)
             else:
                 assert self._move is not None  # otherwise the serial work would not have ended
@@ -272,7 +274,7 @@ class Call:
         if self._input_stays is None or (serial is not None and not self._input_stays):
             kept = self._policy.kept_by(serial)
             if kept is not None:
-                debug("%s, so the items of %r stay in the caller", kept, self._request.function)
+                info("%s, so the items of %s stay in the caller", kept, self._request.name)
                 if serial is not None:
                     holding.add(self._request.function)
                 self._policy.stay()
@@ -340,7 +342,7 @@ class Call:
 
     def _stay(self, error: BaseException) -> None:
         let_signals_through(error)
-        debug("the rest stays in the caller: %r", error)
+        info("the rest of %s stays in the caller: %r", self._request.name, error)
         self._policy.stay()
         self.plan = None
 
@@ -466,10 +468,16 @@ class Call:
             self._over = True
             return
         self.plan = None
+        info("the rest of %s comes back to the caller: %s", self._request.name, withdrawal.reason)
         if withdrawal.for_good:
             self._policy.stay()
         else:
             self._policy.come_back(self._pace, pump.seconds)
+
+    def _tell(self) -> None:
+        """Log a move that was decided here, not by the user."""
+        if self._request.row is AUTO and self.plan is not None:
+            info("%s goes to %s: %s", self._request.name, self.plan.backend, self.plan.reason)
 
     def _note_width(self, found: int) -> None:
         """Take in how many workers were found to be best."""
@@ -524,6 +532,7 @@ class Call:
 
                 warnings.warn(f"amorsize stays in one process: {error}", RuntimeWarning, stacklevel=2)
             return
+        self._tell()
         yield from self._finish(pump, opened)
 
     def _open(self, move: Move, width: int, outgoing: Outgoing) -> Backend:
@@ -544,6 +553,7 @@ class Call:
                 finds_width=move.row.can.width == "found" and options.n_jobs is None,
                 known_width=self._policy.known_width(),
                 alone_seconds=None if self._serial is None else self._serial.seconds_per_item,
+                relay=what_to_tell() if options.relay and move.row is PROCESSES else b"",
             ),
             None if isinstance(options.backend, str) else options.backend,
         )

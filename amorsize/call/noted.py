@@ -16,6 +16,7 @@ from ..measure import machine
 from ..options import DEFAULTS
 from ..plan.profile import Limits, WorkProfile
 from .policy import SILENT_SECONDS
+from .request import name_of
 from .waiting import system_of
 
 TYPE_CHECKING = False
@@ -95,7 +96,7 @@ def note(
     items_here = tally.serial_until(source.newest + 1) + tally.here_items
     found, seconds = _here(here, serial)
     return Noted(
-        name_of(request.function if request.recorder is None else request.recorder.user),
+        request.name,
         request.row.name,
         tally.ended_at is not None,
         tally.wall_seconds,
@@ -113,14 +114,6 @@ def note(
         start_method="" if request.row not in {AUTO, SERIAL} and not request.row.can.starts_processes
         else policy.starting.method(),
     )  # fmt: skip
-
-
-def name_of(function: Any) -> str:
-    """Return what a function is called, for a heading; a partial is called as what it holds."""
-    while hasattr(function, "func") and not hasattr(function, "__qualname__"):
-        function = function.func
-    name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    return str(name)
 
 
 def _here(times: SerialTimes, serial: Serial | None) -> tuple[WorkProfile | None, float]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .audited import Auditor
     from .recorded import Recorder
 
-__all__ = ["Request"]
+__all__ = ["Request", "name_of"]
 
 
 class Request(NamedTuple):
@@ -35,3 +35,16 @@ class Request(NamedTuple):
     star: bool = False
     abandoned: list[bool] | None = None
     recorder: Recorder | Auditor | None = None
+
+    @property
+    def name(self) -> str:
+        """What the function is called."""
+        return name_of(self.function if self.recorder is None else self.recorder.user)
+
+
+def name_of(function: Any) -> str:
+    """Return what a function is called, for a heading; a partial is called as what it holds."""
+    while hasattr(function, "func") and not hasattr(function, "__qualname__"):
+        function = function.func
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return str(name)

@@ -34,6 +34,7 @@ from ..transport.slots import BEGAN, CALL_CANCELLED, CHUNK_NUMBER, CURSOR, START
 from .process_state import ProcessState
 from .rebuild import Rebuilt, rebuild
 from .run_chunk import dump_around_culprits, refusing_unpicklable
+from .said import Relay
 from .stacks import show_stacks
 
 TYPE_CHECKING = False
@@ -69,6 +70,7 @@ class Setup(NamedTuple):
         idle_seconds: the worker exits after so many seconds without a message.
         initializer: a function that is called without arguments before the first chunk, or None.
         started_at: `time.monotonic()` when the caller ordered this worker.
+        relay: as the body of a `wire.RELAY` message, for what the initializer says, and until such a message comes.
     """
 
     environ: dict[str, str] | None
@@ -76,6 +78,7 @@ class Setup(NamedTuple):
     idle_seconds: float
     initializer: Any = None
     started_at: float = 0.0
+    relay: bytes = b""
 
 
 def main(sock: socket.socket, setup: Setup, inherited: Inherited | None = None) -> None:
@@ -103,16 +106,21 @@ def main(sock: socket.socket, setup: Setup, inherited: Inherited | None = None) 
         limit = ThreadLimit()
         _prepare_environment(setup, limit)
         _reseed()
+        shared.slots[CURSOR] = -1
+        relay = Relay(sock, shared.slots)
+        relay.change(setup.relay)
         before = None
         if setup.initializer is not None:
             before = snapshot()
             try:
                 setup.initializer()
             except BaseException as error:  # even SystemExit: no item may run if the initializer failed
+                relay.end_items()
                 wire.send(sock, wire.REFUSED, [pack_error(error)])
                 return
+            relay.end_items()
         wire.send(sock, wire.READY, [wire.READY_BODY.pack(monotonic() - setup.started_at)])
-        _Worker(sock, shared, ProcessState(before), limit).serve(setup.idle_seconds)
+        _Worker(sock, shared, ProcessState(before), limit, relay).serve(setup.idle_seconds)
     except (EOFError, ConnectionError):
         return  # the caller closed its end, so nobody is left to tell
     except Unfit:
@@ -207,8 +215,11 @@ class Unfit(Exception):
 
 
 class _Worker:
-    def __init__(self, sock: socket.socket, shared: Shared, state: ProcessState, limit: ThreadLimit) -> None:
+    def __init__(
+        self, sock: socket.socket, shared: Shared, state: ProcessState, limit: ThreadLimit, relay: Relay
+    ) -> None:
         self._sock = sock
+        self._relay = relay
         self._slots, self._store = shared
         self._functions: dict[bytes, memoryview | Rebuilt] = {}
         self._call = 0
@@ -233,6 +244,8 @@ class _Worker:
                     self._keep(bytes(body[:16]), wire.lasting(body)[16:])
                 elif kind == wire.SHARED_FUNCTION and self._store is not None:
                     self._keep(bytes(body[:16]), self._store.lend(Place._make(PLACE.unpack_from(body, 16))))
+                elif kind == wire.RELAY:
+                    self._relay.change(bytes(body), self._state)
                 else:
                     return
             if self._look_due and not more_came():
@@ -262,7 +275,11 @@ class _Worker:
             self._limit.set(threads)
             self._state.take_environment()
         if not isinstance(rebuilt, Rebuilt):
-            rebuilt = self._functions[digest] = rebuild(rebuilt, digest)
+            self._relay.before_loading()
+            try:
+                rebuilt = self._functions[digest] = rebuild(rebuilt, digest)
+            finally:
+                self._relay.after_loading()
         else:
             rebuilt.enter()
         if begins:
@@ -270,6 +287,7 @@ class _Worker:
             rebuilt.space.begin_call()
             if not self._state.settle(rebuilt.ambient):
                 raise Unfit
+            self._relay.begin_call()
         self._state.known = False
         return rebuilt.function
 
@@ -385,7 +403,8 @@ class _Worker:
             len(errors),
         )
         flush_output()
-        wire.send(self._sock, wire.RESULTS, [head, errors, *envelope.pieces(self._store)])
+        self._relay.end_items()
+        self._relay.send_results([head, errors, *envelope.pieces(self._store)])
         report.sent += count
         report.errors.clear()
 

@@ -13,6 +13,7 @@ from .stacks import show_again
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from ..transport.ambient import Ambient
@@ -77,6 +78,11 @@ class ProcessState:
         if sys.modules.keys().isdisjoint(_CHANGE_LIMITS):
             return True
         return all(resource.getrlimit(kind) == limits for kind, limits in self._limits.items())
+
+    def replace_streams(self, old: Sequence[Any], new: Sequence[Any]) -> None:
+        """Restore other standard streams from now on, in the place of the old ones; what else stands there stays."""
+        out, err = self._streams
+        self._streams = new[0] if out is old[0] else out, new[1] if err is old[1] else err
 
     def take_environment(self) -> None:
         """Take the present environment for the one that is restored from now on."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import amorsize
 
-from ..call.noted import name_of
+from ..call.request import name_of
 from ..errors import let_signals_through
 from ..journal import Journal
 from ..options import check

@@ -15,7 +15,7 @@ import warnings
 from time import perf_counter, sleep, thread_time
 
 from ..backends.base import Unsendable
-from ..backends.events import Broken, Chunk, Lost, Results, Returned
+from ..backends.events import Broken, Chunk, Lost, Results, Returned, Said
 from ..errors import AmorsizeError, InitializerError, WorkerCrashError
 from ..log import debug
 from ..measure import machine
@@ -30,6 +30,7 @@ from .feed import WINDOW_ITEMS, Feed
 from .here import Here
 from .judge import Judge, Withdrawal
 from .outcome import Outcome
+from .voice import Voice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,9 +137,9 @@ class Pump:
         self._judge = Judge(now if ordered_at is None else ordered_at, now + start_seconds)
         self._observer = observer
         self._abandoned = abandoned
+        self._voice = Voice()
         self._over = self._held = False
         self._to_end = False  # whether the source may be asked for more although it may be at its end
-        self._warning: str | None = None
         self._warned = False
 
     def __iter__(self) -> Iterator[list[Any]]:
@@ -185,7 +186,7 @@ class Pump:
         waits = not has_results and self._prefers_here()
         if not (has_results or waits):
             self._fill()
-        self._say()
+        self._voice.show()
         if not order.ready():
             if not self._work_here():
                 if waits:
@@ -296,7 +297,7 @@ class Pump:
         """Keep the workers fed, and take in what they say within `timeout` seconds; no item runs in the caller."""
         self._held = True
         self._fill()
-        if self.backend.busy():
+        if self.backend.busy() and not self._voice.holds_back(timeout):
             for event in self.backend.wait(timeout):
                 self._take(event)
         self._held = False
@@ -533,6 +534,9 @@ class Pump:
     # What is heard from workers.
 
     def _take(self, event: Event) -> None:
+        if isinstance(event, Said):
+            self._voice.take(event, later=self._held)
+            return
         if self._observer is not None:
             self._observer.heard(event)
         if isinstance(event, Results):
@@ -552,7 +556,7 @@ class Pump:
                 debug("stays in one process: %s", event.error)
             else:
                 if self.withdrawal is None:
-                    self._warning = f"amorsize stays in one process: {event.error}"
+                    self._voice.warning = f"amorsize stays in one process: {event.error}"
                 self.withdrawal = Withdrawal(str(event.error), unfit=True, for_good=True)
             self._feed.hand_back(event.chunk)
 
@@ -573,7 +577,7 @@ class Pump:
         self._here.mine.append((index, failure.item))
         if type(failure.error) is UnsentResult and not (self.withdrawal and self.withdrawal.unfit):
             self.withdrawal = Withdrawal(str(failure.error), unfit=True, for_good=True)
-            self._warning = f"amorsize stays in one process, and runs such items again: {failure.error}"
+            self._voice.warning = f"amorsize stays in one process, and runs such items again: {failure.error}"
             self.backend.ask_back()
 
     def _give_up_workers(self, lost: Lost) -> None:
@@ -589,9 +593,3 @@ class Pump:
         debug("the rest stays in the caller: %r", error)
         unfit = self.withdrawal is not None and self.withdrawal.unfit
         self.withdrawal = Withdrawal(f"no worker to be had: {error!r}", unfit, for_good=True)
-
-    def _say(self) -> None:
-        """Give the warning that came up earlier: that may have been in a thread, and a warning may be made an error."""
-        if self._warning is not None:
-            text, self._warning = self._warning, None
-            warnings.warn(text, RuntimeWarning, stacklevel=2)

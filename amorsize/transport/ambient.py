@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Ambient = tuple[Any, ...]
 
-__all__ = ["FIELDS", "packed_snapshot", "raw_environ", "set_ambient", "snapshot"]
+__all__ = ["FIELDS", "forget_shown_warnings", "packed_snapshot", "raw_environ", "set_ambient", "snapshot"]
 
 # The default context as the documentation of `decimal` gives it, in the order of `_decimal_settings`.
 _STOCK_DECIMAL = (
@@ -171,6 +171,11 @@ def _write_filters(filters: tuple[Any, ...]) -> None:
     warnings.simplefilter("default")
     present: Any = warnings.filters  # a list
     present[:] = filters
+
+
+def forget_shown_warnings() -> None:
+    """Have the warnings that were shown in this process come up again, as after any change of filters."""
+    _write_filters(tuple(warnings.filters))
 
 
 def _write_locale(name: str) -> None:

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator, Sequence
 
-__all__ = ["CHUNK", "EXIT", "FUNCTION", "READY", "REFUSED", "RESULTS", "SHARED_FUNCTION"]
+__all__ = ["CHUNK", "EXIT", "FUNCTION", "READY", "REFUSED", "RELAY", "RESULTS", "SAID", "SHARED_FUNCTION"]
 __all__ += ["CHUNK_HEAD", "READY_BODY", "RESULTS_HEAD"]
 __all__ += ["ChunkHead", "Inbox", "KeptFunctions", "Outbox", "ResultsHead", "lasting", "send"]
 
-FUNCTION, SHARED_FUNCTION, CHUNK, EXIT, READY, RESULTS, REFUSED = range(7)
+# RELAY tells a worker what `relay.what_to_tell` has made, or nothing; SAID brings what items have said since.
+FUNCTION, SHARED_FUNCTION, CHUNK, EXIT, READY, RESULTS, REFUSED, RELAY, SAID = range(9)
 
 _HEAD = Struct("<BQ")
 # Buffers smaller than this are joined before they are written, because a copy costs less than a system call.
@@ -108,9 +109,14 @@ def send(sock: socket.socket, kind: int, buffers: Sequence[bytes | bytearray | m
 
 
 class Outbox:
-    """Messages on their way to a worker that may not be reading now."""
+    """Messages on their way to a worker that may not be reading now.
+
+    Attributes:
+        told: what the worker was told last about what is to be relayed.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
+        self.told = b""
         self._sock = sock
         self._waiting: deque[bytes | bytearray | memoryview] = deque()
 
@@ -122,6 +128,12 @@ class Outbox:
         else:
             self._waiting.append(_HEAD.pack(kind, size))
             self._waiting.extend(buffers)
+
+    def tell(self, relay: bytes) -> None:
+        """Add a message about what is to be relayed, unless the worker was told the same before."""
+        if relay != self.told:
+            self.told = relay
+            self.put(RELAY, [relay])
 
     def flush(self) -> None:
         """Write as much as the socket takes now; raises OSError if the worker is gone."""

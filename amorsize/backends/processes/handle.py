@@ -112,8 +112,17 @@ class Worker:
         self._number = 0
         self._functions = wire.KeptFunctions()
 
-    def put_chunk(self, chunk: Chunk, head: bytes, envelope: Envelope, payload: Payload) -> None:
-        """Put a chunk into the outbox, after the function if the worker does not have it yet."""
+    def put_chunk(self, chunk: Chunk, head: bytes, envelope: Envelope, payload: Payload, relay: bytes) -> None:
+        """Put a chunk into the outbox, after what the worker needs for it and does not have yet.
+
+        Args:
+            chunk: the items.
+            head: what precedes them in the message.
+            envelope: the items, pickled.
+            payload: the function.
+            relay: what to tell about what is to be relayed.
+        """
+        self.outbox.tell(relay)
         self._number += 1
         digest = payload.digest
         self.flights.append(Flight(chunk, self._number, digest))

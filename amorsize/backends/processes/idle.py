@@ -208,11 +208,19 @@ def dismiss(workers: list[Worker]) -> None:
         worker.end(kill=False, until=until)
 
 
-def take(kind: Kind, n_jobs: int, taken: list[Worker], function: Any, modules: frozenset[str] = frozenset()) -> None:
+def take(
+    kind: Kind,
+    n_jobs: int,
+    taken: list[Worker],
+    function: Any,
+    modules: frozenset[str] = frozenset(),
+    relay: bytes = b"",
+) -> None:
     """Put `n_jobs` workers into `taken`, warm ones first, and start the missing ones. After an error it is empty.
 
     `taken` is a list that the calling code made, so that this code has the workers whatever interrupts it. What
-    `function` needs is loaded in a fork server, if there is one, and so are these modules.
+    `function` needs is loaded in a fork server, if there is one, and so are these modules. Workers that are started
+    are told what to `relay`.
     """
     gone: list[Worker] = []
     stale: list[Worker] = []
@@ -237,7 +245,7 @@ def take(kind: Kind, n_jobs: int, taken: list[Worker], function: Any, modules: f
             worker.end(kill=True)
         dismiss(stale)
         if len(taken) < n_jobs:
-            taken += _start(kind, n_jobs - len(taken), function, modules)
+            taken += _start(kind, n_jobs - len(taken), function, modules, relay)
     except BaseException:
         ended = {*taken, *gone, *stale}
         with _lock:
@@ -272,7 +280,7 @@ def give_back(kind: Kind, workers: list[Worker]) -> None:
     dismiss(surplus)
 
 
-def _start(kind: Kind, n: int, function: Any, modules: frozenset[str]) -> list[Worker]:
+def _start(kind: Kind, n: int, function: Any, modules: frozenset[str], relay: bytes) -> list[Worker]:
     global _exit_hook_set, _modules_looked_at
     if not _exit_hook_set:
         # `atexit` is not used: a child that multiprocessing started runs only these finalizers, and then waits for its
@@ -291,12 +299,14 @@ def _start(kind: Kind, n: int, function: Any, modules: frozenset[str]) -> list[W
         idle_seconds=IDLE_SECONDS,
         initializer=None if kind.initializer is None else ByValue(kind.initializer),
         started_at=monotonic(),
+        relay=relay,
     )
     wanted = _wanted(kind, function, modules)
     served = wanted is not None and server_stands()
     workers = start_workers(kind.start_method, setup, n, wanted)
     for worker in workers:
         worker.served = served
+        worker.outbox.told = relay
     return workers
 
 
@@ -331,6 +341,8 @@ def _alive(worker: Worker) -> bool:
             for kind, _ in worker.inbox.messages():
                 if kind == wire.READY:
                     worker.ready = True
+                elif kind == wire.SAID:
+                    pass  # a thread of an item's has said it after the call, and nobody listens
                 else:  # this is its answer on a chunk that was taken back, or on the order to load a function
                     worker.flights.popleft()
                     worker.takes_chunks = True

@@ -29,7 +29,7 @@ from ...transport.payload import Outdated, Uncarriable, payload_of, users_classe
 from ...transport.remote import unpack_error
 from ...transport.serialize import dump_items, load_values
 from ..base import Start, dump_chunk, failures_of
-from ..events import Broken, Chunk, Lost, Refused, Results, Returned
+from ..events import Broken, Chunk, Lost, Refused, Results, Returned, Said
 from . import idle
 from .handle import LOADING_SECONDS
 from .idle import server_stands, shutdown, warm_count
@@ -118,14 +118,13 @@ class Lease:
         self.start = Start()
         self._entered = 0.0
         self._in_hand: Worker | None = None
-        self._closed = False
-        self._pid = os.getpid()
+        self._closed, self._pid = False, os.getpid()
         _unreleased[ref(self, _end_left)] = self._workers, self._pid
 
     def take(self) -> None:
         """Take the workers; if that fails, no worker is held or left over."""
         try:
-            idle.take(self._kind, self.width, self._workers, self._job.function, self._payload.modules)
+            idle.take(self._kind, self.width, self._workers, self._job.function, self._payload.modules, self._job.relay)
             for worker in self._workers:
                 self._selector.register(worker.sock, selectors.EVENT_READ, worker)
             self.start = Start(
@@ -232,7 +231,7 @@ class Lease:
                     return
             at_once = not worker.flights
             self._in_hand = worker
-            worker.put_chunk(*self._queue.popleft())
+            worker.put_chunk(*self._queue.popleft(), self._job.relay)
             self._in_hand = None
             if not at_once:
                 self._unsent.add(worker)  # it has other chunks; this one is sent with more before the caller waits
@@ -384,6 +383,8 @@ class Lease:
         for kind, body in worker.inbox.messages():
             if kind == wire.RESULTS:
                 self._results(worker, body)
+            elif kind == wire.SAID:
+                self._events += [] if self._closed else [Said(worker.number, bytes(body))]
             elif kind == wire.READY:
                 worker.ready = True
                 worker.settle()
@@ -408,7 +409,7 @@ class Lease:
     def _load_in(self, worker: Worker) -> None:
         """Have a fresh worker load the function before it is given items, which others can run meanwhile."""
         head = self._head(Chunk(0, []), 0.0)
-        worker.put_chunk(Chunk(0, []), head, dump_items([]), self._payload)
+        worker.put_chunk(Chunk(0, []), head, dump_items([]), self._payload, self._job.relay)
         self._unsent.add(worker)
         self.flush()
 
@@ -553,7 +554,7 @@ class Lease:
         """Start one more worker; if none can be had, the call goes on with those that are there."""
         taken: list[Worker] = []
         try:
-            idle.take(self._kind, 1, taken, self._job.function, self._payload.modules)
+            idle.take(self._kind, 1, taken, self._job.function, self._payload.modules, self._job.relay)
             self._selector.register(taken[0].sock, selectors.EVENT_READ, taken[0])
             self._workers += taken
         except BaseException as error:
