@@ -2,10 +2,12 @@
 
     python benchmarks/seeing.py [rounds]
 
-`relay=` is on unless it is forbidden, so it must cost nothing where items say nothing: 200,000 items of about 10 us on
-two workers, and calls of 50 items on warm workers. Figures are ratios of the least times, and beside each stands that
-of the same thing against itself. What a line costs is what an item takes that prints one, over one that does not; that
-of the builtin is printed to the same kind of stream. Written to benchmarks/results/seeing.txt.
+200,000 items of about 10 us on two workers, and calls of 50 items on warm workers, with `relay=`, `record=`,
+`progress=` and `audit=` and without. `relay=` is on unless it is forbidden, so it must cost nothing where items say
+nothing. Figures are ratios of the least times, and beside each stands that of the same thing against itself. The
+counters of a report are always on, so they are timed by themselves: all that they are told for one chunk. What a line
+costs is what an item takes that prints one, over one that does not; that of the builtin is printed to the same kind of
+stream. Written to benchmarks/results/seeing.txt.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).parent.parent))  # a checkout need not be installed
 
 import amorsize
+from amorsize.backends.events import Chunk, Results
+from amorsize.report.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +35,14 @@ RESULTS = Path(__file__).parent / "results" / "seeing.txt"
 ROUNDS = 7
 WORKERS = {"backend": "processes", "n_jobs": 2}
 MANY, FEW, LINES = 200_000, 50, 20_000
-MOST_RATIO = 1.02  # promised for items that say nothing
+MOST_RATIO = 1.02  # promised of relaying for items that say nothing
+MOST_COUNTERS_SECONDS = 2e-6
+WAYS = {
+    "relay": ({"relay": False}, {"relay": True}),
+    "record": ({}, {"record": True}),
+    "progress, a callable": ({}, {"progress": min}),
+    "audit=0.01": ({}, {"audit": 0.01}),
+}
 
 logger = logging.getLogger("seeing")
 
@@ -72,43 +83,73 @@ def least(acts: dict[str, Callable[[], object]], rounds: int) -> dict[str, float
     return found
 
 
-def mapped(function: Callable[[int], int], items: int, *, relay: bool, times: int = 1) -> Callable[[], None]:
+def mapped(function: Callable[[int], int], items: int, *, times: int = 1, **options: object) -> Callable[[], None]:
     """Return what maps a function over so many items, so many times."""
 
     def act() -> None:
         for _ in range(times):
-            for _ in amorsize.map(function, range(items), relay=relay, **WORKERS):
+            for _ in amorsize.map(function, range(items), **options):
                 pass
 
     return act
 
 
+def counters_seconds() -> float:
+    """Return what the counters of a report cost for a chunk, over nothing."""
+    tally, chunk = Tally(), Chunk(0, range(8))
+    results = Results(0, [None] * 8, {}, 0.001, 0.001, 100, worker=1, sent=1.0, began=0.1)
+
+    def count() -> None:
+        for _ in range(10_000):
+            tally.sent(chunk, 100)
+            tally.fed(0.1)
+            tally.waited(0.1, starting=False)
+            tally.heard(results)
+
+    def nothing() -> None:
+        for _ in range(10_000):
+            pass
+
+    took = least({"nothing": nothing, "count": count}, ROUNDS)
+    return (took["count"] - took["nothing"]) / 10_000
+
+
 def rows(rounds: int) -> Iterator[str]:
     """Yield the lines of the table."""
-    for title, items, times in (("200,000 items of 10 us", MANY, 1), ("200 calls of 50 items", FEW, 200)):
-        acts = {
-            "off": mapped(silent, items, relay=False, times=times),
-            "on": mapped(silent, items, relay=True, times=times),
-            "off again": mapped(silent, items, relay=False, times=times),
-        }
-        took = least(acts, rounds)
-        ratio, itself = took["on"] / took["off"], took["off again"] / took["off"]
-        missed = "  MISSED" if ratio > MOST_RATIO * max(1.0, itself) else ""
-        yield f"{'relay, ' + title:<40}{ratio:>8.3f}   (itself {itself:.3f}){missed}"
+    each = counters_seconds()
+    missed = "  MISSED" if each > MOST_COUNTERS_SECONDS else ""
+    yield f"{'the counters of a report, a chunk':<48}{1e6 * each:>8.2f} us{missed}"
+    for way, (off, on) in WAYS.items():
+        for title, items, times, where in (
+            ("200,000 items of 10 us", MANY, 1, WORKERS),
+            ("200 calls of 50 items", FEW, 200, WORKERS),
+            ("100,000 items of 10 us, serial", MANY // 2, 1, {"backend": "serial"}),
+        ):
+            if (way, where) == ("relay", {"backend": "serial"}) or (way[:5] == "audit" and times > 1):
+                continue  # nothing is relayed there; and an audited call starts a worker
+            acts = {
+                "off": mapped(silent, items, times=times, **where, **off),
+                "on": mapped(silent, items, times=times, **where, **on),
+                "off again": mapped(silent, items, times=times, **where, **off),
+            }
+            took = least(acts, rounds)
+            ratio, itself = took["on"] / took["off"], took["off again"] / took["off"]
+            missed = "  MISSED" if way == "relay" and ratio > MOST_RATIO * max(1.0, itself) else ""
+            yield f"{way + ', ' + title:<48}{ratio:>8.3f}   (itself {itself:.3f}){missed}"
     handler = logging.StreamHandler(io.StringIO())
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     for title, function in (("printed", prints), ("logged", logs)):
         acts = {
-            "silent": mapped(silent, LINES, relay=True),
-            "said": mapped(function, LINES, relay=True),
+            "silent": mapped(silent, LINES, **WORKERS),
+            "said": mapped(function, LINES, **WORKERS),
             "silent here": lambda: list(map(silent, range(LINES))),
             "said here": lambda function=function: list(map(function, range(LINES))),
         }
         took = least(acts, rounds)
         each = (took["said"] - took["silent"]) / LINES
         here = (took["said here"] - took["silent here"]) / LINES
-        yield f"{'a line that is ' + title:<40}{1e6 * each:>8.1f} us (builtin {1e6 * here:.1f} us)"
+        yield f"{'a line that is ' + title:<48}{1e6 * each:>8.1f} us (builtin {1e6 * here:.1f} us)"
     logger.removeHandler(handler)
 
 
