@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from .advise import OptimizedPlan
     from .call.astream import AsyncStream
-    from .call.noted import Noted
+    from .call.noted import Brief, Noted
     from .call.stream import Stream
     from .options import GivenOptions
     from .report.report import Report
@@ -65,7 +65,7 @@ class Parallelized(Generic[_P, _R]):
         self._function = function
         self._options = options
         self._origin: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
-        self._last: list[Noted] = []
+        self._last: list[Noted | Brief] = []
 
     @property
     def _amorsize_function(self) -> Callable[_P, _R]:
@@ -161,6 +161,7 @@ class Parallelized(Generic[_P, _R]):
         if bound is self._function:
             return self
         derived = self._derive(bound, self._options)
+        derived._last = self._last  # a method is bound anew whenever it is named
         name = getattr(self._function, "__name__", None)
         if name is not None:
             derived._origin = getattr, (owner if instance is None else instance, name)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from .call.noted import Noted
+    from .call.noted import Brief, Noted
     from .call.stream import Stream
     from .report.report import Report
 
@@ -72,7 +72,7 @@ class Pool:
         self._options = dict(check(given, "Pool"))
         self._running = True
         self._streams: list[ref[Stream[Any]]] = []
-        self._last: list[Noted] = []
+        self._last: list[Noted | Brief] = []
 
     @property
     def size(self) -> int:

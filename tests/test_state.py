@@ -73,7 +73,6 @@ KNOWN = {
     "child.initialize._first": IN_WORKER,
     "child.initialize._left": IN_WORKER,
     "child.rebuild._displaced": IN_WORKER,
-    "child.stacks._descriptor": IN_WORKER,
     "child.task.open_calls": "the calls that are open",
     "child.rebuild._entered": IN_WORKER,
     "code.draws._known": LEARNT,

@@ -35,18 +35,13 @@ class Hanging:
             time.sleep(0.002)  # how often the folder is looked at
 
 
-class Own(Hanging):
-    """One whose items use the same signal themselves."""
+class Pausing(Hanging):
+    """One that hangs where it waits for a signal."""
 
-    def __call__(self, number):
-        came = []
-        before = signal.signal(signal.SIGURG, lambda *_: came.append(number))
-        try:
-            os.kill(os.getpid(), signal.SIGURG)
-            super().__call__(number)
-        finally:
-            signal.signal(signal.SIGURG, before)
-        return len(came)
+    def waits_for_the_gate(self):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+        signal.sigwait({signal.SIGUSR2})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
 
 
 class Deep(Hanging):
@@ -108,6 +103,16 @@ class Spinning:
 
     def goes_down(self, depth):
         return depth and self.goes_down(depth - 1)
+
+
+class Sorting(Spinning):
+    """One that is busy in C code that calls Python."""
+
+    def goes_down(self, depth):
+        return self.sorts(depth)
+
+    def sorts(self, depth):
+        return sorted(range(depth), key=lambda number: -number), sum(number for number in range(depth))
 
 
 async def hangs(number):

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ..plan.planner import Plan
     from ..plan.retry import Failed
     from ..report.report import Report
-    from .noted import Noted
+    from .noted import Brief, Noted
     from .stream import Stream
 
 __all__ = ["AsyncStream", "start_asynchronous"]
@@ -166,7 +166,7 @@ class AsyncStream(Generic[R]):
         if not self._closed:
             self._work.drop()
 
-    def tell_at_end(self, last: list[Noted]) -> None:
+    def tell_at_end(self, last: list[Noted | Brief]) -> None:
         """Have what is known of the call put into a list when it ends, in the place of what is there."""
         self._work.tell_at_end(last)
 
@@ -220,7 +220,7 @@ class _Beside:
         """What the call did, or has done so far."""
         return self._stream.report
 
-    def tell_at_end(self, last: list[Noted]) -> None:
+    def tell_at_end(self, last: list[Noted | Brief]) -> None:
         """Have what is known of the call put into a list when it ends."""
         self._stream.tell_at_end(last)
 

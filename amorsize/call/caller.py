@@ -102,7 +102,8 @@ def plain(function: Callable[..., Any], source: Source, *, star: bool) -> Iterat
 
 
 def _locate(error: Exception, source: Source) -> None:
-    """Add the position of the newest item, which raised it, to an error."""
+    """Add the position of the newest item, which raised it and ends the work, to an error."""
+    source.failed_at = perf_counter()
     source.recount()
     add_index(error, source.index - 1)
 
@@ -189,6 +190,9 @@ def attempts(
                 return
     except StopIteration:
         return  # a later try of an item raised it
+    except Exception:
+        source.failed_at = perf_counter()
+        raise
     finally:
         source.recount()
         if at_end is not None:
@@ -511,6 +515,7 @@ class Serial:
         except StopIteration:
             return
         except Exception as error:
+            source.failed_at = perf_counter()
             add_index(error, numbers.index(number))
             raise
         finally:

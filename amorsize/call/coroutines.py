@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import sys
 from threading import Thread
+from time import perf_counter
 
 from ..context import in_worker
 from ..errors import UnsupportedError
 from ..measure import machine
 from ..plan.profile import WorkProfile
-from ..report.tally import Tally
-from .noted import Noted
+from ..report.tally import tally_for
+from .noted import Noted, tell
 from .request import name_of
 from .waiting import COROUTINES, Widths
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ..plan.retry import Failed
     from ..report.progress import Progress
     from ..report.report import Report
+    from .noted import Brief
 
 __all__ = ["Coroutines", "OwnLoop", "in_loop"]
 
@@ -70,9 +72,9 @@ class Coroutines:
         self._widths = Widths(function, options, COROUTINES)
         self._progress: Progress | None = None
         self._over = False
-        self._tally = Tally()
+        self._tally = tally_for(record=options.record)
 
-    def tell_at_end(self, last: list[Noted]) -> None:
+    def tell_at_end(self, last: list[Noted | Brief]) -> None:
         """Have what is known of the call put into a list when it ends, in the place of what is there."""
         self._tally.last = last
 
@@ -83,8 +85,8 @@ class Coroutines:
         mean = seconds / items if items else 0.0
         there = WorkProfile(items, mean, seconds_max=mean, cpu_share=0.0, route=COROUTINES) if items else None
         name, wall = name_of(self._function), self._tally.wall_seconds
-        self._tally.items = items
-        return Noted(name, COROUTINES, self._over, wall, items, plan=self.plan, failed=len(self.failures),
+        over = self._tally.ended_at is not None
+        return Noted(name, COROUTINES, over, wall, items, plan=self.plan, failed=len(self.failures),
                      tally=self._tally, there=there)  # fmt: skip
 
     @property
@@ -105,11 +107,14 @@ class Coroutines:
             tasks = self._tasks = self._begin()
         elif tasks.loop is not asyncio.get_running_loop():
             raise UnsupportedError("these results belong to another event loop, the one that asked for them first")
+        began = perf_counter()
         try:
             results = await tasks.next()
         except Exception as error:
             self._end(error)
             raise
+        finally:
+            self._tally.waited(perf_counter() - began, starting=False)
         if results is None:
             self._over = True
             self._learn(tasks)
@@ -141,7 +146,8 @@ class Coroutines:
     def _end(self, error: BaseException | None = None) -> None:
         self._tally.close(error)
         if self._tally.last is not None and self._tasks is not None:
-            self._tally.last[:] = [self.noted()]
+            tell(self._tally.last, self.noted)
+            self._tally.last = None
         if self._progress is not None:
             self._progress.close()
 
@@ -166,8 +172,9 @@ class Coroutines:
         known = self._widths.known(self._inputs.remaining()) if most is None else None
         progress = self._progress = begin(options.progress, self._inputs.remaining(), self.failures)
         tasks = Tasks(
-            function, self._inputs, options, self.failures, most=most, known_width=known, progress=progress
-        )
+            function, self._inputs, options, self.failures, most=most, known_width=known, progress=progress,
+            observer=self._tally if options.record else None,
+        )  # fmt: skip
         self.plan = self._widths.plan(tasks.width)
         return tasks
 
@@ -207,7 +214,7 @@ class OwnLoop:
         """The items that failed for good so far."""
         return self._work.failures
 
-    def tell_at_end(self, last: list[Noted]) -> None:
+    def tell_at_end(self, last: list[Noted | Brief]) -> None:
         """Have what is known of the call put into a list when it ends."""
         self._work.tell_at_end(last)
 

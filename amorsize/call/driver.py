@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import deque
 from operator import length_hint
 from time import monotonic, perf_counter
-from types import GeneratorType
 
-from ..backends.registry import Job, open_backend, stays
-from ..backends.rows import AUTO, PROCESSES, SERIAL
+from ..backends.registry import open_backend, stays
+from ..backends.rows import AUTO, SERIAL
 from ..code import fingerprint
 from ..code.functions import FunctionSet, FunctionTable, unfit
 from ..context import in_import
@@ -16,11 +15,10 @@ from ..errors import SerializationError, let_signals_through
 from ..log import debug, info
 from ..measure import machine
 from ..report.tally import tally_for
-from ..transport.relay import what_to_tell
 from .caller import Serial, SerialTimes
 from .headstart import Headstart
-from .move import Visit
-from .noted import note
+from .move import Visit, job_of
+from .noted import note, tell
 from .one_item import OneItem
 from .phases import close_all, passed_on, recorded_here
 from .places import in_caller
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
     from ..transport.by_value import Outgoing
     from .audited import Impure
     from .move import Move
-    from .noted import Noted
+    from .noted import Brief, Noted
     from .request import Request
 
 __all__ = ["Call", "staying"]
@@ -160,7 +158,7 @@ class Call:
                 if tally.records and type(phase) is not list:
                     self._current = recorded_here(self._current, tally, self._source.index, self.failures)
                 yield self._current
-                began = perf_counter()
+                self._current, began = iter(()), perf_counter()
             tally.seconds.stepping += perf_counter() - began
             if recorder is not None:
                 recorder.ended(None)
@@ -177,20 +175,32 @@ class Call:
             self._current = iter(())
             tally.close()
             if tally.last is not None:
-                tally.last[:] = [self.noted()]
+                tell(tally.last, self.noted)
+                tally.last = None
             close_all(self._progress, recorder)
 
-    def tell_at_end(self, last: list[Noted]) -> None:
+    def goes_on(self, began_at: float, now: float) -> None:
+        """Take in that the items before the next one have run in the caller, from one moment to the other."""
+        self._tally.goes_on(began_at, self._source.index)
+        self._here.whole_seconds += now - began_at
+
+    def tell_at_end(self, last: list[Noted | Brief]) -> None:
         """Have what is known of the call put into a list when it ends, in the place of what is there."""
         self._tally.last = last
 
     def noted(self) -> Noted:
         """Return what is known of the call so far, in numbers that hold nothing of the user's."""
-        if self._tally.began_at and type(self._current) is GeneratorType and self._current.gi_frame is None:
-            self._tally.close()  # an item raised, and nobody has asked for more
+        if self._source.failed_at and self._tally.ended_at is None:  # an item raised, and nobody has asked for more
+            self._tally.close()
+            self._tally.ended_at = self._source.failed_at
         return note(
             self._request, self._policy, self._source, self._tally, self._here, self._serial, self._pace
-        )._replace(plan=self.plan, failed=len(self.failures), audit=self.audit)
+        )._replace(plan=self.plan, failed=len(self.failures), stays=self._stays(), audit=self.audit)
+
+    def _stays(self) -> bool:
+        withdrawal = self._pump.withdrawal if self._pump is not None else None
+        unfit_now = self._request.function in unfit or (withdrawal is not None and withdrawal.for_good)
+        return self._request.row is AUTO and (bool(self._input_stays) or unfit_now)
 
     def _begin_progress(self) -> None:
         wanted = self._request.options.progress
@@ -536,27 +546,10 @@ class Call:
         yield from self._finish(pump, opened)
 
     def _open(self, move: Move, width: int, outgoing: Outgoing) -> Backend:
-        options, plan = self._request.options, move.plan
-        return open_backend(
-            move.row,
-            Job(
-                function=self._one.to_send(),
-                outgoing=outgoing,
-                width=width,
-                start_method=self._policy.starting.method_now() if move.row.can.starts_processes else "",
-                stop_at_error=options.on_error == "raise" and not options.retries,
-                timeout=options.timeout,
-                initializer=options.initializer,
-                initargs=options.initargs,
-                by_name=self._request.row is not AUTO,
-                gain_seconds=max(0.0, plan.serial_seconds - plan.predicted_seconds),
-                finds_width=move.row.can.width == "found" and options.n_jobs is None,
-                known_width=self._policy.known_width(),
-                alone_seconds=None if self._serial is None else self._serial.seconds_per_item,
-                relay=what_to_tell() if options.relay and move.row is PROCESSES else b"",
-            ),
-            None if isinstance(options.backend, str) else options.backend,
-        )
+        alone = None if self._serial is None else self._serial.seconds_per_item
+        job = job_of(self._request, self._policy, move, width, self._one.to_send(), outgoing, alone)
+        backend = self._request.options.backend
+        return open_backend(move.row, job, None if isinstance(backend, str) else backend)
 
     def _pump_on(self, move: Move, backend: Backend, outgoing: Outgoing, width: int | None = None) -> Pump:
         from ..feed.pace import Pace
@@ -582,6 +575,7 @@ class Call:
             progress=self._progress,
             taken=None if self._request.recorder is None else self._request.recorder.taken,
         )
+        self._tally.pumps_into(self._pump.order)
         return self._pump
 
 

@@ -1,17 +1,25 @@
-"""A move of a call to workers, and the visit that comes of it."""
+"""A move of a call to workers, the job that it gives them, and the visit that comes of it."""
 
 from __future__ import annotations
 
+from ..backends.registry import Job
+from ..backends.rows import AUTO, PROCESSES
 from ..lean import NamedTuple
+from ..transport.relay import what_to_tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..backends.base import Backend
     from ..backends.rows import Row
     from ..feed.judge import Withdrawal
     from ..plan.planner import Plan
+    from ..transport.by_value import Outgoing
+    from .policy import Policy
+    from .request import Request
 
-__all__ = ["Move", "Visit"]
+__all__ = ["Move", "Visit", "job_of"]
 
 
 class Move(NamedTuple):
@@ -50,3 +58,42 @@ class Visit(NamedTuple):
     items: int
     item_seconds: float
     withdrawal: Withdrawal | None
+
+
+def job_of(
+    request: Request,
+    policy: Policy,
+    move: Move,
+    width: int,
+    function: Any,
+    outgoing: Outgoing,
+    alone_seconds: float | None,
+) -> Job:
+    """Return the job that a backend is opened for when a call makes a move.
+
+    Args:
+        request: what was asked for.
+        policy: what is known of starting workers, and of how many are right.
+        move: where the call goes.
+        width: how many workers there are to be.
+        function: what runs one item.
+        outgoing: pickles what the call sends.
+        alone_seconds: seconds of an item that runs alone in the caller; None if that is not known.
+    """
+    options, plan, can = request.options, move.plan, move.row.can
+    return Job(
+        function=function,
+        outgoing=outgoing,
+        width=width,
+        start_method=policy.starting.method_now() if can.starts_processes else "",
+        stop_at_error=options.on_error == "raise" and not options.retries,
+        timeout=options.timeout,
+        initializer=options.initializer,
+        initargs=options.initargs,
+        by_name=request.row is not AUTO,
+        gain_seconds=max(0.0, plan.serial_seconds - plan.predicted_seconds),
+        finds_width=can.width == "found" and options.n_jobs is None,
+        known_width=policy.known_width(),
+        alone_seconds=alone_seconds,
+        relay=what_to_tell() if options.relay and move.row is PROCESSES else b"",
+    )

@@ -16,11 +16,11 @@ from ..measure import machine
 from ..options import DEFAULTS
 from ..plan.profile import Limits, WorkProfile
 from .policy import SILENT_SECONDS
-from .request import name_of
 from .waiting import system_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from ..feed.pace import Pace
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .policy import Policy
     from .request import Request
 
-__all__ = ["Noted", "note"]
+__all__ = ["Brief", "Noted", "note", "short", "tell"]
 
 
 class Noted(NamedTuple):
@@ -57,6 +57,7 @@ class Noted(NamedTuple):
         carrying_seconds: what it costs to send the function.
         limits: what the user has fixed.
         start_method: how new workers would be started.
+        stays: whether it turned out that the items must stay in the caller.
         audit: what `audit=` has found.
     """
 
@@ -78,7 +79,24 @@ class Noted(NamedTuple):
     carrying_seconds: float = 0.0
     limits: Limits = Limits()
     start_method: str = ""
+    stays: bool = False
     audit: tuple[Any, ...] = ()
+
+
+class Brief(NamedTuple):
+    """What is known of a call that ran as the builtin would.
+
+    Attributes:
+        function: its name.
+        began_at: when it began, in `time.perf_counter()` seconds; 0 if it has not.
+        ended_at: when it was over; 0 if it is not.
+        items: number of items that have ended.
+    """
+
+    function: str
+    began_at: float = 0.0
+    ended_at: float = 0.0
+    items: int = 0
 
 
 def note(
@@ -93,15 +111,15 @@ def note(
     """Return what the parts of a call know."""
     known = policy.known
     slowdown = known.slowdown if policy.slowdown == 1.0 and known is not None else policy.slowdown
-    items_here = tally.serial_until(source.newest + 1) + tally.here_items
+    serial_items = tally.serial_until(source.newest + (0 if source.failed_at else 1))
     found, seconds = _here(here, serial)
     return Noted(
         request.name,
         request.row.name,
         tally.ended_at is not None,
         tally.wall_seconds,
-        items_here + tally.items,
-        items_here,
+        serial_items + tally.placed,
+        serial_items + min(tally.here_items, tally.placed),
         tally=tally,
         here=found,
         here_seconds=seconds,
@@ -138,25 +156,30 @@ def _there(pace: Pace | None) -> WorkProfile | None:
     return WorkProfile(pace.items, mean, seconds_max=mean, cpu_share=share, route=pace.route, width=pace.width)
 
 
-def short(
-    function: Any, began_at: float | None, ended_at: float | None, items: int, *, look_up: bool = False
-) -> Noted:
+def short(brief: Brief, *, function: Any = None) -> Noted:
     """Return what is known of a call that ran as the builtin would.
 
     Args:
-        function: the user's function.
-        began_at: when it began, in `time.perf_counter()` seconds; None if it has not.
-        ended_at: when it was over; None if it is not.
-        items: number of items that have ended.
-        look_up: whether the cache is to be asked what earlier calls have measured.
+        brief: what is known of it.
+        function: the user's function, if the cache is to be asked what earlier calls have measured.
     """
-    seconds = 0.0 if began_at is None else (perf_counter() if ended_at is None else ended_at) - began_at
+    name, began_at, ended_at, items = brief
+    seconds = (ended_at or perf_counter()) - began_at if began_at else 0.0
     known = None
-    if look_up and items:
-        method = machine.start_method()
+    if function is not None and items:
         try:
-            known = lookup.find(function, items, system_of(DEFAULTS), route=machine.route_of(method)).profile
+            route = machine.route_of(machine.start_method())
+            known = lookup.find(function, items, system_of(DEFAULTS), route=route).profile
         except Exception as error:  # a report can do without
             let_signals_through(error)
             debug("what is known of the function is not told: %r", error)
-    return Noted(name_of(function), AUTO.name, ended_at is not None, seconds, items, items, known=known)
+    return Noted(name, AUTO.name, ended_at > 0.0, seconds, items, items, known=known)
+
+
+def tell(last: list[Noted | Brief], noted: Callable[[], Noted | Brief]) -> None:
+    """Put what is known of a call where somebody keeps it. Nothing of that can fail the call."""
+    try:
+        last[:] = [noted()]
+    except Exception as error:  # as said above
+        let_signals_through(error)
+        debug("nothing is kept of a call: %r", error)

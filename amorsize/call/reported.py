@@ -51,7 +51,10 @@ def report_of(noted: Noted) -> Report:
     reason = _SHORT_REASON if plan is None else plan.reason
     if work is not None and noted.items:
         here = _machine(noted)
-        others = _roads(noted, work, here, taken._replace(seconds=max(0.0, noted.wall_seconds - spent.consumer)))
+        # Workers go on while the user is busy with a result, so they have taken at least what their items took.
+        busy = sum(worker.seconds for worker in [*tally.workers.values()]) / max(1, taken.n_jobs)
+        took = max(0.0, noted.wall_seconds - spent.consumer, min(busy, noted.wall_seconds))
+        others = _roads(noted, work, here, taken._replace(seconds=took))
         widths = _widths(noted, work, here)
         if plan is None:
             reason = _why_here(noted, work, here)
@@ -84,7 +87,9 @@ def report_of(noted: Noted) -> Report:
 def _taken(noted: Noted, tally: Tally) -> Road:
     """Return the road that was taken, with no seconds yet."""
     there, plan = noted.there, noted.plan
-    if not tally.items:
+    if plan is not None and plan.backend == COROUTINES:
+        return Road(COROUTINES, plan.n_jobs, 0.0, taken=True)
+    if not tally.ran:
         if plan is None or plan.backend == SERIAL.name or not tally.chunks:
             return Road(SERIAL.name, 1, 0.0, taken=True)
         return Road(plan.backend, plan.n_jobs, 0.0, taken=True)
@@ -92,7 +97,7 @@ def _taken(noted: Noted, tally: Tally) -> Road:
     width = max(1, len(tally.workers))
     if plan is not None and plan.backend != SERIAL.name:
         backend, width = plan.backend, plan.n_jobs
-    if tally.items < noted.items_here:
+    if tally.ran < noted.items_here:
         return Road(SERIAL.name, 1, 0.0, taken=True)
     return Road(backend or PROCESSES.name, width, 0.0, taken=True)
 
@@ -117,8 +122,8 @@ def _work(noted: Noted, tally: Tally) -> WorkProfile | None:
     if noted.transfer is not None:
         bytes_in, bytes_out, seconds = noted.transfer
         work = work._replace(bytes_in=bytes_in, bytes_out=bytes_out, transfer_seconds_per_item=seconds)
-    if there is not None and tally.items and tally.bytes_in:
-        work = work._replace(bytes_in=tally.bytes_in / tally.items, bytes_out=tally.bytes_out / tally.items)
+    if there is not None and tally.ran and tally.bytes_in:
+        work = work._replace(bytes_in=tally.bytes_in / tally.ran, bytes_out=tally.bytes_out / tally.ran)
     return work
 
 
@@ -166,8 +171,13 @@ def _roads(noted: Noted, work: WorkProfile, here: MachineProfile, taken: Road) -
         thread_chunk_seconds=machine.seconds_per_chunk(THREADS.name),
         known_width=width,
     )
-    if taken.backend == COROUTINES:
-        return (found[0], taken)  # what a coroutine function awaits cannot run on other workers
+    # A first item that paid for something once, or that was long, is no measure of the others, but takes its time.
+    counted = 0.0 if noted.here is None else noted.here.items * noted.here.seconds_per_item
+    once = max(0.0, noted.here_seconds - counted)
+    found = tuple(road._replace(seconds=road.seconds + once) for road in found)
+    if taken.backend == COROUTINES or noted.stays:
+        serial = () if taken.backend == SERIAL.name else found[:1]
+        return (*serial, taken)  # what a coroutine function awaits, or what cannot be sent, runs nowhere else
     if any(road.backend == taken.backend for road in found):
         return tuple(taken if road.backend == taken.backend else road for road in found)
     return (taken, *found)
@@ -189,21 +199,24 @@ def _why_here(noted: Noted, work: WorkProfile, here: MachineProfile) -> str:
     plan = choose(work, here, noted.items, noted.limits)
     if plan.backend == SERIAL.name:
         return plan.reason
-    return "serial: nothing was known of the function that spoke for workers, or its items must stay here"
+    if noted.stays:
+        return "serial: the function or its items must stay in the caller"
+    return "serial: nothing was known of the function that spoke for workers"
 
 
 def _spent(noted: Noted, tally: Tally) -> Spent:
     """Return where the wall time went. What is not told by another part, and was not the library's, is the user's."""
     wall = noted.wall_seconds
     here = noted.here_seconds + tally.seconds.here
-    if noted.here is None and not tally.chunks and not tally.here_items:
+    if noted.here is None and not (tally.chunks or tally.here_items or tally.seconds.waiting):
         return Spent(here=wall)  # nothing was timed, so the user's own work between results is in it
-    tail = min(tally.tail_seconds, tally.seconds.waiting) if noted.over else 0.0
+    width = noted.plan.n_jobs if noted.plan is not None else len(tally.workers)
+    tail = min(tally.tail_seconds(width), tally.seconds.waiting) if noted.over else 0.0
     told = tally.seconds.opening + tally.seconds.feeding + tally.seconds.starting + tally.seconds.waiting
     ours = max(tally.seconds.stepping, told + tally.seconds.here)
     other = ours - told - tally.seconds.here + tally.seconds.deciding
     consumer = max(0.0, wall - noted.here_seconds - ours - tally.seconds.deciding)
-    return Spent(
+    spent = Spent(
         here=min(here, wall),
         opening=tally.seconds.opening,
         starting=tally.seconds.starting,
@@ -213,13 +226,16 @@ def _spent(noted: Noted, tally: Tally) -> Spent:
         consumer=consumer,
         other=other,
     )
+    total = sum(spent)
+    # What is seen while the call goes on was not all read at the same moment.
+    return spent if total <= wall or total <= 0.0 else Spent(*(part * wall / total for part in spent))
 
 
 def _shares(tally: Tally) -> tuple[WorkerShare, ...]:
     wall = max(tally.wall_seconds, 1e-9)
     return tuple(
         WorkerShare(f"worker {number}", worker.items, worker.seconds, min(1.0, worker.seconds / wall))
-        for number, worker in enumerate(tally.workers.values(), 1)
+        for number, worker in enumerate([*tally.workers.values()], 1)
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from ..errors import let_signals_through
 from ..lean import NamedTuple
 
 TYPE_CHECKING = False
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
     from .recorded import Recorder
 
 __all__ = ["Request", "name_of"]
+
+_MOST_PARTIALS = 16  # one within the other
 
 
 class Request(NamedTuple):
@@ -44,7 +49,13 @@ class Request(NamedTuple):
 
 def name_of(function: Any) -> str:
     """Return what a function is called, for a heading; a partial is called as what it holds."""
-    while hasattr(function, "func") and not hasattr(function, "__qualname__"):
+    for _ in range(_MOST_PARTIALS):
+        if type(function) is not partial:
+            break
         function = function.func
-    name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    return str(name)
+    try:
+        name = function.__qualname__
+    except Exception as error:  # objects may answer as they like
+        let_signals_through(error)
+        name = None
+    return name if type(name) is str else type(function).__qualname__

@@ -27,9 +27,10 @@ from ..rng import runs_items
 from ..state import register
 from .caller import apply_star
 from .driver import Call, staying
+from .noted import Brief, short
 from .phases import Dropped, Phases
 from .places import in_caller
-from .request import Request
+from .request import Request, name_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,8 +67,8 @@ class ShortCall:
     """
 
     __slots__ = (
-        "_call", "_dropped", "_ended_at", "_function", "_iterables", "_iterators", "_last", "_noted", "_rest",
-        "_results", "_star", "_stay", "unused_name",
+        "_call", "_dropped", "_function", "_iterables", "_iterators", "_keeps", "_noted", "_rest", "_results", "_star",
+        "_stay", "unused_name",
     )  # fmt: skip
     audit = ()  # such a call has no options
 
@@ -80,18 +81,21 @@ class ShortCall:
         star: bool = False,
     ) -> None:
         self.unused_name: str | None = None
-        self._last: list[Noted] | None = None
-        self._ended_at: float | None = None
         self._function = function
         self._iterables = iterables
         iterators = (iter(iterables[0]),) if len(iterables) == 1 else tuple(map(iter, iterables))
         self._iterators: tuple[Iterator[Any], ...] = iterators
         self._star = star or len(iterables) > 1
         self._stay = stay
-        # When the call began, once it has; and how many items had run when it turned out long.
+        # When the call began, once it has; and when it ended, how many items had run, and whether it turned out long.
         self._noted: list[Any] = []
+        self._keeps: list[tuple[str, list[Noted | Brief]]] = []
         self._results: Any = _short_part(
-            partial(apply_star, function) if self._star else function, iterators, stay.seconds, self._noted
+            partial(apply_star, function) if self._star else function,
+            iterators,
+            stay.seconds,
+            self._noted,
+            self._keeps,
         )
         self._rest: Phases | None = None
         self._call: Call | None = None
@@ -112,26 +116,19 @@ class ShortCall:
         """The items that failed for good: none, for the first error ends such a call."""
         return [] if self._call is None else self._call.failures
 
-    def tell_at_end(self, last: list[Noted]) -> None:
+    def tell_at_end(self, last: list[Noted | Brief]) -> None:
         """Have what is known of the call put into a list when it ends, in the place of what is there."""
-        self._last = last
+        self._keeps.append((name_of(self._function), last))
 
-    def noted(self, *, look_up: bool = True) -> Noted:
-        """Return what is known of the call so far.
-
-        Args:
-            look_up: whether the cache is to be asked what earlier calls have measured.
-        """
+    def noted(self) -> Noted:
+        """Return what is known of the call so far."""
         if self._call is not None:
             return self._call.noted()
-        from .noted import short
-
-        if len(self._noted) == 1 and self._results.gi_frame is None:
-            self._ended_at = self._ended_at or perf_counter()
-        left, whole = self.length_hint(), length_hint(self._iterables[0], 0)
-        items = whole - left if isinstance(left, int) and whole else 0
-        began_at = self._noted[0] if self._noted else None
-        return short(self._function, began_at, self._ended_at, items, look_up=look_up)
+        results, noted = self._results, self._noted
+        if len(noted) == 1 and (frame := results.gi_frame) is not None:  # it goes on
+            done = frame.f_locals["index"] + (0 if results.gi_running else 1)
+            return short(Brief(name_of(self._function), noted[0], 0.0, done), function=self._function)
+        return short(Brief(name_of(self._function), *noted[:3]), function=self._function)
 
     def where(self) -> list[Where]:
         """Say where the item is that runs now, if one does."""
@@ -158,8 +155,8 @@ class ShortCall:
     def close(self, *, dropped: bool = False) -> None:
         """Have no more results."""
         self.unused_name = None
-        self._noted[1:] = []
         self._results.close()
+        self._noted[3:] = []  # otherwise the rest would go on
         if self._call is not None:
             self._call.close(dropped=dropped)
         self._iterables = self._iterators = (iter(()),)
@@ -173,12 +170,9 @@ class ShortCall:
         if self._results.gi_frame is not None:
             return results
         if self._rest is None:
-            if len(self._noted) < 2:
+            if not (self._noted and self._noted[-1] is True):
                 if self._stay.calls:
                     self._count()
-                self._ended_at = self._ended_at or perf_counter()
-                if self._last is not None:
-                    self._last[:] = [self.noted(look_up=False)]
                 raise StopIteration  # it was short
             with _making:
                 if self._rest is None:  # no other thread was faster
@@ -190,10 +184,11 @@ class ShortCall:
         """Run the rest in the usual way."""
         staying.discard(self._function)
         source = Source(self._iterables, iterators=self._iterators)
-        source.index = self._noted[1]
+        began_at, ended_at, source.index, _ = self._noted
         call = self._call = Call(Request(self._function, DEFAULTS, find(self._function, DEFAULTS), self._star), source)
-        if self._last is not None:
-            call.tell_at_end(self._last)
+        call.goes_on(began_at, ended_at)
+        for _, last in self._keeps:
+            call.tell_at_end(last)
         self._dropped = Dropped(call)
         return call.phases()
 
@@ -219,23 +214,35 @@ register(after_fork=_after_fork_in_child)
 
 @runs_items()
 def _short_part(
-    function: Callable[..., Any], iterators: tuple[Iterator[Any], ...], seconds: float, noted: list[Any]
+    function: Callable[..., Any],
+    iterators: tuple[Iterator[Any], ...],
+    seconds: float,
+    noted: list[Any],
+    keeps: list[tuple[str, list[Noted | Brief]]],
 ) -> Generator[Any, None, None]:
     """Yield results until the input ends, or until this has lasted for `seconds`."""
-    mask = _EIGHTH
+    mask, index, failed, turned_long = _EIGHTH, -1, False, False
     began = perf_counter()
     noted.append(began)
-    for index, item in enumerate(iterators[0] if len(iterators) == 1 else zip(*iterators, strict=False)):
-        try:
-            yield function(item)
-        except StopIteration:
-            return  # raised by the function; the builtin's iteration ends there too
-        except Exception as error:
-            add_index(error, index)
-            raise
-        if not index & mask:
-            spent = perf_counter() - began
-            if spent > seconds:
-                noted.append(index + 1)
-                return
-            mask = _EACH if spent > (index + 1) * _LONG_ITEM_SECONDS else _EIGHTH
+    try:
+        for index, item in enumerate(iterators[0] if len(iterators) == 1 else zip(*iterators, strict=False)):
+            try:
+                yield function(item)
+            except StopIteration:
+                failed = True
+                return  # raised by the function; the builtin's iteration ends there too
+            except Exception as error:
+                failed = True
+                add_index(error, index)
+                raise
+            if not index & mask:
+                spent = perf_counter() - began
+                if spent > seconds:
+                    turned_long = True
+                    return
+                mask = _EACH if spent > (index + 1) * _LONG_ITEM_SECONDS else _EIGHTH
+    finally:
+        noted += (perf_counter(), index + (0 if failed else 1), turned_long)
+        if not turned_long:
+            for name, last in keeps:
+                last[:] = [Brief(name, *noted[:3])]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..plan.retry import Failed
     from ..report.report import Report
     from .coroutines import OwnLoop
-    from .noted import Noted
+    from .noted import Brief, Noted
 
 __all__ = ["Stream", "last_report", "start"]
 
@@ -108,13 +108,14 @@ def _on_own_loop(
     return stream
 
 
-def last_report(last: list[Noted]) -> Report | None:
+def last_report(last: list[Noted | Brief]) -> Report | None:
     """Return the report of the call that was the last to be put into a list; None if none was."""
     if not last:
         return None
+    from .noted import Brief, short
     from .reported import report_of
 
-    return report_of(last[0])
+    return report_of(short(last[0]) if isinstance(last[0], Brief) else last[0])
 
 
 class Stream(chain[R]):
@@ -154,8 +155,8 @@ class Stream(chain[R]):
 
         It may be asked by another thread, or by a signal handler, while `next()` waits, and between two of these. The
         list is empty before the call has begun, and once it is over. Stacks of our own worker processes are to be had
-        on Linux, even while C code runs and lets nobody in: a signal, SIGURG, is sent to the process. Those of threads,
-        of coroutines and of the caller are to be had everywhere. Of pools, executors and clusters, chunks are listed,
+        on Linux, save while C code keeps the interpreter to itself. Those of threads, of coroutines and of the caller
+        are to be had everywhere. Of pools, executors and clusters, chunks are listed,
         with the seconds since they were submitted.
 
         Not for telling how far a call is, which `progress=` shows.
@@ -191,7 +192,7 @@ class Stream(chain[R]):
     def __reduce__(self) -> Any:
         raise TypeError("a running map cannot be pickled or copied; make a list of it first")
 
-    def tell_at_end(self, last: list[Noted]) -> None:
+    def tell_at_end(self, last: list[Noted | Brief]) -> None:
         """Have what is known of the call put into a list when it ends, in the place of what is there."""
         self._call.tell_at_end(last)
 

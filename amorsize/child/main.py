@@ -35,7 +35,7 @@ from .process_state import ProcessState
 from .rebuild import Rebuilt, rebuild
 from .run_chunk import dump_around_culprits, refusing_unpicklable
 from .said import Relay
-from .stacks import show_stacks
+from .stacks import Stacks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,15 +94,17 @@ def main(sock: socket.socket, setup: Setup, inherited: Inherited | None = None) 
     if hasattr(os, "register_at_fork"):
         # A process that an item forks must not keep this end open, because its closing tells the caller of our death.
         os.register_at_fork(after_in_child=sock.close)
+    stacks = Stacks.made()
     # This is not a threading.Thread, because its `start` waits until the thread runs.
-    _thread.start_new_thread(_leave_with_caller, (sock,))
+    _thread.start_new_thread(_leave_with_caller, (sock, stacks))
     context.in_worker.set(True)
     context.worker_process = True
     try:
         shared = open_shared(sock, inherited, _free_memory)
         if sys.platform != "win32" and shared.store is not None:
             os.register_at_fork(before=shared.store.detach)
-        show_stacks(shared.slots)
+        if stacks is not None:
+            stacks.tell(shared.slots)
         limit = ThreadLimit()
         _prepare_environment(setup, limit)
         _reseed()
@@ -148,12 +150,22 @@ def _ignore(signum: int, frame: object) -> None:
     pass
 
 
-def _leave_with_caller(sock: socket.socket) -> None:
-    """End this process when the caller's end of the socket closes, even in the middle of an item."""
+def _leave_with_caller(sock: socket.socket, stacks: Stacks | None) -> None:
+    """End this process when the caller's end of the socket closes, even in the middle of an item.
+
+    While it waits for that, this thread shows where the main thread is, when the caller asks.
+    """
     if hasattr(select, "poll"):
         poller = select.poll()
         poller.register(sock, 0)  # `poll` reports a hang-up without being asked to
-        poller.poll()
+        if stacks is not None:
+            poller.register(stacks.asked, select.POLLIN)
+        closes = sock.fileno()
+        ready = poller.poll()
+        while stacks is not None and all(descriptor != closes for descriptor, _ in ready):
+            if not stacks.show():
+                poller.unregister(stacks.asked)  # an item has closed it, or put something else in its place
+            ready = poller.poll()
     else:
         from multiprocessing import parent_process
 

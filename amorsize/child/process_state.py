@@ -9,7 +9,6 @@ from _signal import getsignal  # `signal.getsignal` makes enumeration members, w
 
 from ..log import debug
 from ..transport.ambient import FIELDS, raw_environ, snapshot
-from .stacks import show_again
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,7 +112,6 @@ class ProcessState:
         for number, handler in zip(_SIGNALS, self._handlers, strict=True):
             if handler is not None and getsignal(number) is not handler:
                 signal.signal(number, handler)
-        show_again()  # the signal for it may have been among these
         if sys.platform == "win32":
             return
         if zone != os.environ.get("TZ"):

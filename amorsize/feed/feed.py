@@ -49,6 +49,7 @@ class Feed:
     Attributes:
         order: the results that wait to be handed out.
         progress: what counts the items that have ended.
+        timeout: as above.
         failed_at: position from which no result is wanted; None while all are.
     """
 
@@ -67,7 +68,7 @@ class Feed:
         self.failed_at: int | None = None
         self.progress = progress
         self._outcome = outcome
-        self._timeout = timeout
+        self.timeout = timeout
         self._free_memory = free_memory
         self._backlog: deque[Chunk] = deque()
         self._later: list[tuple[float, Chunk]] = []  # a heap: when an item is to be tried again, and the item
@@ -207,8 +208,8 @@ class Feed:
 
     def _crash(self, index: int, lost: Lost) -> WorkerCrashError | ItemTimeoutError:
         tries = self._tries.get(index, 0) + 1
-        if lost.timed_out and self._timeout is not None:
-            return ItemTimeoutError(index, self._timeout, tries=tries)
+        if lost.timed_out and self.timeout is not None:
+            return ItemTimeoutError(index, self.timeout, tries=tries)
         return WorkerCrashError(
             index,
             lost.exitcode,

@@ -36,13 +36,14 @@ class InOrder:
     Attributes:
         next: position of the next result to be handed out.
         bytes_waiting: pickled size of the results that wait.
+        placed: number of results that have come.
     """
 
     def __init__(self, first: int, taken: Callable[[Piece], Piece] | None = None) -> None:
         self._taken = taken
         self.next = first
         self.bytes_waiting = 0
-        self._placed = 0
+        self.placed = self._counted = 0
         self._pieces: dict[int, Piece] = {}
 
     def put(self, index: int, piece: Piece) -> None:
@@ -51,12 +52,12 @@ class InOrder:
             piece = self._taken(piece)
         self._pieces[index] = piece
         self.bytes_waiting += piece.bytes_out
-        self._placed += len(piece.values)
+        self.placed += len(piece.values)
 
     def newly_placed(self) -> int:
         """Return how many results have come since this was asked last."""
-        placed, self._placed = self._placed, 0
-        return placed
+        before, self._counted = self._counted, self.placed
+        return self.placed - before
 
     def ready(self) -> bool:
         """Say whether results can be handed out."""
@@ -101,7 +102,7 @@ class AsDone(InOrder):
             piece = self._taken(piece)
         self._done.append(piece)
         self.bytes_waiting += piece.bytes_out
-        self._placed += len(piece.values)
+        self.placed += len(piece.values)
 
     def ready(self) -> bool:
         return bool(self._done)

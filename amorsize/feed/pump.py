@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ..plan.retry import Failed
     from ..seeding import Seeded
     from ..transport.by_value import Outgoing
-    from .order import Piece
+    from .order import InOrder, Piece
     from .pace import Pace
     from .source import Source
 
@@ -283,6 +283,11 @@ class Pump:
     @property
     def _width(self) -> int:
         return self._meant_width or self.backend.width
+
+    @property
+    def order(self) -> InOrder:
+        """The results that wait to be handed out."""
+        return self._feed.order
 
     @property
     def ahead(self) -> int:

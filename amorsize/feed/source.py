@@ -59,6 +59,7 @@ class Source:
         unfixed: the item that `take` read after those it returned, if that item cannot wait; else None.
         slow: whether reading took long the last time.
         over: whether the input has ended, or is asked no more.
+        failed_at: when an item raised in serial work, which ended it, in `time.perf_counter()` seconds; 0 if none did.
     """
 
     def __init__(
@@ -88,8 +89,8 @@ class Source:
         self._interrupted: tuple[Iterator[Any], int] | None = None
         self.streams: Streams | None = None
         self.error: Exception | None = None
-        self._total: int | None = None
-        self._total_known = False
+        self._total: tuple[int | None, ...] = ()  # the length, or None, once it was asked for
+        self.failed_at = 0.0
 
     def through(self, iterator: Iterator[Any]) -> None:
         """Have the items come through an iterator that reads the present one, item by item."""
@@ -284,7 +285,7 @@ class Source:
         self.over = True
         self.iterator = iter(())
         self._sequence = self._ticks = None
-        self._total, self._total_known = self.index, True
+        self._total = (self.index,)
 
     def remaining(self) -> int | None:
         """Return how many items are left, if the input tells; None if it does not."""
@@ -304,16 +305,15 @@ class Source:
         return None if min(hints) < 0 else min(hints)
 
     def _length(self) -> int | None:
-        if not self._total_known:
-            self._total_known = True
+        if not self._total:
+            self._total = (None,)
             try:
-                self._total = min(map(len, self._iterables))  # type: ignore[arg-type]
+                total = min(map(len, self._iterables))  # type: ignore[arg-type]
             except Exception as error:
                 let_signals_through(error)
-                self._total = None
-            if self._total is not None and any(map(_is_iterator, self._iterables)):
-                self._total = None
-        return self._total
+            else:
+                self._total = (None if any(map(_is_iterator, self._iterables)) else total,)
+        return self._total[0]
 
 
 _EXACT: tuple[type, ...] = (list, tuple, range, str, bytes)

@@ -17,10 +17,11 @@ from __future__ import annotations
 import asyncio
 import warnings
 from contextvars import copy_context
+from itertools import count
 from time import perf_counter
 
 from .. import context
-from ..backends.events import Failure
+from ..backends.events import Failure, Results
 from ..backends.overload import is_overload
 from ..backends.where import Where, entries_of, formatted, stack_from, suspended
 from ..errors import ItemTimeoutError, items_in_words, let_signals_through
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Any
 
-    from ..backends.events import Counts
+    from ..backends.events import Counts, Observer
     from ..options import Options
     from ..plan.retry import Failed
     from .inputs import Inputs, Taken
@@ -66,9 +67,10 @@ class _Running:
         alone: whether nothing else may be read before it has ended.
         timer: what cancels it when its time is over; None if it has all the time.
         timed_out: whether it was cancelled because its time was over.
+        lane: a number that no other item has meanwhile, if somebody looks on.
     """
 
-    __slots__ = ("alone", "began", "index", "item", "timed_out", "timer")
+    __slots__ = ("alone", "began", "index", "item", "lane", "timed_out", "timer")
 
     def __init__(self, index: int, item: Any, *, alone: bool) -> None:
         self.index = index
@@ -77,6 +79,7 @@ class _Running:
         self.began = perf_counter()
         self.timer: asyncio.TimerHandle | None = None
         self.timed_out = False
+        self.lane = 0
 
 
 class Tasks:
@@ -90,6 +93,7 @@ class Tasks:
         most: how many items run at once, if the user chose it; None to find out.
         known_width: the width that was found earlier; None if none was.
         progress: counts the items that have ended; None if nobody wants to know.
+        observer: is told of every item that has ended, those that run at once being workers; None if nobody looks on.
 
     Attributes:
         width: how many items may run at once now.
@@ -109,10 +113,10 @@ class Tasks:
         most: int | None = None,
         known_width: int | None = None,
         progress: Counts | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._function = function
         self._inputs = inputs
-        self._timeout = options.timeout
         outcome = Outcome(options.retries, options.on_error == "return", failures)
         self._feed = Feed(0, ordered=options.ordered, outcome=outcome, timeout=options.timeout, progress=progress)
         self._fixed_width = most
@@ -131,6 +135,7 @@ class Tasks:
         self._shows = False  # whether a timer shows what was counted
         self._ended = False  # whether nothing more will be read or run
         self.items, self.seconds = 0, 0.0
+        self._observer = observer
         self._in_use = 0  # how many ran when the driver had last started what it could
         self._driver: Task[None] = self._context.copy().run(self.loop.create_task, self._drive())
         self._driver.add_done_callback(self._driven)
@@ -240,9 +245,12 @@ class Tasks:
     def _start(self, index: int, item: Any, alone: bool) -> None:
         task = self._context.copy().run(self.loop.create_task, self._one(item))
         running = self._running[task] = _Running(index, item, alone=alone)
+        if self._observer is not None:
+            taken = {one.lane for one in self._running.values()}
+            running.lane = next(lane for lane in count(1) if lane not in taken)
         task.add_done_callback(self._done)
-        if self._timeout is not None:
-            running.timer = self.loop.call_later(self._timeout, self._expire, task)
+        if self._feed.timeout is not None:
+            running.timer = self.loop.call_later(self._feed.timeout, self._expire, task)
 
     @runs_items()
     async def _one(self, item: Any) -> Any:
@@ -279,7 +287,14 @@ class Tasks:
         if running.timer is not None:
             running.timer.cancel()
         try:
-            self._take(running, *_outcome_of(task))
+            error, value = _outcome_of(task)
+            if self._observer is not None:
+                seconds, failures = perf_counter() - running.began, {}
+                if error is not None:
+                    failures[running.index] = Failure(error, None)
+                told = Results(running.index, [None], failures, seconds, 0.0, 0, running.lane, running.began, 0.0)
+                self._observer.heard(told)
+            self._take(running, error, value)
             self._count()
         except Exception as failure:  # a callback that fails would leave the user waiting
             let_signals_through(failure)
@@ -334,9 +349,9 @@ class Tasks:
             self._control.add(now, now - running.began, in_use=in_use, overloaded=overloaded)
 
     def _fail_in_time(self, running: _Running, error: BaseException | None) -> None:
-        assert self._timeout is not None
+        assert self._feed.timeout is not None
         self._learn(running, overloaded=True)
-        timeout = ItemTimeoutError(running.index, self._timeout)
+        timeout = ItemTimeoutError(running.index, self._feed.timeout)
         timeout.__cause__ = error
         self._feed.fail(running.index, Failure(timeout, running.item), perf_counter())
 

@@ -13,7 +13,7 @@ from ..backends.events import Broken, Lost, Refused, Results, Returned
 from ..lean import map
 from ..transport.remote import said
 from .recording import CALLER_LANE, Mark, Recording, Span
-from .tally import Tally
+from .tally import MOST_WORKERS, Tally
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Record(Tally):
         self.marks: list[Mark] = []
         self.lost_marks = 0
         self._lanes: dict[int | None, int] = {}
+        self._n_lanes = 0
         self._last_here = -1  # where in `spans` the caller's last items are; -1 if they are to be extended no more
 
     def sent(self, chunk: Chunk, nbytes: int) -> None:
@@ -110,13 +111,13 @@ class Record(Tally):
             title: the function's name, and what was chosen.
         """
         began = self.began_at
-        spans = sorted(self.spans, key=lambda span: span.began)
+        spans = sorted([*self.spans], key=lambda span: span.began)
         return Recording(
             title,
             self.wall_seconds,
-            ("caller", *(f"worker {lane}" for lane in self._lanes.values())),
+            ("caller", *(f"worker {lane}" for lane in range(1, self._n_lanes + 1))),
             tuple(span._replace(began=span.began - began) for span in spans),
-            tuple(mark._replace(at=mark.at - began) for mark in self.marks),
+            tuple(mark._replace(at=mark.at - began) for mark in [*self.marks]),
             self.lost_marks,
         )
 
@@ -125,7 +126,10 @@ class Record(Tally):
         seconds, items = results.seconds, len(results.values)
         began = heard - seconds if results.began is None else results.sent + results.began
         if lane is None:
+            if len(self._lanes) >= MOST_WORKERS:
+                self._lanes.clear()  # the newest take over the lanes of the oldest
             lane = self._lanes[results.worker] = len(self._lanes) + 1
+            self._n_lanes = max(self._n_lanes, lane)
             self._mark(lane, "started", "first heard of", began)
         for index, failure in sorted(results.failures.items()):
             self._mark(lane, "failed", f"item {index}: {_told(failure.error)}", began + seconds)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from time import perf_counter
 
 from ..backends.events import Lost, Results, Returned
+from ..lean import Protocol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +16,18 @@ if TYPE_CHECKING:
 
     from ..backends.events import Chunk, Event
 
-__all__ = ["Tally", "WorkerTally", "tally_for"]
+__all__ = ["MOST_WORKERS", "Tally", "WorkerTally", "tally_for"]
+
+# A pool whose processes serve for a while only has any number of them in a long call.
+MOST_WORKERS = 256
+
+
+class Places(Protocol):
+    """Where results are put."""
+
+    @property
+    def placed(self) -> int:
+        """Number of results that have come, errors that stand in their places included."""
 
 
 class WorkerTally:
@@ -73,11 +85,12 @@ class Tally:
     Attributes:
         began_at: when the first result was asked for, in `time.perf_counter()` seconds; 0 before.
         ended_at: when the call was over; None while it is not.
-        chunks, items, bytes_in, bytes_out: what went to workers and came back.
+        chunks, bytes_in, bytes_out: what went to workers and came back.
+        ran: number of items that have run on workers, each as often as it was tried.
         failed: number of times that an item raised on a worker.
         returned: number of chunks that came back unbegun.
         lost: number of workers that died.
-        workers: what each worker has done, by the number that the backend gives it.
+        workers: what each worker has done, by the number that the backend gives it; of very many, the newest.
         longest: the part of a chunk that took longest: its seconds, the position of its first item, its length.
         seconds: what the caller spent its time on.
         here_items: number of items that the caller ran itself between those of workers.
@@ -92,21 +105,39 @@ class Tally:
         self.last: list[Any] | None = None
         self.began_at = 0.0
         self.ended_at: float | None = None
-        self.chunks = self.items = self.bytes_in = self.bytes_out = 0
+        self.chunks = self.ran = self.bytes_in = self.bytes_out = 0
         self.failed = self.returned = self.lost = 0
         self.workers: dict[int | None, WorkerTally] = {}
         self.longest = (0.0, 0, 0)
         self.seconds = Seconds()
         self.here_items = self.serial_items = 0
         self._serial_from: int | None = None
+        self._last_sent_at = 0.0
+        self._placed = 0
+        self._order: Places | None = None
 
     def begin(self) -> None:
         """Take in that the first result is asked for."""
-        self.began_at = perf_counter()
+        self.began_at = self.began_at or perf_counter()
+
+    def goes_on(self, began_at: float, items: int) -> None:
+        """Take in that the call began earlier, when its first items ran in the caller."""
+        self.began_at = began_at
+        self.serial_items = items
 
     def serial_begins(self, index: int) -> None:
         """Take in that the caller runs items one after another from this one on."""
+        self.serial_items = self.serial_until(index)
         self._serial_from = index
+
+    def pumps_into(self, order: Places | None) -> None:
+        """Take in where the results of workers are put from now on; None if there are none any more."""
+        self._placed, self._order = self.placed, order
+
+    @property
+    def placed(self) -> int:
+        """Number of items whose last word has come from workers, or from the caller between them."""
+        return self._placed + (0 if self._order is None else self._order.placed)
 
     def serial_ends(self, index: int) -> None:
         """Take in that the caller has run all items before this one."""
@@ -120,6 +151,7 @@ class Tally:
     def sent(self, chunk: Chunk, nbytes: int) -> None:
         self.chunks += 1
         self.bytes_in += nbytes
+        self._last_sent_at = perf_counter()
 
     def heard(self, event: Event) -> None:
         if isinstance(event, Results):
@@ -132,13 +164,15 @@ class Tally:
     def _count(self, results: Results) -> None:
         worker = self.workers.get(results.worker)
         if worker is None:
+            if len(self.workers) >= MOST_WORKERS:
+                del self.workers[next(iter(self.workers))]
             worker = self.workers[results.worker] = WorkerTally()
         items, seconds = len(results.values), results.seconds
         worker.items += items
         worker.parts += 1
         worker.seconds += seconds
         worker.ended_at = perf_counter() if results.began is None else results.sent + results.began + seconds
-        self.items += items
+        self.ran += items
         self.bytes_out += results.bytes_out
         self.failed += len(results.failures)
         if seconds > self.longest[0]:
@@ -148,7 +182,7 @@ class Tally:
         self.seconds.feeding += seconds
 
     def waited(self, seconds: float, *, starting: bool) -> None:
-        if starting:
+        if starting and not self.lost:  # a worker that has died had started
             self.seconds.starting += seconds
         else:
             self.seconds.waiting += seconds
@@ -169,6 +203,7 @@ class Tally:
         """Take in that the call is over, and the error that ended it; only the first time counts."""
         if self.ended_at is None:
             self.ended_at = perf_counter()
+            self.pumps_into(None)
 
     @property
     def wall_seconds(self) -> float:
@@ -177,8 +212,11 @@ class Tally:
             return 0.0
         return (perf_counter() if self.ended_at is None else self.ended_at) - self.began_at
 
-    @property
-    def tail_seconds(self) -> float:
-        """For how long at the end some worker had nothing to do while another one still ran items."""
-        ends = [worker.ended_at for worker in self.workers.values()]
-        return max(ends) - min(ends) if len(ends) > 1 else 0.0
+    def tail_seconds(self, width: int) -> float:
+        """Return for how long at the end, when nothing was left to send, some worker had nothing to do.
+
+        Args:
+            width: number of workers; of more, those that were heard of last count.
+        """
+        ends = sorted(worker.ended_at for worker in [*self.workers.values()])[-max(1, width) :]
+        return max(0.0, ends[-1] - max(ends[0], self._last_sent_at)) if len(ends) > 1 else 0.0

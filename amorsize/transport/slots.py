@@ -22,7 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["BEGAN", "CALL_CANCELLED", "CHUNK_NUMBER", "CURSOR", "SLOTS_BYTES", "STACK_FILE", "STACK_INODE", "STARTED"]
+__all__ = ["BEGAN", "CALL_CANCELLED", "CHUNK_NUMBER", "CURSOR", "SLOTS_BYTES", "STACK_FILE", "STACK_FILE_INODE"]
+__all__ += ["STACK_PIPE", "STACK_PIPE_INODE", "STARTED"]
 __all__ += ["TAKEN_BACK", "Inherited", "Shared", "create_shared", "inherited_shared", "open_shared", "small_file"]
 
 # The worker writes the position of the running item, or -1 - end if no item runs and all before `end` are finished.
@@ -40,10 +41,11 @@ STARTED = 4
 # nanoseconds of `time.monotonic`, and 0 when the chunk is done. Results are sent every few milliseconds, so an item
 # that runs for longer began hardly later than this; a look at the clock for each item would cost short ones much.
 BEGAN = 5
-# The worker writes by which descriptor it has the file for its stacks, plus one, and the file's inode (`child.stacks`).
-STACK_FILE = 6
-STACK_INODE = 7
-SLOTS_BYTES = 64
+# The worker writes by which descriptors, plus one, it has the pipe through which it is asked for its stack and the file
+# for the answer, and their inodes (`child.stacks`).
+STACK_PIPE, STACK_PIPE_INODE = 6, 7
+STACK_FILE, STACK_FILE_INODE = 8, 9
+SLOTS_BYTES = 80
 
 
 class Shared(NamedTuple):

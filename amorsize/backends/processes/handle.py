@@ -20,7 +20,7 @@ from ...transport.slots import (
     CHUNK_NUMBER,
     CURSOR,
     STACK_FILE,
-    STACK_INODE,
+    STACK_PIPE,
     STARTED,
     TAKEN_BACK,
 )
@@ -216,13 +216,13 @@ class Worker:
             return None
         return cursor if cursor >= 0 else None, max(0.0, (monotonic_ns() - began) / 1e9)
 
-    def stack_file(self) -> tuple[int | None, int]:
-        """Return the descriptor of the worker's file for its stacks, in the worker, and its inode; None if none."""
+    def stack_files(self) -> list[tuple[int, int]]:
+        """Return the descriptors, in the worker, of its pipe and its file (`child.stacks`), each with its inode."""
+        slots = self._slots
         try:
-            number = self._slots[STACK_FILE]
-            return number - 1 if number else None, self._slots[STACK_INODE]
+            return [(slots[at] - 1, slots[at + 1]) for at in (STACK_PIPE, STACK_FILE) if slots[at]]
         except ValueError:  # another thread has released the worker
-            return None, 0
+            return []
 
     def seconds_left(self, timeout: float) -> float:
         """Return how long the worker's present step may still last; items get `timeout`, loading `LOADING_SECONDS`."""

@@ -1,16 +1,17 @@
-"""Where are the workers of a lease? Their slots tell, and a signal has each write down its stack (`child.stacks`).
+"""Where are the workers of a lease? Their slots tell, and a thread in each writes down its stack (`child.stacks`).
 
 Nothing here touches a socket, a lock or the state of a lease, so it may be asked from any thread, and from a signal
-handler while the caller waits. A worker that has died or been stopped, or that uses the signal itself, has no stack.
+handler while the caller waits. A worker that has died or been stopped, or whose item keeps the interpreter to itself,
+has no stack.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from time import perf_counter, sleep
 
+from ...child.stacks import HEAD, MOST_FRAMES
 from ...errors import let_signals_through
 from ...lean import NamedTuple
 from ..where import Where, above, formatted
@@ -25,45 +26,40 @@ if TYPE_CHECKING:
 __all__ = ["where_are"]
 
 # How long workers may take to write their stacks. A smaller value means no stack where the machine is busy; a larger
-# one means that whoever asks waits for a worker that hangs in the system.
+# one means that whoever asks waits for a worker that hangs in the system, or in C code that lets nobody in.
 _STACK_SECONDS = 0.1
-# A worker that has taken the signal and written nothing after so long has another handler for it.
-_SILENT_SECONDS = 0.01
 _ASK_SECONDS = 0.0002
-# A file of stacks that takes more memory is emptied. Until then it is left as it is, for somebody else may be reading.
-_MOST_BYTES = 65_536
-_SIGNAL: int = getattr(signal, "SIGURG", 0)
 _LOOP = os.path.join("child", "main.py"), "_run_chunk"
-_FRAME = r'(?m)^  File "(.*)", line (\d+|\?\?\?) in (.*)$'
-_HEAD = "Stack (most recent call first):"
+_HEAD_BYTES = len(HEAD % (0, 0, 0))
 
 
 class _Asked(NamedTuple):
-    """A worker that was sent the signal: its process, its file, and how long the file was before."""
+    """A worker that was asked: its file, and the number of the answer that was there before."""
 
-    pid: int
     file: int
-    length: int
-    since: float
+    before: int
 
 
-class _Signals(NamedTuple):
-    """The state of a process: a letter, and whether the signal waits, is held back or being handled, has a handler."""
+class _Shown(NamedTuple):
+    """What a worker has answered."""
 
-    state: str
-    waits: bool
-    blocked: bool
-    caught: bool
+    item: int | None
+    stack: str
 
 
 def where_are(workers: Sequence[Worker]) -> list[Where]:
     """Say where workers are."""
     positions = {worker: worker.position() for worker in workers}
-    stacks = _stacks([worker for worker, position in positions.items() if position is not None])
+    shown = _shown([worker for worker, position in positions.items() if position is not None])
     found = []
     for worker, position in positions.items():
         index, seconds = position or (None, None)
-        found.append(Where(_pid(worker), index, seconds, stacks.get(worker, "")))
+        stack = ""
+        if (answer := shown.get(worker)) is not None and answer.item is not None:
+            # It tells of the item whose stack it is, which may have begun since.
+            seconds = seconds if answer.item == index else 0.0
+            index, stack = answer
+        found.append(Where(_pid(worker), index, seconds, stack))
     return found
 
 
@@ -75,11 +71,9 @@ def _pid(worker: Worker) -> int | None:
     return pid
 
 
-def _stacks(workers: list[Worker]) -> dict[Worker, str]:
-    """Return the stacks of workers, as far as they can be had."""
-    stacks: dict[Worker, str] = {}
-    if sys.platform != "linux":
-        return stacks
+def _shown(workers: list[Worker]) -> dict[Worker, _Shown]:
+    """Return the items and stacks of workers, as far as they can be had."""
+    shown: dict[Worker, _Shown] = {}
     files: list[int] = []
     try:
         asked = {}
@@ -87,88 +81,65 @@ def _stacks(workers: list[Worker]) -> dict[Worker, str]:
             if (found := _ask(worker, files)) is not None:
                 asked[worker] = found
         until = perf_counter() + _STACK_SECONDS
-        while asked:
-            late = perf_counter() > until
+        while asked and perf_counter() < until:
             for worker, one in tuple(asked.items()):
-                if _is_done(one) or late:
+                number, answer = _read(one.file)
+                if number > one.before:
                     del asked[worker]
-                    stacks[worker] = _read(one)
+                    shown[worker] = _parsed(answer)
             if asked:
                 sleep(_ASK_SECONDS)
     finally:
         for file in files:
             os.close(file)
-    return stacks
+    return shown
 
 
 def _ask(worker: Worker, files: list[int]) -> _Asked | None:
-    """Send the signal to a worker, if it would write its stack then; open its file, and add it to `files`."""
-    pid, (descriptor, inode) = _pid(worker), worker.stack_file()
-    if sys.platform != "linux" or pid is None or descriptor is None:
+    """Ask a worker for its stack; open its file, and add it to `files`. Return None if it has no answer to give."""
+    pid = _pid(worker)
+    if sys.platform != "linux" or pid is None:
         return None
-    path = f"/proc/{pid}/fd/{descriptor}"
+    opened: list[int] = []
     try:
-        # An item may have closed it, and then the number may be another file's, or the process may be another one.
-        if os.stat(path).st_ino != inode:
+        for descriptor, inode in worker.stack_files():
+            path = f"/proc/{pid}/fd/{descriptor}"
+            # An item may have closed it, and then the number may be another file's, or the process may be another one.
+            if os.stat(path).st_ino != inode:
+                return None
+            files.append(os.open(path, (os.O_RDONLY if opened else os.O_WRONLY) | os.O_CLOEXEC | os.O_NONBLOCK))
+            opened.append(files[-1])
+        if len(opened) < 2:
             return None
-        file = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
-        files.append(file)
-        now = _signals(pid)
-        if now.blocked or now.waits or not now.caught or now.state in "TtZX":
-            return None
-        status = os.fstat(file)
-        length = status.st_size
-        if status.st_blocks * 512 > _MOST_BYTES:
-            # The worker goes on writing where it is, so the file stays as long; but nothing is kept of what is empty.
-            os.ftruncate(file, 0)
-            os.ftruncate(file, length)
-        os.kill(pid, _SIGNAL)
-    except OSError as error:  # it has ended
+        pipe, file = opened
+        before, _ = _read(file)
+        os.write(pipe, b"?")
+    except OSError as error:  # it has ended, or was stopped and has been asked very often
         let_signals_through(error)
         return None
-    return _Asked(pid, file, length, perf_counter())
+    return _Asked(file, before)
 
 
-def _signals(pid: int) -> _Signals:
-    """Return the state of a process's main thread, which handles the signal unless it holds it back.
+def _read(file: int) -> tuple[int, bytes]:
+    """Return the number of the answer that is in a worker's file, and the answer; 0 if none is, or not all of it."""
+    from zlib import crc32
 
-    The system writes all this at one moment: while the handler runs, the signal is held back.
-    """
-    with open(f"/proc/{pid}/status", encoding="latin-1") as status:
-        lines = dict(line.split(":", 1) for line in status if ":" in line)
-    bit = 1 << (_SIGNAL - 1)
-
-    def has(*names: str) -> bool:
-        return any(int(lines[name], 16) & bit for name in names)
-
-    return _Signals(lines["State"].split()[0], has("SigPnd", "ShdPnd"), has("SigBlk"), has("SigCgt"))
+    content = os.pread(file, 1 << 20, 0)
+    head, answer = content[:_HEAD_BYTES], content[_HEAD_BYTES:]
+    if len(head) < _HEAD_BYTES:
+        return 0, b""
+    number, length, checksum = (int(part, 16) for part in head.split())
+    answer = answer[:length]
+    return (number, answer) if len(answer) == length and crc32(answer) == checksum else (0, b"")
 
 
-def _is_done(one: _Asked) -> bool:
-    """Say whether a worker has written its stack to the end, or will not write one."""
-    # This is read first: what was written by now came from a handler that has returned if none runs afterwards.
-    length = os.fstat(one.file).st_size
-    try:
-        now = _signals(one.pid)
-    except (OSError, KeyError) as error:  # it has ended
-        if isinstance(error, OSError):
-            let_signals_through(error)
-        return True
-    if now.state in "TtZX":
-        return True
-    silent = perf_counter() - one.since > _SILENT_SECONDS
-    return not (now.waits or now.blocked) and (length != one.length or silent)
-
-
-def _read(one: _Asked) -> str:
-    """Return the newest stack that is in a worker's file, if it was written since the worker was asked."""
-    import re
-
-    length = os.fstat(one.file).st_size
-    os.lseek(one.file, one.length, os.SEEK_SET)
-    text = os.read(one.file, max(0, length - one.length)).decode("ascii", "replace")
-    frames: list[Entry] = [
-        (path, None if line == "???" else int(line), name)
-        for path, line, name in re.findall(_FRAME, text.rpartition(_HEAD)[2])
-    ]
-    return formatted(above(frames[::-1], _LOOP), ours=True)
+def _parsed(answer: bytes) -> _Shown:
+    cursor, *lines = answer.decode("utf-8", "surrogatepass").split("\n")
+    entries: list[Entry] = []
+    for line in lines:
+        path, _, rest = line.partition("\t")
+        number, _, name = rest.partition("\t")
+        entries.append((path, int(number) if number.isdigit() else None, name))
+    index = int(cursor)
+    stack = formatted(above(entries, _LOOP), ours=True) if len(entries) <= MOST_FRAMES else ""
+    return _Shown(index if index >= 0 else None, stack)
