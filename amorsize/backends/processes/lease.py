@@ -77,7 +77,11 @@ def open_backend(job: Job, target: None = None) -> Lease:  # noqa: ARG001 - as e
         SerializationError: the function cannot be pickled. No worker was taken.
     """
     payload = payload_of(
-        job.function, initializer=job.initializer, gain_seconds=job.gain_seconds, by_name=job.by_name
+        job.function,
+        initializer=job.initializer,
+        gain_seconds=job.gain_seconds,
+        by_name=job.by_name,
+        warns=job.warns,
     )
     kind = idle.kind_for(
         job.function,
