@@ -442,6 +442,26 @@ def endless_elsewhere(pid, number):
     return number
 
 
+def drawing(number):
+    return random.random()
+
+
+class LoadedOnce(Machine):
+    """Cannot be rebuilt in another process."""
+
+    def __init__(self, pid):
+        super().__init__()
+        self.pid = pid
+
+    def __setstate__(self, state):
+        if state["pid"] != os.getpid():
+            raise RuntimeError("not here")
+        self.__dict__.update(state)
+
+    def __call__(self, number):
+        return self.turn(number)
+
+
 def process_id_below(number):
     if number == 3:
         raise ValueError(number)

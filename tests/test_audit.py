@@ -5,6 +5,7 @@ from __future__ import annotations
 import decimal
 import math
 import os
+import random
 import signal
 import threading
 import warnings
@@ -17,6 +18,8 @@ import numpy as np
 import pytest
 
 import amorsize
+from amorsize.call import again as again_module
+from amorsize.call import audited as audited_module
 from amorsize.call.audited import CHANGED, OTHER_ANSWER
 from amorsize.transport.same import Incomparable, difference
 
@@ -198,6 +201,122 @@ class TestPure:
         by = 3
 
         assert audited(lambda number: [number * by], range(5), audit=1.0, **place)[1:] == ((), [])
+
+
+class Unpicklable:
+    """An item that can be copied, but not pickled."""
+
+    def __reduce_ex__(self, protocol):
+        raise TypeError("no pickle")
+
+    def __deepcopy__(self, memo):
+        return Unpicklable()
+
+
+class TestWhere:
+    """The second run disturbs no first one, and ends."""
+
+    @pytest.fixture
+    def impatient(self, monkeypatch):
+        """Wait for no second run for more than a moment."""
+        monkeypatch.setattr(audited_module, "_LEAST_SECONDS", 2.0)
+
+    def test_items_without_a_pickle(self):
+        """They run once."""
+        results, found, warned = audited(workers.Machine().turn, [Unpicklable() for _ in range(12)], audit=1.0)
+
+        assert results == list(range(1, 13))
+        assert found == ()
+        assert "could not compare 12 of the chosen items" in warned[0]
+
+    @pytest.mark.parametrize("number", [12, 300])
+    def test_a_function_that_cannot_be_sent(self, number):
+        """It runs again in the caller when the last result was handed out."""
+        lock = threading.Lock()
+        seen, ran = [], []
+
+        def locked(number):
+            with lock:
+                ran.append(number)
+            return len(ran)
+
+        with pytest.warns(RuntimeWarning, match="locked"):
+            seen.extend((result, len(ran)) for result in amorsize.map(locked, range(number), audit=1.0))
+
+        assert [result for result, _ in seen] == list(range(1, number + 1))
+        assert seen[-1] == (number, number)
+        assert len(ran) == 2 * number
+
+    def test_a_worker_that_cannot_load_the_function(self):
+        """The items wait for the end as well."""
+        turn = workers.LoadedOnce(os.getpid())
+        results, found, _ = audited(turn, range(200), audit=1.0)
+
+        assert results == list(range(1, 201))
+        assert found
+
+    def test_not_too_many_wait(self, monkeypatch):
+        """More are not compared."""
+        monkeypatch.setattr(again_module, "_MOST_KEPT", 8)
+        lock = threading.Lock()
+        _, _, warned = audited(lambda number: lock.locked(), range(100), audit=1.0)
+
+        assert len(warned) == 1
+        assert "too many items wait" in warned[0]
+
+    @pytest.mark.parametrize("backend", ["threads", "auto"])
+    def test_items_that_need_each_other(self, backend):
+        """None runs alone in the caller."""
+        barrier = threading.Barrier(2)
+
+        def meeting(number):
+            if backend == "threads":
+                barrier.wait(10)
+            return barrier.parties
+
+        results, found, warned = audited(meeting, range(6), audit=1.0, backend=backend, n_jobs=2)
+        assert results == [2] * 6
+        assert found == ()
+        assert ["may need each other" in told for told in warned] == ([True] if backend == "threads" else [])
+
+    def test_a_function_that_blocks_elsewhere(self, impatient):
+        """It is not waited for without limit."""
+        function = partial(workers.endless_elsewhere, os.getpid())
+        results, found, warned = audited(function, range(5), audit=1.0, backend="serial")
+
+        assert len(results) == 5
+        assert found == ()
+        assert "could not compare 5 of the chosen items" in warned[0]
+        assert "far longer than the first" in warned[0]
+
+    def test_a_seed_needs_no_warning(self):
+        """The second run draws the same, and says nothing of a missing seed."""
+        random.seed(1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            stream = amorsize.map(workers.drawing, range(6), seed=3, audit=1.0)
+            assert len(list(stream)) == 6
+            assert stream._call._request.recorder.compared == 6
+
+    def test_the_audit_alone_tells_of_a_missing_seed(self):
+        """No other warning speaks of a function that is not the user's."""
+        random.seed(1)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            list(amorsize.map(workers.drawing, range(6), audit=1.0, backend="serial"))
+
+        assert [str(warning.message).startswith("audit: <function drawing") for warning in warned] == [True]
+
+    @pytest.mark.parametrize("function", [workers.process_id, workers.sorting])
+    def test_warnings_that_are_errors_take_no_result_away(self, function, place):
+        """They come when all results were handed out."""
+        results, items = [], [[number, 0] for number in range(1, 7)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(RuntimeWarning, match=function.__name__):
+                results.extend(amorsize.map(function, items, audit=1.0, **place))
+
+        assert len(results) == 6
 
 
 class TestUntold:
