@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import decimal
 import math
 import os
@@ -9,12 +10,14 @@ import random
 import signal
 import threading
 import warnings
+from collections import defaultdict
 from functools import partial
 from itertools import islice
 
 import audit_arrays as arrays
 import audit_workers as workers
 import numpy as np
+import pandas as pd
 import pytest
 
 import amorsize
@@ -538,6 +541,13 @@ class TestRefusals:
             amorsize.map(abs, [1], audit=value)
 
 
+def named(table, **attributes):
+    """Return a table with some attributes set."""
+    for name, value in attributes.items():
+        setattr(table, name, value)
+    return table
+
+
 class TestDifference:
     """What is the same answer."""
 
@@ -561,6 +571,19 @@ class TestDifference:
             ({"a": 1}, {"b": 1}, ""),
             (lambda: 1, lambda: 2, ""),
             ("a", "b", ""),
+            (workers.Typed(1), workers.Typed(True), ".number"),
+            (workers.Measured(1), workers.Measured(2), ".number"),
+            (workers.Tagged([1], "a"), workers.Tagged([1], "b"), ".tag"),
+            (defaultdict(int, a=1), defaultdict(list, a=1), ".default_factory"),
+            (set(range(100)), set(range(100, 200)), ""),
+            ({decimal.Decimal(n) for n in range(100)}, {decimal.Decimal(n) for n in range(100, 200)}, ""),
+            ({n / 7 for n in range(100)}, {n / 9 for n in range(1, 101)}, ""),
+            (pd.Series([1], name="a"), pd.Series([1], name="b"), ""),
+            (pd.Series([1, 2]), pd.Series([1, 3]), ""),
+            (pd.Series([workers.Plain(1)]), pd.Series([workers.Plain(2)]), ""),
+            (pd.Index([1], name="a"), pd.Index([1], name="b"), ""),
+            (named(arrays.frame(1), attrs={"a": 1}), named(arrays.frame(1), attrs={"a": 2}), ""),
+            (pd.DataFrame({"a": [1]}), pd.DataFrame({"b": [1]}), ""),
         ],
     )
     def test_different(self, first, again, where):
@@ -579,11 +602,44 @@ class TestDifference:
             lambda: arrays.structured(1), arrays.ARRAYS[0].copy, lambda: ValueError([1]),
             lambda: partial(workers.same, [1]), lambda: workers.adding(2), object,
             lambda: workers.Slotted(math.nan), lambda: {workers.Plain(1)}, lambda: arrays.ARRAYS[0].view("M8[s]"),
+            lambda: workers.Tagged([math.nan], "a"), lambda: defaultdict(list, a=math.nan),
+            lambda: pd.DataFrame({"a": [workers.Plain(math.nan)], "name": 1}),
+            lambda: {(workers.Plain(1), n) for n in range(20)},
         ],
     )  # fmt: skip
     def test_same(self, make):
         """NaN is the same as NaN, and objects count by their state."""
         assert difference(make(), make()) is None
+
+    @pytest.mark.parametrize(
+        ("first", "again"),
+        [
+            (workers.Measured(1, 0.1), workers.Measured(1, 0.2)),
+            (workers.Same(1), workers.Same(2)),
+            (pd.DataFrame({"a": [0.1], "b": "x"}), pd.DataFrame({"a": [0.1 + 1e-16], "b": "x"})),
+            (pd.Series([1 / 3], name="a"), pd.Series([1 / 3 + 1e-16], name="a")),
+            ({n / 7 for n in range(100)}, {n / 7 * (1 + 3e-16) for n in range(100)}),
+        ],
+    )
+    def test_said_to_be_the_same(self, first, again):
+        """A class says what counts, and rounding does not."""
+        assert difference(first, again) is None
+
+    def test_what_an_object_keeps_of_itself(self):
+        """It is no change of the argument."""
+        for kind in (workers.Item, workers.Measured):
+            assert audited(workers.squaring, [kind(n) for n in range(4)], audit=1.0, backend="serial")[1:] == ((), [])
+
+    def test_sets_that_share_members(self):
+        """They are compared in a bounded number of steps, or not at all."""
+        assert difference(workers.layers(4), workers.layers(4)) is None
+        with contextlib.suppress(Incomparable):
+            assert difference(workers.layers(25), workers.layers(25)) is None
+
+    def test_large_sets_of_objects(self):
+        """Which of them are pairs is not found out."""
+        with pytest.raises(Incomparable, match="set of more than"):
+            difference({workers.Plain(n) for n in range(100)}, {workers.Plain(n) for n in range(100)})
 
     def test_neither(self):
         """What shows no state can be neither."""
