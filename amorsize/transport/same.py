@@ -13,6 +13,7 @@ import sys
 from cmath import isclose, isnan
 from collections import OrderedDict, defaultdict, deque
 from itertools import count
+from operator import eq
 from types import CellType, CodeType, FunctionType
 
 from ..errors import let_signals_through
@@ -337,7 +338,7 @@ def _judges(value: Any) -> bool:
     if kind.__eq__ in {tuple.__eq__, frozenset.__eq__}:
         return all(map(_judges, value))
     told = kind.__eq__ is not object.__eq__ and kind not in _NUMBERS and not _is_generated_for(kind)
-    return told and bool(value == value)  # noqa: PLR0124 - a NaN of any class is not
+    return told and bool(eq(value, value))  # a NaN of any class is not
 
 
 def _by_size(number: float) -> tuple[bool, float]:
