@@ -442,6 +442,98 @@ def endless_elsewhere(pid, number):
     return number
 
 
+class Item:
+    """Keeps what it has computed of itself."""
+
+    def __init__(self, number):
+        self.number = number
+
+    @functools.cached_property
+    def square(self):
+        return self.number**2
+
+
+@dataclass
+class Measured:
+    """Keeps it as well, and does not compare everything."""
+
+    number: int
+    seconds: float = field(default=0.0, compare=False)
+
+    @functools.cached_property
+    def square(self):
+        return self.number**2
+
+
+@dataclass
+class Same:
+    """Is equal to all of its kind."""
+
+    number: int
+
+    def __eq__(self, other):
+        return isinstance(other, Same)
+
+    __hash__ = None
+
+
+@dataclass
+class Typed:
+    """Has the `__eq__` of a dataclass."""
+
+    number: float
+
+
+class Tagged(list):
+    """Has a slot beside its elements."""
+
+    __slots__ = ("tag",)
+
+    def __init__(self, elements, tag):
+        super().__init__(elements)
+        self.tag = tag
+
+
+class Node:
+    """Has a set of others."""
+
+    def __init__(self, kids, name=""):
+        self.kids = kids
+        self.name = name
+
+
+def layers(depth):
+    """Return the top of nodes of which each one has both of the layer below."""
+    kids = set()
+    for _ in range(depth):
+        kids = {Node(kids, "a"), Node(kids, "b")}
+    return kids
+
+
+def squaring(item):
+    return item.square
+
+
+def drawing(number):
+    return random.random()
+
+
+class LoadedOnce(Machine):
+    """Cannot be rebuilt in another process."""
+
+    def __init__(self, pid):
+        super().__init__()
+        self.pid = pid
+
+    def __setstate__(self, state):
+        if state["pid"] != os.getpid():
+            raise RuntimeError("not here")
+        self.__dict__.update(state)
+
+    def __call__(self, number):
+        return self.turn(number)
+
+
 def process_id_below(number):
     if number == 3:
         raise ValueError(number)

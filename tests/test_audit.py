@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import decimal
 import math
 import os
+import random
 import signal
 import threading
 import warnings
+from collections import defaultdict
 from functools import partial
 from itertools import islice
 
 import audit_arrays as arrays
 import audit_workers as workers
 import numpy as np
+import pandas as pd
 import pytest
 
 import amorsize
+from amorsize.call import again as again_module
+from amorsize.call import audited as audited_module
 from amorsize.call.audited import CHANGED, OTHER_ANSWER
 from amorsize.transport.same import Incomparable, difference
 
@@ -198,6 +204,122 @@ class TestPure:
         by = 3
 
         assert audited(lambda number: [number * by], range(5), audit=1.0, **place)[1:] == ((), [])
+
+
+class Unpicklable:
+    """An item that can be copied, but not pickled."""
+
+    def __reduce_ex__(self, protocol):
+        raise TypeError("no pickle")
+
+    def __deepcopy__(self, memo):
+        return Unpicklable()
+
+
+class TestWhere:
+    """The second run disturbs no first one, and ends."""
+
+    @pytest.fixture
+    def impatient(self, monkeypatch):
+        """Wait for no second run for more than a moment."""
+        monkeypatch.setattr(audited_module, "_LEAST_SECONDS", 2.0)
+
+    def test_items_without_a_pickle(self):
+        """They run once."""
+        results, found, warned = audited(workers.Machine().turn, [Unpicklable() for _ in range(12)], audit=1.0)
+
+        assert results == list(range(1, 13))
+        assert found == ()
+        assert "could not compare 12 of the chosen items" in warned[0]
+
+    @pytest.mark.parametrize("number", [12, 300])
+    def test_a_function_that_cannot_be_sent(self, number):
+        """It runs again in the caller when the last result was handed out."""
+        lock = threading.Lock()
+        seen, ran = [], []
+
+        def locked(number):
+            with lock:
+                ran.append(number)
+            return len(ran)
+
+        with pytest.warns(RuntimeWarning, match="locked"):
+            seen.extend((result, len(ran)) for result in amorsize.map(locked, range(number), audit=1.0))
+
+        assert [result for result, _ in seen] == list(range(1, number + 1))
+        assert seen[-1] == (number, number)
+        assert len(ran) == 2 * number
+
+    def test_a_worker_that_cannot_load_the_function(self):
+        """The items wait for the end as well."""
+        turn = workers.LoadedOnce(os.getpid())
+        results, found, _ = audited(turn, range(200), audit=1.0)
+
+        assert results == list(range(1, 201))
+        assert found
+
+    def test_not_too_many_wait(self, monkeypatch):
+        """More are not compared."""
+        monkeypatch.setattr(again_module, "_MOST_KEPT", 8)
+        lock = threading.Lock()
+        _, _, warned = audited(lambda number: lock.locked(), range(100), audit=1.0)
+
+        assert len(warned) == 1
+        assert "too many items wait" in warned[0]
+
+    @pytest.mark.parametrize("backend", ["threads", "auto"])
+    def test_items_that_need_each_other(self, backend):
+        """None runs alone in the caller."""
+        barrier = threading.Barrier(2)
+
+        def meeting(number):
+            if backend == "threads":
+                barrier.wait(10)
+            return barrier.parties
+
+        results, found, warned = audited(meeting, range(6), audit=1.0, backend=backend, n_jobs=2)
+        assert results == [2] * 6
+        assert found == ()
+        assert ["may need each other" in told for told in warned] == ([True] if backend == "threads" else [])
+
+    def test_a_function_that_blocks_elsewhere(self, impatient):
+        """It is not waited for without limit."""
+        function = partial(workers.endless_elsewhere, os.getpid())
+        results, found, warned = audited(function, range(5), audit=1.0, backend="serial")
+
+        assert len(results) == 5
+        assert found == ()
+        assert "could not compare 5 of the chosen items" in warned[0]
+        assert "far longer than the first" in warned[0]
+
+    def test_a_seed_needs_no_warning(self):
+        """The second run draws the same, and says nothing of a missing seed."""
+        random.seed(1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            stream = amorsize.map(workers.drawing, range(6), seed=3, audit=1.0)
+            assert len(list(stream)) == 6
+            assert stream._call._request.recorder.compared == 6
+
+    def test_the_audit_alone_tells_of_a_missing_seed(self):
+        """No other warning speaks of a function that is not the user's."""
+        random.seed(1)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            list(amorsize.map(workers.drawing, range(6), audit=1.0, backend="serial"))
+
+        assert [str(warning.message).startswith("audit: <function drawing") for warning in warned] == [True]
+
+    @pytest.mark.parametrize("function", [workers.process_id, workers.sorting])
+    def test_warnings_that_are_errors_take_no_result_away(self, function, place):
+        """They come when all results were handed out."""
+        results, items = [], [[number, 0] for number in range(1, 7)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(RuntimeWarning, match=function.__name__):
+                results.extend(amorsize.map(function, items, audit=1.0, **place))
+
+        assert len(results) == 6
 
 
 class TestUntold:
@@ -419,6 +541,13 @@ class TestRefusals:
             amorsize.map(abs, [1], audit=value)
 
 
+def named(table, **attributes):
+    """Return a table with some attributes set."""
+    for name, value in attributes.items():
+        setattr(table, name, value)
+    return table
+
+
 class TestDifference:
     """What is the same answer."""
 
@@ -442,6 +571,19 @@ class TestDifference:
             ({"a": 1}, {"b": 1}, ""),
             (lambda: 1, lambda: 2, ""),
             ("a", "b", ""),
+            (workers.Typed(1), workers.Typed(True), ".number"),
+            (workers.Measured(1), workers.Measured(2), ".number"),
+            (workers.Tagged([1], "a"), workers.Tagged([1], "b"), ".tag"),
+            (defaultdict(int, a=1), defaultdict(list, a=1), ".default_factory"),
+            (set(range(100)), set(range(100, 200)), ""),
+            ({decimal.Decimal(n) for n in range(100)}, {decimal.Decimal(n) for n in range(100, 200)}, ""),
+            ({n / 7 for n in range(100)}, {n / 9 for n in range(1, 101)}, ""),
+            (pd.Series([1], name="a"), pd.Series([1], name="b"), ""),
+            (pd.Series([1, 2]), pd.Series([1, 3]), ""),
+            (pd.Series([workers.Plain(1)]), pd.Series([workers.Plain(2)]), ""),
+            (pd.Index([1], name="a"), pd.Index([1], name="b"), ""),
+            (named(arrays.frame(1), attrs={"a": 1}), named(arrays.frame(1), attrs={"a": 2}), ""),
+            (pd.DataFrame({"a": [1]}), pd.DataFrame({"b": [1]}), ""),
         ],
     )
     def test_different(self, first, again, where):
@@ -460,11 +602,44 @@ class TestDifference:
             lambda: arrays.structured(1), arrays.ARRAYS[0].copy, lambda: ValueError([1]),
             lambda: partial(workers.same, [1]), lambda: workers.adding(2), object,
             lambda: workers.Slotted(math.nan), lambda: {workers.Plain(1)}, lambda: arrays.ARRAYS[0].view("M8[s]"),
+            lambda: workers.Tagged([math.nan], "a"), lambda: defaultdict(list, a=math.nan),
+            lambda: pd.DataFrame({"a": [workers.Plain(math.nan)], "name": 1}),
+            lambda: {(workers.Plain(1), n) for n in range(20)},
         ],
     )  # fmt: skip
     def test_same(self, make):
         """NaN is the same as NaN, and objects count by their state."""
         assert difference(make(), make()) is None
+
+    @pytest.mark.parametrize(
+        ("first", "again"),
+        [
+            (workers.Measured(1, 0.1), workers.Measured(1, 0.2)),
+            (workers.Same(1), workers.Same(2)),
+            (pd.DataFrame({"a": [0.1], "b": "x"}), pd.DataFrame({"a": [0.1 + 1e-16], "b": "x"})),
+            (pd.Series([1 / 3], name="a"), pd.Series([1 / 3 + 1e-16], name="a")),
+            ({n / 7 for n in range(100)}, {n / 7 * (1 + 3e-16) for n in range(100)}),
+        ],
+    )
+    def test_said_to_be_the_same(self, first, again):
+        """A class says what counts, and rounding does not."""
+        assert difference(first, again) is None
+
+    def test_what_an_object_keeps_of_itself(self):
+        """It is no change of the argument."""
+        for kind in (workers.Item, workers.Measured):
+            assert audited(workers.squaring, [kind(n) for n in range(4)], audit=1.0, backend="serial")[1:] == ((), [])
+
+    def test_sets_that_share_members(self):
+        """They are compared in a bounded number of steps, or not at all."""
+        assert difference(workers.layers(4), workers.layers(4)) is None
+        with contextlib.suppress(Incomparable):
+            assert difference(workers.layers(25), workers.layers(25)) is None
+
+    def test_large_sets_of_objects(self):
+        """Which of them are pairs is not found out."""
+        with pytest.raises(Incomparable, match="set of more than"):
+            difference({workers.Plain(n) for n in range(100)}, {workers.Plain(n) for n in range(100)})
 
     def test_neither(self):
         """What shows no state can be neither."""

@@ -38,6 +38,7 @@ class Job(NamedTuple):
         timeout: how many seconds an item may run; None means without limit.
         initializer, initargs: the function that each worker calls first, and its arguments.
         by_name: whether the user named the backend, so that it also does what "auto" would leave to the caller.
+        warns: whether a warning says so if the function's random numbers differ in a worker.
         gain_seconds: how many seconds the call is expected to gain; 0 if unknown.
         finds_width: whether `width` is only the most, for a backend that finds out what is best.
         known_width: the width that was found earlier; None if none was.
@@ -54,6 +55,7 @@ class Job(NamedTuple):
     initializer: Callable[..., object] | None = None
     initargs: tuple[Any, ...] = ()
     by_name: bool = True
+    warns: bool = True
     gain_seconds: float = 0.0
     finds_width: bool = False
     known_width: int | None = None

@@ -11,18 +11,19 @@ nobody would learn that a function gives other answers in a worker before it is 
 the call begins: the program is there as it was before the first item ran. A batch runs backwards, because a counter
 counts the same items to the same numbers. The first batch is of two items, so that long calls tell soon; further ones
 are longer, run beside the call, and the call waits for one only when the next is full. So what waits is bounded. Where
-there is no such worker, the caller runs items again, at the end of the call or when very many wait.
+there is no such worker, the caller runs some items again, after the last result was handed out.
 
 An answer is compared as it was pickled, on both sides (`transport.same`). An exception is an answer as well. What
-cannot be pickled is told once, and is not held against the function.
+cannot be pickled is told once, and is not held against the function. Where a warning is an error, it comes after the
+last result.
 """
 
 from __future__ import annotations
 
 import warnings
-from copy import deepcopy
 from functools import partial
 from itertools import count
+from time import perf_counter
 
 from ..child.twice import Answer, Chosen, Copy, Said, first_run, said_by, shown
 from ..context import works_in_place
@@ -56,8 +57,12 @@ _ALWAYS = 2
 # end of a call waits longer; with smaller ones there are more messages.
 _BATCH_ITEMS = 64
 _BATCH_BYTES = 8 << 20
-# In the caller, items run again as late as can be, for what they change there is changed for the items to come.
-_BATCH_HERE = 4096
+# A second run may take so many times as long as the first, and these seconds in any case, also for a process to start;
+# more of them if it has to run an initializer. With larger values a call hangs for longer whose function blocks
+# elsewhere; with smaller ones less is compared on a busy machine.
+_PATIENCE = 10
+_LEAST_SECONDS = 10.0
+_LEAST_INITIALIZED = 60.0
 # So many findings of a call are kept.
 _MOST_KEPT = 100
 
@@ -121,20 +126,21 @@ class Auditor:
         source.through(map(self.item, source.iterator, count(source.index)))
         self._outgoing: Outgoing | None = None
         self._again = Again(self.function, options)
-        self._copies: dict[int, Copy] = {}  # of the items that run, or wait, for the first time
+        # Of the items that run, or wait, for the first time, with the time when each was read.
+        self._copies: dict[int, tuple[Copy, float]] = {}
         self._ready: list[Copy] = []  # of those that can run again
-        self._first: dict[int, tuple[Copy, Said]] = {}
+        self._first: dict[int, tuple[Copy, Said, float]] = {}  # with the seconds that it took
         self._bytes = self._seen = 0
         self._batch = 2
         self._total: int | None = None
         self._untold: dict[str, int] = {}
-        self._warned = False
+        self._to_tell: list[str] = []
 
     def open(self) -> None:
         """Get ready, before the first item runs."""
         self._total = self._source.remaining()
-        if not self._in_place and not self._again.open():
-            self._batch = _BATCH_HERE
+        if not self._in_place:
+            self._again.open()
 
     def close(self) -> None:
         """Compare nothing more."""
@@ -144,14 +150,16 @@ class Auditor:
     def ended(self, error: BaseException | None) -> None:
         """Take in that the last result has come, or the error that ended the call, and compare what is left."""
         if error is None:
-            self._finish()
+            self._finish(over=True)
+            self._tell()
             return
         if not isinstance(error, Exception) or from_signal_handler(error):
             return  # the user wants out
         try:
             if not isinstance(error, AmorsizeError):
                 self._take_error(error)
-            self._finish()
+            self._finish(over=True)
+            self._tell()
         except Exception as refusal:  # such as our warning; the user's error is what counts
             let_signals_through(refusal)
             debug("the audit ended early: %r", refusal)
@@ -165,7 +173,7 @@ class Auditor:
         copy = self._copy(content, index)
         if copy is None:
             return content
-        self._copies[index] = copy
+        self._copies[index] = copy, perf_counter()
         return Chosen(index, content)
 
     def _copy(self, content: Any, index: int) -> Copy | None:
@@ -184,18 +192,15 @@ class Auditor:
             return Copy(index, dump_item(content, self._outgoing))
         except Exception as error:  # the user's classes
             let_signals_through(error)
-        try:
-            return Copy(index, None, deepcopy(content))
-        except Exception as error:  # as above
-            let_signals_through(error)
-            self._untellable(f"an item can be neither pickled nor copied: {error!r}")
+            self._untellable(f"an item cannot be pickled: {error!r}")
             return None
 
     def _untellable(self, reason: str) -> None:
         self._untold[reason] = self._untold.get(reason, 0) + 1
 
     def taken(self, piece: Piece) -> Piece:
-        """Note the answers among some results that have come, and return the results as the user gets them."""
+        """Note the answers among some results of workers, and return the results as the user gets them."""
+        self._again.here = False
         return piece._replace(values=self.values(piece.values))
 
     def values(self, results: list[Any]) -> list[Any]:
@@ -203,36 +208,44 @@ class Auditor:
         self._seen += len(results)
         found = list(map(self._value, results))
         if self._seen == self._total:
-            self._finish()  # whoever knows the number of results may not ask for more
+            self._finish(over=False)  # whoever knows the number of results may not ask for more
+        try:
+            self._tell()
+        except Exception as error:  # warnings may be errors; this one must not take these results away
+            let_signals_through(error)
+            debug("the audit tells later: %r", error)
         return found
 
     def _value(self, result: Any) -> Any:
         if type(result) is Answer:
-            index, value, changed = result
-            copy = self._copies.pop(index, None)
+            index, value, changed, seconds = result
+            copy, _ = self._copies.pop(index, (None, 0.0))
             if copy is not None:
                 if changed is not None:
                     where, before, after = changed
                     self._find(copy, Impure(index, "", before, after, where, CHANGED))
-                self._take(copy, said_by(value))
+                self._take(copy, said_by(value), seconds * (self.options.retries + 1))
             return value
         if self._copies and isinstance(result, BaseException):
             self._take_error(result)
         return result
 
     def _take_error(self, error: BaseException) -> None:
-        copy = self._copies.pop(getattr(error, "amorsize_index", -1), None)
+        copy, read = self._copies.pop(getattr(error, "amorsize_index", -1), (None, 0.0))
         if copy is not None:
-            self._take(copy, Said(pack_error(error), raised=True))
+            self._take(copy, Said(pack_error(error), raised=True), perf_counter() - read)
 
-    def _take(self, copy: Copy, said: Said) -> None:
+    def _take(self, copy: Copy, said: Said, seconds: float) -> None:
         if said.data is None:
             self._untellable(said.untold)
             return
-        self._compare(self._again.ran(wait=False))
+        self._compare(self._again.ran())
+        if self._again.full:
+            self._untellable("too many items wait for the end of the call, as no process of its own can run it")
+            return
         self._ready.append(copy)
-        self._first[copy.at] = copy, said
-        self._bytes += len(said.data) + len(copy.data or b"")
+        self._first[copy.at] = copy, said, seconds
+        self._bytes += len(said.data) + len(copy.data)
         if len(self._ready) >= self._batch or self._bytes >= _BATCH_BYTES:
             self._give()
 
@@ -240,61 +253,74 @@ class Auditor:
 
     def _give(self) -> None:
         """Have what is ready run again, after what runs now."""
-        self._compare(self._again.ran(wait=True))
-        copies, self._ready, self._bytes = self._ready[::-1], [], 0
-        self._batch = max(self._batch, min(2 * self._batch, _BATCH_ITEMS))
+        self._compare(self._again.ran(self._patience()))
+        copies, self._ready = self._ready[::-1], []
+        size, self._bytes = self._bytes, 0
+        self._batch = min(2 * self._batch, _BATCH_ITEMS)
         if copies:
-            self._again.give(copies)
+            self._again.give(copies, size)
 
-    def _finish(self) -> None:
-        """Compare all that can be compared."""
+    def _patience(self) -> float:
+        """Return how many seconds the second runs may take that are still to come."""
+        least = _LEAST_SECONDS if self.options.initializer is None else _LEAST_INITIALIZED
+        return max(least, _PATIENCE * sum(seconds for _, _, seconds in self._first.values()))
+
+    def _finish(self, *, over: bool) -> None:
+        """Compare all that can be compared; only when all is over, items may run in the caller."""
         self._give()
-        self._compare(self._again.ran(wait=True))
+        self._compare(self._again.ran(self._patience()))
+        if over:
+            self._compare(self._again.run_here(self._patience()))
         if self._untold:
             untold, self._untold = self._untold, {}
             reason = max(untold, key=untold.__getitem__)
-            warnings.warn(
-                f"audit= could not compare {sum(untold.values())} of the chosen items of {self.user!r}: {reason}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            told = f"audit= could not compare {sum(untold.values())} of the chosen items of {self.user!r}: {reason}"
+            self._to_tell.append(told)
+
+    def _tell(self) -> None:
+        while self._to_tell:
+            warnings.warn(self._to_tell[0], RuntimeWarning, stacklevel=2)
+            del self._to_tell[0]
 
     def _compare(self, ran: list[Ran]) -> None:
         for index, again in ran:
-            copy, first = self._first.pop(index)
+            copy, first, _ = self._first.pop(index)
             if again.data is None:
                 self._untellable(again.untold)
                 continue
             try:
-                self._compare_one(copy, first, again)
+                found = self._compare_one(copy, first, again)
             except Exception as error:  # the user's classes, or `Incomparable`
                 let_signals_through(error)
                 told = str(error) if isinstance(error, Incomparable) else f"results cannot be compared: {error!r}"
                 self._untellable(told)
+                continue
+            if found is not None:
+                self._find(copy, found)
 
-    def _compare_one(self, copy: Copy, first: Said, again: Said) -> None:
+    def _compare_one(self, copy: Copy, first: Said, again: Said) -> Impure | None:
         self.compared += 1
         if first == again:
-            return
+            return None
         answers = _answer(first), _answer(again)
         if isinstance(answers[1], KeyboardInterrupt):
             raise answers[1]
         found = difference(*answers)
-        if found is not None:
-            self._find(copy, Impure(copy.at, "", shown(answers[0]), shown(answers[1]), found.where))
+        if found is None:
+            return None
+        return Impure(copy.at, "", shown(answers[0]), shown(answers[1]), found.where)
 
     def _find(self, copy: Copy, impure: Impure) -> None:
-        """Keep a finding, and warn of the first one of the call."""
+        """Keep a finding, of which the first one of the call is to be told."""
         if len(self.impure) >= _MOST_KEPT:
             return
         impure = impure._replace(item_repr=_shown_item(copy))
         self.impure.append(impure)
-        if not self._warned:
-            self._warned = True
+        if len(self.impure) == 1:
             at = f" (at {impure.where})" if impure.where else ""
             told = f"{self.user!r} {impure.kind} at item {impure.index}, {impure.item_repr}{at}"
             advice = _ADVICE[impure.kind].format(impure)
-            warnings.warn(f"audit: {told}: {advice}", RuntimeWarning, stacklevel=2)
+            self._to_tell.append(f"audit: {told}: {advice}")
 
 
 _ADVICE = {
@@ -318,7 +344,7 @@ def _answer(said: Said) -> Any:
 
 def _shown_item(copy: Copy) -> str:
     try:
-        return shown(copy.content if copy.data is None else load(copy.data))
+        return shown(load(copy.data))
     except Exception as error:  # the user's classes
         let_signals_through(error)
         return "<an item that cannot be rebuilt>"

@@ -6,6 +6,8 @@ run takes pickles, and gives back pickles, so that what cannot be rebuilt or pic
 
 from __future__ import annotations
 
+from time import perf_counter
+
 from ..errors import let_signals_through
 from ..lean import NamedTuple
 from ..plan.retry import NOT_OF_ITEMS
@@ -42,11 +44,13 @@ class Answer(NamedTuple):
         at: the item's position.
         value: the result.
         changed: where the function has changed the item, what stood there, and what does now; None if it has not.
+        seconds: how long the function ran.
     """
 
     at: int
     value: Any
     changed: tuple[str, str, str] | None
+    seconds: float
 
 
 class Copy(NamedTuple):
@@ -54,13 +58,11 @@ class Copy(NamedTuple):
 
     Attributes:
         at: the item's position.
-        data: the item's pickle; None if it has none.
-        content: otherwise, a copy of the item.
+        data: the item's pickle.
     """
 
     at: int
-    data: bytes | None
-    content: Any = None
+    data: bytes
 
 
 class Said(NamedTuple):
@@ -84,8 +86,10 @@ def first_run(function: Callable[..., Any], star: bool, item: Any) -> Any:
         return function(*item) if star else function(item)
     content = item.content
     before = None if is_plain(content) else _state(content)
+    began = perf_counter()
     result = function(*content) if star else function(content)
-    return Answer(item.at, result, None if before is None else _changed(before, content))
+    seconds = perf_counter() - began
+    return Answer(item.at, result, None if before is None else _changed(before, content), seconds)
 
 
 @runs_items("streams")
@@ -107,7 +111,7 @@ def second_run(function: Callable[[Any], Any] | Seeded, retries: int, copies: li
             if streams is not None:
                 streams.restart()
             try:
-                found = said_by(function(copy.content if copy.data is None else load(copy.data)))
+                found = said_by(function(load(copy.data)))
             except BaseException as error:  # an item's SystemExit counts as its error, like any other
                 let_signals_through(error)
                 found = Said(pack_error(error), raised=True)

@@ -208,6 +208,7 @@ def payload_of(
     initializer: Callable[..., object] | None = None,
     gain_seconds: float = 0.0,
     by_name: bool = True,
+    warns: bool = True,
 ) -> Payload:
     """Return the payload of a user's function.
 
@@ -216,6 +217,7 @@ def payload_of(
         initializer: the user's initializer, which runs in each worker first.
         gain_seconds: how many seconds the call is expected to gain; 0 if that is unknown.
         by_name: whether the user named a backend that has workers.
+        warns: whether a warning says so, if the user did, and the random numbers would differ in a worker.
 
     Raises:
         SerializationError: if the function cannot be pickled.
@@ -233,7 +235,7 @@ def payload_of(
     reason = must_draw_here(plain, payload.surroundings, seeded=plain is not function, initializer=initializer)
     if reason and not by_name:
         raise KeptHere(reason)
-    if reason and plain not in _warned:
+    if reason and warns and plain not in _warned:
         _warned.add(plain)
         warnings.warn(f"amorsize: {reason}", RuntimeWarning, stacklevel=_levels_to_the_user())
     return payload

@@ -76,9 +76,8 @@ def open_backend(job: Job, target: None = None) -> Lease:  # noqa: ARG001 - as e
     Raises:
         SerializationError: the function cannot be pickled. No worker was taken.
     """
-    payload = payload_of(
-        job.function, initializer=job.initializer, gain_seconds=job.gain_seconds, by_name=job.by_name
-    )
+    told = {"by_name": job.by_name, "warns": job.warns}
+    payload = payload_of(job.function, initializer=job.initializer, gain_seconds=job.gain_seconds, **told)
     kind = idle.kind_for(
         job.function,
         n_jobs=job.width,
