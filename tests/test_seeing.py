@@ -87,3 +87,14 @@ class TestNotebook:
         assert outputs[-1]["data"]["text/plain"] == "50"
         assert [state["value"] for state in widgets if state.get("max") == 50] == [50]
         assert any("50/50" in str(state.get("value")) for state in widgets)
+
+    @pytest.mark.filterwarnings("ignore")  # as above
+    def test_what_items_print_is_in_the_cell(self, ran):
+        """In whole lines."""
+        outputs, _ = ran(
+            "import amorsize\ndef tell(number):\n    print('item', number)",
+            "list(amorsize.map(tell, range(20), backend='processes', n_jobs=2));",
+        )
+
+        shown = "".join(output["text"] for output in outputs if output["output_type"] == "stream")
+        assert sorted(shown.splitlines()) == sorted(f"item {number}" for number in range(20))

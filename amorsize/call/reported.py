@@ -172,7 +172,7 @@ def _roads(noted: Noted, work: WorkProfile, here: MachineProfile, taken: Road) -
         known_width=width,
     )
     # A first item that paid for something once, or that was long, is no measure of the others, but takes its time.
-    counted = 0.0 if noted.here is None else noted.here.items * noted.here.seconds_per_item
+    counted = 0.0 if noted.here is None else noted.here.items * work.seconds_per_item
     once = max(0.0, noted.here_seconds - counted)
     found = tuple(road._replace(seconds=road.seconds + once) for road in found)
     if taken.backend == COROUTINES or noted.stays:
