@@ -126,7 +126,7 @@ def _read(file: int) -> tuple[int, bytes]:
 
     content = os.pread(file, 1 << 20, 0)
     head, answer = content[:_HEAD_BYTES], content[_HEAD_BYTES:]
-    if len(head) < _HEAD_BYTES:
+    if not head.endswith(b"\n"):  # it is written last, and the first time there is nothing in its place before
         return 0, b""
     number, length, checksum = (int(part, 16) for part in head.split())
     answer = answer[:length]
