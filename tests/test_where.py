@@ -295,6 +295,7 @@ class TestProcesses:
         before = len(os.listdir("/proc/self/fd"))
         with beside(stream) as results:
             pid = hangs_at(stream, 0, stack="__call__").worker
+            hangs_at(stream, 1, stack="__call__")  # now both workers are there
             during = len(os.listdir("/proc/self/fd"))
             shown = sum(bool(place.stack) for _ in range(1000) for place in stream.where() if place.worker == pid)
             assert len(os.listdir("/proc/self/fd")) == during
