@@ -1,9 +1,10 @@
 """How good are a report's estimates of the roads that a call has not taken?
 
 For each workload of `regret.py`, a process of its own lets amorsize choose, a few times, and asks the last call's
-report. Then it runs the same items on every road by name, in turns, and takes medians. An estimate is off by
-`estimate / run - 1`. Roads that no report tells, because the call was over before anything was measured, are left out
-and counted. Threads of items that compute are told under the supposition that items hold the interpreter.
+report. Then it runs the same items on every road by name, in turns, and takes medians. Where the call stayed in a
+process without workers, further such processes run it on their first ones. An estimate is off by `estimate / run - 1`.
+Roads that no report tells, because the call was over before anything was measured, are left out and counted. Threads of
+items that compute are told under the supposition that items hold the interpreter.
 
     python benchmarks/roads.py [--only NAME] [--turns 3]
 """
@@ -54,15 +55,42 @@ def measure(workload: Workload, turns: float, repeats: int) -> dict[str, Any]:
     n_jobs = max(2, usable_cores())
     for _ in range(repeats + 1):
         for road in ROADS:
+            if road == "processes" and told.backend == "serial":
+                continue  # the call had no workers, so it is run where there are none, either
             seconds, _ = run(backend=road, **({"n_jobs": n_jobs} if road == "processes" else {}))
             forced[road].append(seconds)
-    took = {road: statistics.median(seconds[1:]) for road, seconds in forced.items()}  # the first one warms up
+    took = {road: statistics.median(seconds[1:]) for road, seconds in forced.items() if seconds}  # the first warms up
     return {
         "taken": told.backend,
         "told": {road.backend: road.seconds for road in told.roads},
         "took": took,
         "regret": told.regret,
     }
+
+
+def first_workers(workload: Workload, turns: float) -> float:
+    """Return what the items take on workers in a process that has not had any, after the same calls as in `measure`."""
+    import amorsize
+
+    items = None if workload.anew else workload.make(turns)
+    for _ in range(CALLS):
+        list(amorsize.map(workload.function, workload.make(turns) if items is None else items))
+    given = workload.make(turns) if items is None else items
+    began = time.perf_counter()
+    for _ in amorsize.map(workload.function, given, backend="processes", n_jobs=max(2, usable_cores())):
+        pass
+    return time.perf_counter() - began
+
+
+def in_child(name: str, *words: str) -> Any:
+    """Return what this script prints of one workload, in a process with a cache of its own."""
+    with tempfile.TemporaryDirectory() as cache:
+        environ = {**os.environ, "AMORSIZE_CACHE_DIR": cache}
+        command = [sys.executable, __file__, "--one", name, *words]
+        child = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+    if child.returncode:
+        sys.exit(child.stderr)
+    return json.loads(child.stdout)
 
 
 def line(name: str, found: dict[str, Any]) -> tuple[str, list[float]]:
@@ -87,8 +115,12 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3, help="how often each road is run (default %(default)s)")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--speed", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--first-workers", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     by_name = {workload.name: workload for workload in WORKLOADS if not workload.busy}
+    if arguments.first_workers:
+        print(json.dumps(first_workers(by_name[arguments.one], arguments.speed)))
+        return
     if arguments.one:
         print(json.dumps(measure(by_name[arguments.one], arguments.speed, arguments.turns)))
         return
@@ -98,13 +130,11 @@ def main() -> None:
     lines.append(f"{'':<27}" + "  ".join(f"{road:>26}" for road in ROADS))
     rows, all_errors, silent = [], [], 0
     for name in chosen:
-        with tempfile.TemporaryDirectory() as cache:
-            command = [sys.executable, __file__, "--one", name, "--speed", repr(speed), "--turns", str(arguments.turns)]
-            environ = {**os.environ, "AMORSIZE_CACHE_DIR": cache}
-            child = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
-        if child.returncode:
-            sys.exit(child.stderr)
-        text, errors = line(name, json.loads(child.stdout))
+        found = in_child(name, "--speed", repr(speed), "--turns", str(arguments.turns))
+        if "processes" not in found["took"]:
+            runs = [in_child(name, "--speed", repr(speed), "--first-workers") for _ in range(arguments.turns)]
+            found["took"]["processes"] = statistics.median(runs)
+        text, errors = line(name, found)
         print(text, flush=True)
         lines.append(text)
         if errors:

@@ -177,7 +177,8 @@ class TestShortCalls:
         list(stream)
 
         assert stream.report.items == 20
-        assert stream.report.seconds >= 0.05
+        assert stream.report.items_here >= 1
+        assert stream.report.seconds >= 0.015
 
 
 class TestEnds:

@@ -34,6 +34,9 @@ _LEAST_ITEMS_HERE = 4  # fewer may have paid for something once
 _SHORT_REASON = "serial: calls of this function have been over before workers could help"
 _NAMED_REASON = "serial: it was asked for by name"
 _FEW_SECONDS = 200e-6
+# Workers are no faster than the caller, and rarely much slower. What earlier calls have met beyond that comes of other
+# items having run in the caller than on workers, such as the longest.
+_SLOWDOWNS = 1.0, 1.5
 
 
 def report_of(noted: Noted) -> Report:
@@ -106,10 +109,16 @@ def _work(noted: Noted, tally: Tally) -> WorkProfile | None:
     """Return what is known of the items, as if all had run alone in the caller; None if nothing is."""
     here, there, known = noted.here, noted.there, noted.known
     if here is None and there is None:
-        return known if noted.wall_seconds >= _FEW_SECONDS else None
+        if known is None or noted.wall_seconds < _FEW_SECONDS or noted.items < 1:
+            return None
+        # Nothing was timed item by item. The whole says what these items took, and earlier ones how they are.
+        each = noted.wall_seconds / noted.items
+        return known._replace(seconds_per_item=each, worker_seconds_per_item=_slowdown(noted) * each)
     if there is None:
         assert here is not None
         work = here
+        if known is not None and known.slowdown is not None:
+            work = work._replace(worker_seconds_per_item=_slowdown(noted) * here.seconds_per_item)
     else:
         work = _alone(noted, here, there)
     if known is not None:
@@ -131,7 +140,7 @@ def _alone(noted: Noted, here: WorkProfile | None, there: WorkProfile) -> WorkPr
     """Return the times of items as if they had run alone, where some or all have run on workers."""
     on_threads = there.route == THREADS.name
     each = there.seconds_per_item
-    slowdown = 1.0 if on_threads else max(noted.slowdown, 1e-3)
+    slowdown = 1.0 if on_threads else _slowdown(noted)
     share = there.cpu_share
     if here is not None and (here.items >= _LEAST_ITEMS_HERE or on_threads):
         # On threads items wait for one another, so those that ran alone tell how long they take.
@@ -149,6 +158,10 @@ def _alone(noted: Noted, here: WorkProfile | None, there: WorkProfile) -> WorkPr
     return there._replace(
         seconds_per_item=each / slowdown, worker_seconds_per_item=None if on_threads else each, cpu_share=share
     )
+
+
+def _slowdown(noted: Noted) -> float:
+    return min(max(noted.slowdown, _SLOWDOWNS[0]), _SLOWDOWNS[1])
 
 
 def _machine(noted: Noted) -> MachineProfile:
@@ -178,6 +191,9 @@ def _roads(noted: Noted, work: WorkProfile, here: MachineProfile, taken: Road) -
     if taken.backend == COROUTINES or noted.stays:
         serial = () if taken.backend == SERIAL.name else found[:1]
         return (*serial, taken)  # what a coroutine function awaits, or what cannot be sent, runs nowhere else
+    if work.bytes_in is None or work.bytes_out is None:
+        untold = "without sending items and results, which was not measured"
+        found = tuple(road._replace(note=untold) if road.backend == "processes" else road for road in found)
     if any(road.backend == taken.backend for road in found):
         return tuple(taken if road.backend == taken.backend else road for road in found)
     return (taken, *found)

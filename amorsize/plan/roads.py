@@ -29,8 +29,10 @@ _TURNS = 1.05
 _ALL_SHARE = 0.8
 # A width is doubled after about so many times as many items as it has (`plan.width`).
 _ROUNDS_TO_DOUBLE = 1.5
-# A thread costs so much to start (benchmarks/waiting.py).
-_THREAD_SECONDS = 1e-4
+# What a call on threads costs beyond its items: so much whatever their number, and so much for each of the first few,
+# which go to threads one by one (benchmarks/roads.py).
+_THREADS_SECONDS = 2e-3
+_ONE_BY_ONE_SECONDS, _ONE_BY_ONE = 45e-6, 64
 _NO_LIMITS = Limits()
 
 
@@ -75,8 +77,8 @@ def roads(
 
     >>> from amorsize.plan.profile import MachineProfile, WorkProfile
     >>> work, machine = WorkProfile(10, 0.01), MachineProfile(2, 2, None, "fork", 0.01, 0.001)
-    >>> [(road.backend, road.n_jobs, round(road.seconds, 2)) for road in roads(work, machine, 1000)]
-    [('serial', 1, 10.0), ('processes', 2, 5.04), ('threads', 2, 10.5)]
+    >>> [(road.backend, road.n_jobs, round(road.seconds, 1)) for road in roads(work, machine, 1000)]
+    [('serial', 1, 10.0), ('processes', 2, 5.0), ('threads', 2, 10.5)]
     """
     # A width of one worker would say that workers are no use; two is then the least that shows what they would cost.
     width = max(2, best_width(work, machine, n_items, limits)) if limits.n_jobs is None else limits.n_jobs
@@ -107,13 +109,13 @@ def threads_seconds(
 
     >>> from amorsize.plan.profile import WorkProfile
     >>> round(threads_seconds(WorkProfile(10, 0.1, cpu_share=0.0), 64, 32, known_width=32), 3)
-    0.2
+    0.205
     """
     item = max(0.0, work.seconds_per_item)
     share = 1.0 if work.cpu_share >= _ALL_SHARE else max(0.0, work.cpu_share)
     overhead = LEAST_TRANSFER_SECONDS + min(chunk_seconds, OVERHEAD_SHARE * max(item, chunk_seconds))
     computing = n_items * (item * share * (1.0 if waits(work) else _TURNS) + overhead)
-    starting = _THREAD_SECONDS * min(most, known_width or START_WIDTH)
+    starting = _THREADS_SECONDS + _ONE_BY_ONE_SECONDS * min(n_items, _ONE_BY_ONE)
     if not waits(work):
         return starting + max(computing, n_items * item / max(1, most))
     width, left, seconds = min(most, known_width or START_WIDTH), n_items, 0.0

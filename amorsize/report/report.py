@@ -132,7 +132,7 @@ class Report(NamedTuple):
     def regret(self) -> float | None:
         """What the call took over what the best road would have taken: 1 if it took the best; None if unknown."""
         best = min((road.seconds for road in self.roads), default=0.0)
-        return max(1.0, self.worked_seconds / best) if best > 0.0 else None
+        return max(1.0, self.worked_seconds / best) if best > 0.0 and self._begun() else None
 
     def explain(self) -> str:
         """Return several lines that tell all this."""
