@@ -57,6 +57,17 @@ class Page(HTMLParser):
         return [attributes for _, attributes in self.elements if name in (attributes.get("class") or "").split()]
 
 
+def picture(page, path, tmp_path, *, size=(1100, 640)):
+    """Write a picture of a page, as a PNG."""
+    command = [
+        COMMAND, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
+        f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={size[0]},{size[1]}",
+        f"--blink-settings=preferredColorScheme={SCHEMES['light']}", f"--screenshot={path}", page.as_uri(),
+    ]  # fmt: skip
+    child = subprocess.run(command, capture_output=True, timeout=GUARD_SECONDS, check=False)
+    assert child.returncode == 0, child.stderr.decode(errors="replace")
+
+
 def opened(path, tmp_path, *, scheme="light", fragment="", size=(1200, 900)):
     """Return a page as it is after a browser has opened it and run its script."""
     command = [

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
+
 import browser
 import pytest
 
@@ -35,6 +39,25 @@ class TestPage:
         )
 
 
+class TestPicture:
+    """The picture in the docs is that of an example's page."""
+
+    pytestmark = browser.NEEDED
+
+    def test_the_example_is_shown(self, python, tmp_path):
+        """With a bar for every chunk; AMORSIZE_PICTURE names a file that keeps the picture."""
+        page, kept = tmp_path / "run.html", tmp_path / "timeline.png"
+        child = python(Path(__file__).parents[1] / "examples" / "see_a_run.py", page)
+        assert child.returncode == 0, child.stderr
+        bars = browser.opened(page, tmp_path).of_class("bar")
+        browser.picture(page, kept, tmp_path)
+
+        assert sum(int(bar["data-items"]) for bar in bars) == 400
+        assert kept.read_bytes().startswith(b"\x89PNG")
+        if "AMORSIZE_PICTURE" in os.environ:
+            shutil.copy(kept, os.environ["AMORSIZE_PICTURE"])
+
+
 @pytest.mark.seeing
 @pytest.mark.slow
 class TestNotebook:
@@ -46,8 +69,6 @@ class TestNotebook:
         nbformat = pytest.importorskip("nbformat")
         nbclient = pytest.importorskip("nbclient")
         pytest.importorskip("ipykernel")
-        from pathlib import Path
-
         monkeypatch.setenv("PYTHONPATH", str(Path(amorsize.__file__).parents[1]))
 
         def run(*cells):

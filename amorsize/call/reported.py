@@ -11,6 +11,7 @@ import sys
 
 from ..backends.rows import PROCESSES, SERIAL, THREADS
 from ..measure import machine
+from ..measure.startup import IMPORT_SECONDS
 from ..plan.advice import Facts, advice
 from ..plan.model import predict_seconds
 from ..plan.planner import choose, widest
@@ -30,13 +31,16 @@ if TYPE_CHECKING:
 
 __all__ = ["report_of"]
 
+# Before its first workers, a process imports what they need. The planner's figure is one for files that were not read
+# for long, as it must not be too low; an estimate takes what is usual (benchmarks/roads.py).
+_LOADING_SHARE = 0.5
 _LEAST_ITEMS_HERE = 4  # fewer may have paid for something once
 _SHORT_REASON = "serial: calls of this function have been over before workers could help"
 _NAMED_REASON = "serial: it was asked for by name"
 _FEW_SECONDS = 200e-6
 # Workers are no faster than the caller, and rarely much slower. What earlier calls have met beyond that comes of other
 # items having run in the caller than on workers, such as the longest.
-_SLOWDOWNS = 1.0, 1.5
+_SLOWDOWNS = 1.0, 1.3
 
 
 def report_of(noted: Noted) -> Report:
@@ -169,7 +173,11 @@ def _machine(noted: Noted) -> MachineProfile:
     pool: Any = sys.modules.get(PROCESSES.module or "")
     warm = pool.warm_count(method, None, ()) if hasattr(pool, "warm_count") else 0
     profile = machine.machine_profile(method, warm_workers=warm, served=is_served(method))
-    return profile._replace(seconds_per_call=profile.seconds_per_call + noted.carrying_seconds)
+    loading = 0.0 if PROCESSES.module in sys.modules else _LOADING_SHARE * IMPORT_SECONDS
+    return profile._replace(
+        seconds_first_start=profile.seconds_first_start + loading,
+        seconds_per_call=profile.seconds_per_call + noted.carrying_seconds,
+    )
 
 
 def _roads(noted: Noted, work: WorkProfile, here: MachineProfile, taken: Road) -> tuple[Road, ...]:
