@@ -14,10 +14,7 @@ from collections import defaultdict
 from functools import partial
 from itertools import islice
 
-import audit_arrays as arrays
 import audit_workers as workers
-import numpy as np
-import pandas as pd
 import pytest
 
 import amorsize
@@ -25,6 +22,10 @@ from amorsize.call import again as again_module
 from amorsize.call import audited as audited_module
 from amorsize.call.audited import CHANGED, OTHER_ANSWER
 from amorsize.transport.same import Incomparable, difference
+
+np = pytest.importorskip("numpy")
+pd = pytest.importorskip("pandas")
+arrays = pytest.importorskip("audit_arrays")
 
 PURE = {**workers.PURE, **arrays.PURE}
 CHANGING = [*workers.CHANGING, (arrays.scaling, lambda n: np.arange(1.0, n + 3))]

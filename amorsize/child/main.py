@@ -158,7 +158,7 @@ def _leave_with_caller(sock: socket.socket, stacks: Stacks | None) -> None:
     if hasattr(select, "poll"):
         poller = select.poll()
         poller.register(sock, 0)  # `poll` reports a hang-up without being asked to
-        if stacks is not None:
+        if sys.platform != "win32" and stacks is not None:
             poller.register(stacks.asked, select.POLLIN)
         closes = sock.fileno()
         ready = poller.poll()
