@@ -23,10 +23,10 @@ TIMES = ["cold", "warm"]
 @pytest.fixture(autouse=True)
 def cheap_starts(monkeypatch):
     """Let "auto" take workers early, as on a machine where they start at once."""
-    profile = Policy._machine
+    profile = Policy.machine
     monkeypatch.setattr(
         Policy,
-        "_machine",
+        "machine",
         lambda decision, work=None: profile(decision, work)._replace(
             seconds_first_start=1e-4,
             seconds_next_start=1e-4,

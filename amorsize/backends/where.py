@@ -26,7 +26,7 @@ __all__ = ["LOOP", "Where", "above", "entries_of", "formatted", "stack_above", "
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 # The loop of every backend's workers but our own.
-LOOP = os.path.join("child", "run_chunk.py"), "run_items"
+LOOP = f"child{os.sep}run_chunk.py", "run_items"
 _MOST_FRAMES = 100  # of one stack, the innermost ones
 
 

@@ -29,7 +29,7 @@ __all__ = ["where_are"]
 # one means that whoever asks waits for a worker that hangs in the system, or in C code that lets nobody in.
 _STACK_SECONDS = 0.1
 _ASK_SECONDS = 0.0002
-_LOOP = os.path.join("child", "main.py"), "_run_chunk"
+_LOOP = f"child{os.sep}main.py", "_run_chunk"
 _HEAD_BYTES = len(HEAD % (0, 0, 0))
 
 
