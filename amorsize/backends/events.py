@@ -103,7 +103,7 @@ class Said(NamedTuple):
 
     Attributes:
         worker: the number of their worker, as in `Results`.
-        data: the entries, pickled; they are for `feed.relayed`.
+        data: the entries, pickled; they are for `feed.voice`.
     """
 
     worker: int | None

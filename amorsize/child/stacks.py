@@ -24,12 +24,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["HEAD", "MOST_FRAMES", "Stacks"]
+__all__ = ["HEAD", "Stacks"]
 
 # The head of an answer: its number, the length of what follows, and a checksum of that. It is written last, and the
 # checksum tells whoever reads at that moment that the rest is not all there.
 HEAD = "%016x %08x %08x\n"
-MOST_FRAMES = 100  # the innermost ones
+_MOST_FRAMES = 100  # the innermost ones
 
 
 class Stacks:
@@ -86,7 +86,7 @@ class Stacks:
     def _answer(self) -> bytes:
         lines: list[str] = []
         frame: FrameType | None = sys._current_frames().get(self._main)
-        while frame is not None and len(lines) < MOST_FRAMES:
+        while frame is not None and len(lines) < _MOST_FRAMES:
             code = frame.f_code
             lines.append(f"{code.co_filename}\t{frame.f_lineno or 0}\t{code.co_name}")
             frame = frame.f_back

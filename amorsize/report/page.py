@@ -19,9 +19,8 @@ __all__ = ["as_html"]
 
 def as_html(report: Report) -> str:
     """Return a report as HTML; whatever the user has named is escaped."""
-    where = report.backend if report.backend == "serial" else f"{report.backend}, n_jobs={report.n_jobs}"
-    took = seconds_in_words(report.seconds) + ("" if report.over else " so far")
-    parts = [f"<p><strong>{escape(report.function)}</strong>: {report.items:,} items, {escape(where)}, {took}</p>"]
+    told = escape(f"{report.where_in_words()}, {report.took_in_words()}")
+    parts = [f"<p><strong>{escape(report.function)}</strong>: {told}</p>"]
     parts.append(f"<p>{escape(report.reason)}</p>")
     if report.roads:
         rows = [

@@ -137,9 +137,9 @@ class Report(NamedTuple):
     def explain(self) -> str:
         """Return several lines that tell all this."""
         name = f"{self.function}: " if self.function else ""
-        lines = [f"{name}{self._where()}", f"reason: {self.reason}"]
+        lines = [f"{name}{self.where_in_words()}", f"reason: {self.reason}"]
         if self._begun():
-            lines.append(f"took: {self._took()}")
+            lines.append(f"took: {self.took_in_words()}")
         if self.predicted_seconds:
             lines.append(f"predicted: {seconds_in_words(self.predicted_seconds)}")
         if self.chunks:
@@ -164,11 +164,13 @@ class Report(NamedTuple):
     def _begun(self) -> bool:
         return self.over or bool(self.items or self.seconds)
 
-    def _where(self) -> str:
+    def where_in_words(self) -> str:
+        """Return how many items ran where."""
         where = self.backend if self.backend == "serial" else f"{self.backend}, n_jobs={self.n_jobs}"
         return f"{self.items:,} items, {where}" if self._begun() else f"not begun, {where}"
 
-    def _took(self) -> str:
+    def took_in_words(self) -> str:
+        """Return how long they took, and how many failed."""
         failed = f", {self.failed:,} items failed" if self.failed else ""
         return f"{seconds_in_words(self.seconds)}{'' if self.over else ' so far'}{failed}"
 
@@ -253,7 +255,7 @@ class Report(NamedTuple):
         return self.recording
 
     def __repr__(self) -> str:
-        return f"<amorsize report: {self._where()}{f', {self._took()}' if self._begun() else ''}>"
+        return f"<amorsize report: {self.where_in_words()}{f', {self.took_in_words()}' if self._begun() else ''}>"
 
     def _repr_html_(self) -> str:
         """Return the same as `explain`, for notebooks."""

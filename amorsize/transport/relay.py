@@ -7,7 +7,7 @@ that the caller had when the call took its workers; what an item sets in its own
 would in the caller.
 
 A worker says (`child/said.py`) what was written, logged and warned of, in the order in which that happened, and
-`feed/relayed.py` shows it. Each entry begins with its kind.
+`feed/voice.py` shows it. Each entry begins with its kind.
 """
 
 from __future__ import annotations

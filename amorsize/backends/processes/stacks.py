@@ -11,7 +11,7 @@ import os
 import sys
 from time import perf_counter, sleep
 
-from ...child.stacks import HEAD, MOST_FRAMES
+from ...child.stacks import HEAD
 from ...errors import let_signals_through
 from ...lean import NamedTuple
 from ..where import Where, above, formatted
@@ -143,5 +143,4 @@ def _parsed(answer: bytes) -> _Shown:
         number, _, name = rest.partition("\t")
         entries.append((path, int(number) if number.isdigit() else None, name))
     index = int(cursor)
-    stack = formatted(above(entries, _LOOP), ours=True) if len(entries) <= MOST_FRAMES else ""
-    return _Shown(index if index >= 0 else None, stack)
+    return _Shown(index if index >= 0 else None, formatted(above(entries, _LOOP), ours=True))
