@@ -145,9 +145,8 @@ class Coroutines:
 
     def _end(self, error: BaseException | None = None) -> None:
         self._tally.close(error)
-        if self._tally.last is not None and self._tasks is not None:
-            tell(self._tally.last, self.noted)
-            self._tally.last = None
+        if self._tasks is not None:
+            tell(self._tally, self.noted)
         if self._progress is not None:
             self._progress.close()
 

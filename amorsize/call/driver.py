@@ -174,9 +174,7 @@ class Call:
             phases.close()
             self._current = iter(())
             tally.close()
-            if tally.last is not None:
-                tell(tally.last, self.noted)
-                tally.last = None
+            tell(tally, self.noted)
             close_all(self._progress, recorder)
 
     def goes_on(self, began_at: float, now: float) -> None:

@@ -176,8 +176,11 @@ def short(brief: Brief, *, function: Any = None) -> Noted:
     return Noted(name, AUTO.name, ended_at > 0.0, seconds, items, items, known=known)
 
 
-def tell(last: list[Noted | Brief], noted: Callable[[], Noted | Brief]) -> None:
-    """Put what is known of a call where somebody keeps it. Nothing of that can fail the call."""
+def tell(tally: Tally, noted: Callable[[], Noted]) -> None:
+    """Put what is known of a call where somebody keeps it, once, if anybody does. Nothing of that can fail the call."""
+    last, tally.last = tally.last, None
+    if last is None:
+        return
     try:
         last[:] = [noted()]
     except Exception as error:  # as said above
