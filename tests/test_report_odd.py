@@ -15,6 +15,8 @@ import pytest
 
 import amorsize
 from amorsize.backends.events import Results
+from amorsize.call.driver import staying
+from amorsize.call.stay import Stay
 from amorsize.report.record import Record
 from amorsize.report.tally import MOST_WORKERS, Tally
 
@@ -164,21 +166,18 @@ class TestShortCalls:
 
     def test_one_that_turns_long_counts_from_its_beginning(self):
         """Its first items and their time, too."""
-        gate = {"seconds": 0.0}
 
         def function(number):
-            time.sleep(gate["seconds"])
+            time.sleep(0.005)
             return number
 
-        for _ in range(3):
-            list(amorsize.map(function, range(20)))
-        gate["seconds"] = 0.005
+        staying.put(function, Stay(0.001))  # as if its calls had been short
         stream = amorsize.map(function, range(20))
         list(stream)
 
         assert stream.report.items == 20
         assert stream.report.items_here >= 1
-        assert stream.report.seconds >= 0.015
+        assert stream.report.seconds >= 0.005
 
 
 class TestEnds:
