@@ -8,7 +8,7 @@ from __future__ import annotations
 import builtins
 import sys
 
-from .call.stream import Stream, start
+from .call.stream import Stream, start, start_if_short
 from .code.coroutines import is_coroutine_function
 from .lean import TypeVar, overload
 from .lean import map as builtin_map
@@ -196,6 +196,8 @@ def map(
         if coroutines or means_the_builtin(sys._getframe(1), asked, None if replaced else stands):
             only_strict = {"strict": True} if strict else {}  # CPython 3.14's own option; a wrapper's others are ours
             return builtin_map(func, iterable, *iterables, **only_strict)  # type: ignore[return-value]
+    if not (options or strict) and (short := start_if_short(func, (iterable, *iterables))) is not None:
+        return short
     plain, decorated = undecorated(func)
     given = resolve(check(options, "map") if options else options, decorated)
     return start(plain, (iterable, *iterables), given, strict=strict)
@@ -229,6 +231,8 @@ def starmap(
     >>> list(amorsize.starmap(pow, [(2, 5), (3, 2)]))
     [32, 9]
     """
+    if not options and (short := start_if_short(func, (iterable,), star=True)) is not None:
+        return short
     plain, decorated = undecorated(func)
     return start(plain, (iterable,), resolve(check(options, "starmap"), decorated), star=True)
 

@@ -116,16 +116,24 @@ def resolve(given: Mapping[str, Any] = _EMPTY, decorated: Mapping[str, Any] = _E
         given: the call's options, which `check` has passed.
         decorated: the decorator's options, which `check` has passed.
     """
-    configured = _configured.get()[-1]
-    # Asking for a variable that is not set costs 0.8 us, and each call needs three, so this asks for all at once.
-    raw = getattr(os.environ, "_data", None)
-    environ = _EMPTY if raw is not None and raw.keys().isdisjoint(_ENCODED_VARIABLES) else _environment()
-    if not (given or decorated or configured or environ):
+    if not (given or decorated or any_given()):
         return DEFAULTS
-    options = Options(**{**environ, **configured, **decorated, **given})
+    merged = {**_environment(), **_configured.get()[-1], **decorated, **given}
+    if not merged:
+        return DEFAULTS
+    options = Options(**merged)
     if options.initargs and options.initializer is None:
         raise ValueError("initargs were given without an initializer to take them")
     return options
+
+
+def any_given() -> bool:
+    """Say whether a `config` block or the environment gives any option."""
+    # Asking `os.environ` for a variable that is not set costs 0.8 us, and each call needs four, so this asks below it.
+    raw: Any = getattr(os.environ, "_data", None)
+    if raw is None or _BACKEND in raw or _N_JOBS in raw or _START_METHOD in raw or _THREAD_SAFE in raw:
+        return True
+    return len(_configured.get()) > 1
 
 
 def undecorated(function: Any) -> tuple[Any, Mapping[str, Any]]:
@@ -307,7 +315,7 @@ _VARIABLES = (
     ("start_method", "AMORSIZE_START_METHOD"),
     ("thread_safe", "AMORSIZE_THREAD_SAFE"),
 )
-_ENCODED_VARIABLES = frozenset(os.environ.encodekey(variable) for _, variable in _VARIABLES)
+_BACKEND, _N_JOBS, _START_METHOD, _THREAD_SAFE = [os.environ.encodekey(variable) for _, variable in _VARIABLES]
 _TRUTHS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 DEFAULTS = Options()
 # The options of the blocks that are open in this context, outermost first; each includes those of the blocks around it.

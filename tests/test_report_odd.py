@@ -233,7 +233,7 @@ class TestEnds:
             with lock:
                 return spin(number)
 
-        stream = amorsize.map(function, range(2_000))
+        stream = amorsize.map(function, range(2_000), start_method="fork")
         with pytest.warns(RuntimeWarning, match="stays in one process"):
             list(stream)
 

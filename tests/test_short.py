@@ -215,7 +215,7 @@ def test_what_turns_long_goes_on_in_the_usual_way(known, make):
     assert here[:8] == list(range(8))
     assert len(here) == len(set(here))
     assert type(stream._call) is ShortCall
-    assert type(stream._call._call) is Call
+    assert type(stream._call._notes.call) is Call
     assert staying.get(turning) is None
 
 

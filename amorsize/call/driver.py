@@ -362,7 +362,9 @@ class Call:
             here, serial = self._here, self._serial
             if self._pump is None:
                 spent = here.seconds + serial.seconds if serial is not None else 0.0
-                if self._over and serial is not None and serial.times.n:
+                # `zip` with another input that ends first does not ask again after the last result.
+                whole = self._over or self._source.remaining() == 0
+                if whole and serial is not None and serial.times.n:
                     self._let_stay(serial, spent)
                 if serial is None or not self._policy.is_news(serial.times.n, spent):
                     return
@@ -373,9 +375,7 @@ class Call:
             items = here.times.n + (self._pace.items if self._pace is not None else 0)
             if not self._over and items < _LEAST_ITEMS:
                 return
-            self._policy.remember(
-                here.times, here.seconds, here.cpu_seconds, self._pace, self.plan, on_disk=on_disk
-            )
+            self._policy.remember(here.times, here.seconds, here.cpu_seconds, self._pace, self.plan, on_disk=on_disk)
         except Exception as error:  # as said above
             let_signals_through(error)
             debug("nothing is learnt of this call: %r", error)

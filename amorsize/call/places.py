@@ -43,5 +43,5 @@ def _index_in(frame: FrameType) -> int | None:
     if frame.f_code is Serial._range_stretch.__code__:  # its range is at the end once the watch has ended it
         number = frame.f_locals.get("number")
         return None if number is None else frame.f_locals["numbers"].index(number)
-    index: int | None = frame.f_locals.get("index") if frame.f_code.co_name == "_short_part" else None
+    index: int | None = frame.f_locals.get("index") if frame.f_code.co_name == "short_part" else None
     return index

@@ -440,8 +440,8 @@ class Policy:
         """Learn from a visit to workers what such a call costs, beyond starting them and running the items."""
         backend, work, plan = seen.backend, self.known, seen.move.plan
         if backend.start.load_seconds is not None:
-            machine.learn_load(backend.route, backend.start.load_seconds)
-            self._load_seconds = backend.start.load_seconds
+            self._load_seconds = loaded = backend.start.load_seconds
+            machine.learn_load(backend.route, loaded, self.starting.modules(self._function))
         if not backend.start.warm or not seen.items or backend.width < 1:
             return
         from ..plan.model import processes_line
@@ -560,7 +560,7 @@ class Policy:
         """Return after how many seconds workers that are ordered now are expected to be able to run items."""
         method = self.starting.method()
         served = is_served(method)
-        profile = machine.machine_profile(method, served=served)
+        profile = machine.machine_profile(method, served=served, modules=self.starting.modules(self._function))
         load = self.known.load_seconds if self.known is not None and not served else None
         return profile.seconds_first_start + (profile.seconds_load if load is None else load)
 
@@ -578,15 +578,15 @@ class Policy:
 
     def machine(self, work: WorkProfile | None = None) -> MachineProfile:
         """Return the machine profile, with what the function takes to be loaded if that is known."""
-        served = is_served(self.starting.method())
-        profile = machine.machine_profile(self.starting.method(), warm_workers=self._warm_workers(), served=served)
+        method, warm, modules = self.starting.method(), self._warm_workers(), self.starting.modules(self._function)
+        served = is_served(method)
+        profile = machine.machine_profile(method, warm_workers=warm, served=served, modules=modules)
         if PROCESSES.module not in sys.modules:
             profile = profile._replace(seconds_first_start=profile.seconds_first_start + IMPORT_SECONDS)
         load, carrying = profile.seconds_load, self.carrying_seconds or 0.0
-        if work is not None and work.load_seconds is not None and not served:
-            load = work.load_seconds
+        load = work.load_seconds if work is not None and work.load_seconds is not None and not served else load
         profile = profile._replace(seconds_load=load, seconds_per_call=profile.seconds_per_call + carrying)
-        if work is None or work.load_seconds is None or self.starting.method() == "fork":
+        if work is None or work.load_seconds is None or method == "fork":
             return profile
         # The function has been on such workers before, and will be again: a start costs what goes on beside it.
         return profile._replace(

@@ -12,20 +12,17 @@ call.
 
 from __future__ import annotations
 
-from _thread import RLock  # `threading.RLock`, without the import of `threading`
-from functools import partial
+from itertools import chain
 from operator import length_hint
 from time import monotonic, perf_counter
 
 from ..backends.registry import find
 from ..errors import add_index, let_signals_through
 from ..feed.source import Source
-from ..lean import map
+from ..lean import NamedTuple
 from ..measure import machine
 from ..options import DEFAULTS
 from ..rng import runs_items
-from ..state import register
-from .caller import apply_star
 from .driver import Call, staying
 from .noted import Brief, short
 from .phases import Dropped, Phases
@@ -43,191 +40,170 @@ if TYPE_CHECKING:
     from .noted import Noted
     from .stay import Stay
 
-__all__ = ["ShortCall"]
+__all__ = ["Asked", "Notes", "ShortCall", "hint_of", "short_part"]
 
 # The clock is read after an item whose position has none of these bits: after every eighth item, or after each where
 # items are longer than this on average. With more bits, a function that turns long is noticed later; with fewer, the
 # clock is read more often, 40 ns each time.
 _EIGHTH, _EACH = 7, 0
 _LONG_ITEM_SECONDS = 10e-6
-# Held while the rest of a call that turned long is made, which happens once. A signal handler may come in between.
-_making = RLock()
+
+
+class Asked(NamedTuple):
+    """What such a call was asked to do.
+
+    Attributes:
+        function: the user's function, undecorated.
+        iterables: the items, or the arguments of the items.
+        iterators: their iterators.
+        star: whether each item is a tuple of arguments.
+        stay: what is known of the function.
+    """
+
+    function: Callable[..., Any]
+    iterables: tuple[Iterable[Any], ...]
+    iterators: tuple[Iterator[Any], ...]
+    star: bool
+    stay: Stay
+
+
+class Notes:
+    """What the generator of a short call's results notes, for whoever asks.
+
+    Attributes:
+        asked: what the call was asked to do.
+        began_at: when it began, in `time.perf_counter()` seconds; 0 if it has not.
+        ended_at: when it was over, or turned out not to be short; 0 if it is not.
+        items: how many items had run then.
+        call: what runs the rest; None as long as the call is short.
+        dropped: closes that call when the stream is dropped.
+        keeps: the function's name and the lists into which what is known of the call is put at its end.
+    """
+
+    asked: Asked
+    began_at = ended_at = 0.0
+    items = 0
+    call: Call | None = None
+    dropped: Dropped | None = None
+    keeps: tuple[tuple[str, list[Noted | Brief]], ...] = ()
 
 
 class ShortCall:
-    """The state behind the stream of such a call, and the iterator of its iterables of results.
-
-    To the stream it is the same as a `Call`. Nothing in it refers back to it, so that it is gone when its stream is.
+    """To a stream, the same as a `Call`. Programs make very many short calls, and few of them are asked anything.
 
     Args:
-        function: the user's function, undecorated.
-        iterables: the items, or the arguments of the items.
-        stay: what is known of the function.
-        star: whether each item is a tuple of arguments.
+        results: the generator of the results.
+        notes: what it notes.
     """
 
-    __slots__ = (
-        "_call", "_dropped", "_function", "_iterables", "_iterators", "_keeps", "_noted", "_rest", "_results", "_star",
-        "_stay", "unused_name",
-    )  # fmt: skip
     audit = ()  # such a call has no options
 
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        iterables: tuple[Iterable[Any], ...],
-        stay: Stay,
-        *,
-        star: bool = False,
-    ) -> None:
+    def __init__(self, results: Any, notes: Notes) -> None:
         self.unused_name: str | None = None
-        self._function = function
-        self._iterables = iterables
-        iterators = (iter(iterables[0]),) if len(iterables) == 1 else tuple(map(iter, iterables))
-        self._iterators: tuple[Iterator[Any], ...] = iterators
-        self._star = star or len(iterables) > 1
-        self._stay = stay
-        # When the call began, once it has; and when it ended, how many items had run, and whether it turned out long.
-        self._noted: list[Any] = []
-        self._keeps: list[tuple[str, list[Noted | Brief]]] = []
-        self._results: Any = _short_part(
-            partial(apply_star, function) if self._star else function,
-            iterators,
-            stay.seconds,
-            self._noted,
-            self._keeps,
-        )
-        self._rest: Phases | None = None
-        self._call: Call | None = None
-        self._dropped: Dropped | None = None
+        self._results = results
+        self._notes = notes
 
     @property
     def begun(self) -> bool:
         """Whether somebody has asked for a result."""
-        return bool(self._noted)
+        return self._notes.began_at > 0.0
 
     @property
     def plan(self) -> Plan | None:
         """The plan in force; None while the call is short."""
-        return None if self._call is None else self._call.plan
+        return None if self._notes.call is None else self._notes.call.plan
 
     @property
     def failures(self) -> list[Failed]:
         """The items that failed for good: none, for the first error ends such a call."""
-        return [] if self._call is None else self._call.failures
+        return [] if self._notes.call is None else self._notes.call.failures
 
     def tell_at_end(self, last: list[Noted | Brief]) -> None:
         """Have what is known of the call put into a list when it ends, in the place of what is there."""
-        self._keeps.append((name_of(self._function), last))
+        self._notes.keeps = (*self._notes.keeps, (name_of(self._notes.asked.function), last))
 
     def noted(self) -> Noted:
         """Return what is known of the call so far."""
-        if self._call is not None:
-            return self._call.noted()
-        results, noted = self._results, self._noted
-        if len(noted) == 1 and (frame := results.gi_frame) is not None:  # it goes on
-            done = frame.f_locals["index"] + (0 if results.gi_running else 1)
-            return short(Brief(name_of(self._function), noted[0], 0.0, done), function=self._function)
-        return short(Brief(name_of(self._function), *noted[:3]), function=self._function)
+        results, notes = self._results, self._notes
+        if notes.call is not None:
+            return notes.call.noted()
+        items = notes.items
+        if notes.began_at and (frame := results.gi_frame) is not None:  # it goes on
+            items = frame.f_locals["index"] + (0 if results.gi_running else 1)
+        function = notes.asked.function
+        return short(Brief(name_of(function), notes.began_at, notes.ended_at, items), function=function)
 
     def where(self) -> list[Where]:
         """Say where the item is that runs now, if one does."""
-        if self._call is not None:
-            return self._call.where()
-        return in_caller(self._results, -1)
-
-    def length_hint(self) -> Any:
-        """Return about how many results are still to come."""
-        if self._call is not None:
-            return self._call.length_hint()
-        if self._results.gi_frame is None:
-            return 0
-        iterators = self._iterators
-        try:
-            left = length_hint(iterators[0], -1)
-            if len(iterators) > 1:
-                left = min([length_hint(iterator, -1) for iterator in iterators])
-        except Exception as error:  # the user's; it is only a hint
-            let_signals_through(error)
-            left = -1
-        return NotImplemented if left < 0 else left
+        call = self._notes.call
+        return in_caller(self._results, -1) if call is None else call.where()
 
     def close(self, *, dropped: bool = False) -> None:
         """Have no more results."""
         self.unused_name = None
-        self._results.close()
-        self._noted[3:] = []  # otherwise the rest would go on
-        if self._call is not None:
-            self._call.close(dropped=dropped)
-        self._iterables = self._iterators = (iter(()),)
-
-    def __iter__(self) -> ShortCall:
-        return self
-
-    def __next__(self) -> Iterator[Any]:
-        # A thread that asks while another one has the results gets the same; it then meets a generator that runs.
-        results: Iterator[Any] = self._results
-        if self._results.gi_frame is not None:
-            return results
-        if self._rest is None:
-            if not (self._noted and self._noted[-1] is True):
-                if self._stay.calls:
-                    self._count()
-                raise StopIteration  # it was short
-            with _making:
-                if self._rest is None:  # no other thread was faster
-                    self._rest = Phases(self._go_on())
-        following: Iterator[Any] = next(self._rest)
-        return following
-
-    def _go_on(self) -> Generator[Iterable[Any], None, None]:
-        """Run the rest in the usual way."""
-        staying.discard(self._function)
-        source = Source(self._iterables, iterators=self._iterators)
-        began_at, ended_at, source.index, _ = self._noted
-        call = self._call = Call(Request(self._function, DEFAULTS, find(self._function, DEFAULTS), self._star), source)
-        call.goes_on(began_at, ended_at)
-        for _, last in self._keeps:
-            call.tell_at_end(last)
-        self._dropped = Dropped(call)
-        return call.phases()
-
-    def _count(self) -> None:
-        """Take in that one more call has stayed, and have it asked again after the last of them."""
-        stay, now = self._stay, monotonic()
-        if stay.missed_seconds > 0.0:
-            machine.miss(stay.missed_seconds, now)
-        if stay.calls > 1 and now < stay.until:
-            staying.put(self._function, stay._replace(calls=stay.calls - 1))
+        call = self._notes.call
+        if call is None:
+            self._results.close()
+            self._notes.ended_at = self._notes.ended_at or perf_counter()  # it may not have begun
         else:
-            staying.discard(self._function)
+            call.close(dropped=dropped)  # its results end then, and so do these
+        self._notes.asked = self._notes.asked._replace(iterables=(), iterators=(iter(()),))
 
 
-def _after_fork_in_child() -> None:
-    """Make a new lock, because another thread of the parent may have held the old one."""
-    global _making
-    _making = RLock()
+def hint_of(notes: Notes) -> Any:
+    """Return about how many results are still to come."""
+    if notes.call is not None:
+        return notes.call.length_hint()
+    if notes.ended_at:
+        return 0
+    iterators = notes.asked.iterators
+    try:
+        left = length_hint(iterators[0], -1)
+        if len(iterators) > 1:
+            left = min([length_hint(iterator, -1) for iterator in iterators])
+    except Exception as error:  # the user's; it is only a hint
+        let_signals_through(error)
+        left = -1
+    return NotImplemented if left < 0 else left
 
 
-register(after_fork=_after_fork_in_child)
+def _rest(notes: Notes) -> Iterator[Any]:
+    """Return the results of the rest, which runs in the usual way."""
+    asked = notes.asked
+    staying.discard(asked.function)
+    source = Source(asked.iterables, iterators=asked.iterators)
+    source.index = notes.items
+    call = notes.call = Call(Request(asked.function, DEFAULTS, find(asked.function, DEFAULTS), asked.star), source)
+    call.goes_on(notes.began_at, notes.ended_at)
+    for _, last in notes.keeps:
+        call.tell_at_end(last)
+    notes.dropped = Dropped(call)
+    return chain.from_iterable(Phases(call.phases()))
+
+
+def _count(function: Any, stay: Stay) -> None:
+    """Take in that one more call has stayed, and have it asked again after the last of them."""
+    now = monotonic()
+    if stay.missed_seconds > 0.0:
+        machine.miss(stay.missed_seconds, now)
+    if stay.calls > 1 and now < stay.until:
+        staying.put(function, stay._replace(calls=stay.calls - 1))
+    else:
+        staying.discard(function)
 
 
 @runs_items()
-def _short_part(
-    function: Callable[..., Any],
-    iterators: tuple[Iterator[Any], ...],
-    seconds: float,
-    noted: list[Any],
-    keeps: list[tuple[str, list[Noted | Brief]]],
+def short_part(
+    run: Callable[..., Any], items: Iterable[Any], stay: Stay, notes: Notes
 ) -> Generator[Any, None, None]:
-    """Yield results until the input ends, or until this has lasted for `seconds`."""
+    """Yield the results, in the usual way once this has lasted for longer than short calls do."""
     mask, index, failed, turned_long = _EIGHTH, -1, False, False
-    began = perf_counter()
-    noted.append(began)
+    seconds = stay.seconds
+    notes.began_at = began = perf_counter()
     try:
-        for index, item in enumerate(iterators[0] if len(iterators) == 1 else zip(*iterators, strict=False)):
+        for index, item in enumerate(items):
             try:
-                yield function(item)
+                yield run(item)
             except StopIteration:
                 failed = True
                 return  # raised by the function; the builtin's iteration ends there too
@@ -239,10 +215,14 @@ def _short_part(
                 spent = perf_counter() - began
                 if spent > seconds:
                     turned_long = True
-                    return
+                    break
                 mask = _EACH if spent > (index + 1) * _LONG_ITEM_SECONDS else _EIGHTH
     finally:
-        noted += (perf_counter(), index + (0 if failed else 1), turned_long)
+        notes.ended_at, notes.items = perf_counter(), index + (0 if failed else 1)
         if not turned_long:
-            for name, last in keeps:
-                last[:] = [Brief(name, *noted[:3])]
+            if stay.calls:
+                _count(notes.asked.function, stay)
+            for name, last in notes.keeps:
+                last[:] = [Brief(name, notes.began_at, notes.ended_at, notes.items)]
+    if turned_long:
+        yield from _rest(notes)

@@ -31,12 +31,24 @@ class Starting:
     def __init__(self, options: Options) -> None:
         self._asked = options.start_method
         self._method: str | None = None
+        self._modules: int | None = None
 
     def method(self) -> str:
         """Return how workers are started, as it was when this was first asked."""
         if self._method is None:
             self._method = machine.start_method(self._asked)
         return self._method
+
+    def modules(self, function: Any) -> int:
+        """Return how many modules fresh workers load for a function; none if they are forks of this process."""
+        if self._modules is None:
+            if self.method() == "fork":
+                self._modules = 0
+            else:
+                from ..code.modules import modules_to_load
+
+                self._modules = modules_to_load(function)
+        return self._modules
 
     def method_now(self) -> str:
         """Return how workers are started, asked anew: threads may have come since the plan, and our own have gone."""

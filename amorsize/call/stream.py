@@ -7,22 +7,24 @@ code runs between stretches and chunks, not between items (`benchmarks/overhead.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import chain
 
 from ..backends.registry import check_input, find, find_for_coroutines
 from ..backends.rows import AUTO, SERIAL
 from ..code.coroutines import is_coroutine_function
 from ..feed.source import Source
-from ..lean import TypeVar
-from ..options import DEFAULTS
+from ..lean import TypeVar, map
+from ..options import DEFAULTS, any_given
+from .caller import apply_star
 from .driver import Call, staying
 from .phases import Dropped, Phases
 from .request import Request
-from .short import ShortCall
+from .short import Asked, Notes, ShortCall, hint_of, short_part
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator, Iterable
     from types import TracebackType
     from typing import Any
 
@@ -33,10 +35,12 @@ if TYPE_CHECKING:
     from ..report.report import Report
     from .coroutines import OwnLoop
     from .noted import Brief, Noted
+    from .stay import Stay
 
-__all__ = ["Stream", "last_report", "start"]
+__all__ = ["Stream", "last_report", "start", "start_if_short"]
 
 R = TypeVar("R")
+new_tuple = tuple.__new__
 
 
 def start(
@@ -63,10 +67,7 @@ def start(
         TypeError: an iterable is not iterable.
     """
     if options is DEFAULTS and not strict and abandoned is None and (stay := staying.get(function)) is not None:
-        short = ShortCall(function, iterables, stay, star=star)
-        quick: Stream[Any] = Stream.from_iterable(short)  # type: ignore[assignment]  # as its subclass
-        quick._call = short
-        return quick
+        return _short(function, iterables, stay, star=star)
     if is_coroutine_function(function):
         return _on_own_loop(function, iterables, options, star=star, strict=strict)
     row = find(function, options)
@@ -89,6 +90,38 @@ def start(
     stream: Stream[Any] = Stream.from_iterable(Phases(call.phases()))  # type: ignore[assignment]
     stream._call = call
     stream._dropped = Dropped(call)
+    return stream
+
+
+def start_if_short(
+    function: Callable[..., R], iterables: tuple[Iterable[Any], ...], *, star: bool = False
+) -> Stream[R] | None:
+    """Begin a call that has no options of its own, if its function's calls are known to be short; else return None.
+
+    This asks first what rules most calls out, and so costs the calls of programs that make very many a half of `start`.
+    What a decorated function is known by is that of the function inside, so it is never found here.
+    """
+    stay = staying.get(function)
+    return None if stay is None or any_given() else _short(function, iterables, stay, star=star)
+
+
+def _short(function: Callable[..., R], iterables: tuple[Iterable[Any], ...], stay: Stay, *, star: bool) -> Stream[R]:
+    # All in one place and with as few Python functions as can be, because each costs a program that makes very many
+    # short calls a microsecond: what its own code does in between has displaced it from the processor's caches.
+    run: Any
+    items: Iterable[Any]
+    if star or len(iterables) > 1:
+        iterators = tuple(map(iter, iterables))
+        run, items = partial(apply_star, function), iterators[0] if star else zip(*iterators, strict=False)
+        star = True
+    else:
+        items = iter(iterables[0])
+        run, iterators = function, (items,)
+    notes = Notes()
+    notes.asked = new_tuple(Asked, (function, iterables, iterators, star, stay))
+    results = short_part(run, items, stay, notes)
+    stream: Stream[Any] = Stream.from_iterable((results,))  # type: ignore[assignment]  # as its subclass
+    stream._short = results, notes
     return stream
 
 
@@ -118,14 +151,26 @@ def last_report(last: list[Noted | Brief]) -> Report | None:
     return report_of(short(last[0]) if isinstance(last[0], Brief) else last[0])
 
 
+class _CallWhenAsked:
+    """Makes the state behind the stream of a short call when somebody asks for it. Others have it from the start."""
+
+    def __get__(self, stream: Any, owner: type) -> ShortCall:
+        call = stream._call = ShortCall(*stream._short)
+        return call
+
+
 class Stream(chain[R]):
     """The results of one call: a lazy iterator, in input order unless `ordered=False`.
 
     It can be closed, and used in a `with` block, which closes it at the end. Made by `amorsize.map` and its relatives.
     """
 
-    _call: Call | ShortCall | OwnLoop
     _dropped: Dropped
+    _short: tuple[Generator[Any, None, None], Notes] | None = None
+    if TYPE_CHECKING:
+        _call: Call | ShortCall | OwnLoop
+    else:
+        _call = _CallWhenAsked()
 
     @property
     def plan(self) -> Plan | None:
@@ -185,7 +230,13 @@ class Stream(chain[R]):
         self.close()
 
     def __length_hint__(self) -> int:
-        hint: int = self._call.length_hint()
+        # `list` asks every stream, so the state behind that of a short call is not made for this.
+        short: Any = self._short
+        if short is not None:
+            hint: int = hint_of(short[1])
+        else:
+            state: Any = self._call
+            hint = state.length_hint()
         return hint
 
     # There must be no `__copy__`, because `itertools.tee` would call it.

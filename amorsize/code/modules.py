@@ -6,7 +6,9 @@ import sys
 from functools import partial
 from types import FunctionType, MethodType, ModuleType
 
+from ..lean import map
 from .bytecode import outer_names
+from .functions import FunctionTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,12 +16,14 @@ if TYPE_CHECKING:
     from types import CodeType
     from typing import Any
 
-__all__ = ["wanted_modules"]
+__all__ = ["modules_to_load", "wanted_modules"]
 
 # So many values are looked at. More would take longer than the imports that are missed without them.
 _MOST_VALUES = 1_000
 # So many members of a list are looked at, as they are mostly of one kind.
 _MOST_MEMBERS = 10
+# How many modules were loaded when a function's were counted, and how many it needs.
+_counted: FunctionTable[tuple[int, int]] = FunctionTable()
 
 
 def wanted_modules(function: Any) -> frozenset[str]:
@@ -51,6 +55,21 @@ def wanted_modules(function: Any) -> frozenset[str]:
         if type(value) is FunctionType:
             pending += _reached(value, value.__code__)
     return frozenset(filter(_can_be_imported, found))
+
+
+def modules_to_load(function: Any) -> int:
+    """Return how many modules of installed packages a fresh interpreter probably loads before it can run a function.
+
+    None, if the function needs none; otherwise all that are loaded here, because nobody can tell from outside which of
+    them one module imports. Only those are missed that the program has loaded for other purposes.
+    """
+    loaded = len(sys.modules)
+    known = _counted.get(function)
+    if known is None or known[0] != loaded:
+        count = sum(map(_is_installed, list(sys.modules))) if wanted_modules(function) else 0
+        known = loaded, count
+        _counted.put(function, known)
+    return known[1]
 
 
 def _parts(value: Any) -> Iterable[Any]:
@@ -105,10 +124,14 @@ def _reached(function: FunctionType, code: CodeType) -> Iterable[tuple[Any, froz
     return [(value, outer.mentioned) for value in reached]
 
 
+def _is_installed(name: str) -> bool:
+    package = name.partition(".")[0]
+    return not (package in sys.stdlib_module_names or package in {"__main__", "__mp_main__", "amorsize"})
+
+
 def _can_be_imported(name: str) -> bool:
     """Say whether an import of a name would give the module that is loaded by it."""
-    package = name.partition(".")[0]
-    if package in sys.stdlib_module_names or package in {"__main__", "__mp_main__", "amorsize"}:
+    if not _is_installed(name):
         return False
     spec = getattr(sys.modules.get(name), "__spec__", None)
     return getattr(spec, "name", None) == name and not getattr(spec, "_initializing", False)

@@ -212,7 +212,7 @@ def known_costs() -> dict[str, float]:
 
 
 def machine_profile(
-    start_method: str, *, warm_workers: int = 0, route: str | None = None, served: bool = False
+    start_method: str, *, warm_workers: int = 0, route: str | None = None, served: bool = False, modules: int = 0
 ) -> MachineProfile:
     """Return what is known of this machine now, for workers on a route.
 
@@ -221,6 +221,7 @@ def machine_profile(
         warm_workers: number of workers that are already running and idle.
         route: the route whose costs count; None for amorsize's own workers.
         served: whether a fork server for them runs already, and has loaded what they need.
+        modules: how many modules a fresh worker loads for the function.
     """
     from ..transport.memory import LEAST_SHARED_BYTES, shares_memory  # it is wanted only where something is planned
 
@@ -239,7 +240,7 @@ def machine_profile(
         shared_least_bytes=LEAST_SHARED_BYTES,
         warm_workers=warm_workers,
         seconds_per_call=_costs.call_seconds(route),
-        seconds_load=0.0 if served else _costs.load_seconds(route),
+        seconds_load=0.0 if served else _costs.load_seconds(route, modules),
         prediction_error=_costs.prediction_error(route),
     )
 

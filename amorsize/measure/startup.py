@@ -53,6 +53,11 @@ DEFAULT_BYTES_PER_SECOND = 1e9
 DEFAULT_SHARED_BYTES_PER_SECOND = 4e9
 # A warm call in a bare process (benchmarks/against.py). In a busy one it is several times as much, which is learnt.
 DEFAULT_CALL_SECONDS = 300e-6
+# A module of an installed package, with its part of what the package loads: 1.1 to 1.8 ms for NumPy, SciPy, pandas,
+# scikit-learn, emcee, zeus, dynesty, DEAP. With a smaller value, workers start for programs of short calls that never
+# regain what loading takes from the caller (benchmarks/clients.py); with a larger one, a first call moves later.
+DEFAULT_MODULE_SECONDS = 1.4e-3
+LEAST_MODULES_OBSERVED = 20  # the time of fewer is that of rebuilding the function and says nothing of modules
 DEFAULT_PREDICTION_ERROR = 0.05
 MOST_PREDICTION_ERROR = 1.0
 # The weight of the newest error. With a larger value one odd call keeps the next ones in the caller.
@@ -85,7 +90,7 @@ class Costs:
         self._starts: dict[str, StartCost] = {}
         self._served_starts: dict[str, StartCost] = {}
         self._call_seconds: dict[str, float] = {}
-        self._load_seconds: dict[str, float] = {}
+        self._module_seconds: dict[str, float] = {}
         self._prediction_errors: dict[str, float] = {}
         self._missed_seconds = 0.0
         self._missed_at = 0.0
@@ -150,14 +155,15 @@ class Costs:
         """Take in that a call on warm workers took `seconds` more than its items on them."""
         self._call_seconds[route] = _nearer(self.call_seconds(route), seconds)
 
-    def load_seconds(self, route: str) -> float:
-        """Return how long a fresh worker on a route takes to load a function of which nothing is known."""
-        return self._load_seconds.get(route, 0.0)
+    def load_seconds(self, route: str, modules: int) -> float:
+        """Return how long a fresh worker on a route takes to load a function that never was on one, and its modules."""
+        return modules * self._module_seconds.get(route, DEFAULT_MODULE_SECONDS)
 
-    def learn_load(self, route: str, seconds: float) -> None:
+    def learn_load(self, route: str, seconds: float, modules: int) -> None:
         """Take in that a fresh worker took `seconds` to load a function and the modules it needs."""
-        known = self._load_seconds.get(route)
-        self._load_seconds[route] = seconds if known is None else (known + seconds) / 2
+        if modules >= LEAST_MODULES_OBSERVED:
+            known = self._module_seconds.get(route, DEFAULT_MODULE_SECONDS)
+            self._module_seconds[route] = _nearer(known, seconds / modules)
 
     def prediction_error(self, route: str) -> float:
         """Return by what share predictions for workers on a route were wrong lately, on average."""
