@@ -14,11 +14,11 @@ with the position as its `spawn_key`.
 from __future__ import annotations
 
 import sys
+from _operator import length_hint
 from itertools import compress, repeat
-from operator import length_hint
 
 from .errors import UnseededError
-from .lean import TypeVar, overload, sha256
+from .lean import TypeVar, overload, public, sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ _FIXED_ITERATORS: tuple[type, ...] = (type(iter(())), type(iter(range(0))))
 def item_rng(kind: Literal["random"] = "random") -> random.Random: ...
 @overload
 def item_rng(kind: Literal["numpy"]) -> numpy.random.Generator: ...
+@public
 def item_rng(kind: str = "random") -> Any:
     """Return the running item's own random generator, in a call with `seed=`.
 

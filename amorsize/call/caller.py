@@ -14,15 +14,13 @@ run one after another; it ends by itself when they do not.
 from __future__ import annotations
 
 import sys
-from collections import deque
-from functools import partial
+from _weakref import ref
 from itertools import islice
 from time import perf_counter, sleep, thread_time
-from weakref import ref
 
 from ..context import in_import
 from ..errors import add_index, raised_by
-from ..lean import NamedTuple
+from ..lean import NamedTuple, deque, partial
 from ..measure.machine import busy_seconds
 from ..measure.sampling import ItemTimes
 from ..plan.retry import NOT_OF_ITEMS, backoff_seconds

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from operator import length_hint
+from _operator import length_hint
 from time import monotonic, perf_counter
 
 from ..backends.registry import open_backend, stays
@@ -12,6 +11,7 @@ from ..code import fingerprint
 from ..code.functions import FunctionSet, FunctionTable, unfit
 from ..context import in_import
 from ..errors import SerializationError, let_signals_through
+from ..lean import deque
 from ..log import debug, info
 from ..measure import machine
 from ..report.tally import tally_for

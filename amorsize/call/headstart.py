@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import os
 import sys
+from _contextvars import copy_context
 from _thread import allocate_lock, start_new_thread
-from contextvars import copy_context
 from time import perf_counter
 
 from ..context import others_import

@@ -8,7 +8,6 @@ from __future__ import annotations
 from time import perf_counter
 
 from ..backends.rows import AUTO, SERIAL
-from ..cache import lookup
 from ..errors import let_signals_through
 from ..lean import NamedTuple
 from ..log import debug
@@ -168,6 +167,8 @@ def short(brief: Brief, *, function: Any = None) -> Noted:
     known = None
     if function is not None and items:
         try:
+            from ..cache import lookup
+
             route = machine.route_of(machine.start_method())
             known = lookup.find(function, items, system_of(DEFAULTS), route=route).profile
         except Exception as error:  # a report can do without

@@ -13,7 +13,6 @@ import sys
 from time import monotonic, perf_counter
 
 from ..backends.rows import AUTO, PROCESSES, THREADS
-from ..cache import lookup
 from ..code.functions import FunctionSet, FunctionTable, unfit
 from ..context import imported_here, others_import
 from ..measure import machine
@@ -93,10 +92,8 @@ class Policy:
 
     def __init__(self, request: Request, source: Source) -> None:
         self.looked_up, self.patience_seconds = False, SILENT_SECONDS
-        self._function = request.function
-        self._options = request.options
-        self._row = request.row
-        self._source = source
+        self._function, self._options = request.function, request.options
+        self._row, self._source = request.row, source
         self.known: WorkProfile | None = None
         self.transfer: Transfer | None = None
         self.carrying_seconds: float | None = None
@@ -104,8 +101,7 @@ class Policy:
         self.slowdown = 1.0
         self._call_seconds: float | None = None
         self._load_seconds: float | None = None
-        self.starting = Starting(request.options)
-        self.waiting = Waiting(request.function, request.options)
+        self.starting, self.waiting = Starting(request.options), Waiting(request.function, request.options)
 
     # What the driver tells it.
 
@@ -113,6 +109,8 @@ class Policy:
         """Ask the cache what is known of the function, on a `route` to others' workers or ours, and fits `serial`."""
         self.looked_up = True
         if self._options.use_cache:
+            from ..cache import lookup
+
             seconds = serial.seconds_per_item if serial is not None else None
             remaining = self._source.remaining()
             self.known = lookup.find(
@@ -522,6 +520,8 @@ class Policy:
             return
         if not self.is_news(here.n + there, seconds_here + (pace.seconds if pace is not None and there else 0.0)):
             return
+        from ..cache import lookup
+
         work = self._with_transfer(WorkProfile(0, 0.0), or_known=True)
         # The next call is looked up by the length of its input, so items that were not read count here as well.
         n_items = self._source.index + (self._source.remaining() or 0)

@@ -12,15 +12,14 @@ call.
 
 from __future__ import annotations
 
+from _operator import length_hint
 from _thread import RLock  # `threading.RLock`, without the import of `threading`
-from functools import partial
-from operator import length_hint
 from time import monotonic, perf_counter
 
 from ..backends.registry import find
 from ..errors import add_index, let_signals_through
 from ..feed.source import Source
-from ..lean import map
+from ..lean import map, partial
 from ..measure import machine
 from ..options import DEFAULTS
 from ..rng import runs_items

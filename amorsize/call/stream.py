@@ -13,7 +13,7 @@ from ..backends.registry import check_input, find, find_for_coroutines
 from ..backends.rows import AUTO, SERIAL
 from ..code.coroutines import is_coroutine_function
 from ..feed.source import Source
-from ..lean import TypeVar
+from ..lean import TypeVar, public
 from ..options import DEFAULTS
 from .driver import Call, staying
 from .phases import Dropped, Phases
@@ -118,6 +118,7 @@ def last_report(last: list[Noted | Brief]) -> Report | None:
     return report_of(short(last[0]) if isinstance(last[0], Brief) else last[0])
 
 
+@public
 class Stream(chain[R]):
     """The results of one call: a lazy iterator, in input order unless `ordered=False`.
 

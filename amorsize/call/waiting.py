@@ -12,7 +12,6 @@ import sys
 from time import perf_counter
 
 from ..backends.rows import THREADS
-from ..cache import lookup
 from ..code.functions import FunctionSet
 from ..context import in_import, others_import
 from ..errors import let_signals_through
@@ -21,13 +20,13 @@ from ..log import debug
 from ..measure import machine, platforms
 from ..plan.profile import WorkProfile
 from ..plan.waiting import is_due, is_worth_it, predicted_seconds, waits
-from ..plan.width import MOST_WIDTH
 from .move import Move
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..cache import lookup
     from ..feed.pace import Pace
     from ..measure.sampling import ItemTimes
     from ..options import Options
@@ -44,6 +43,8 @@ unhelped = FunctionSet()
 
 def system_of(options: Options) -> lookup.System:
     """Return the facts of this machine on which what was measured depends."""
+    from ..cache import lookup
+
     return lookup.System(
         machine.physical_cores(),
         machine.configured_start_method(options.start_method),
@@ -74,6 +75,8 @@ class Widths:
         if not self._options.use_cache:
             return None
         try:
+            from ..cache import lookup
+
             profile = lookup.find(self._function, n_items, system_of(self._options), route=self._route).profile
         except Exception as error:  # tuning never breaks work
             let_signals_through(error)
@@ -96,6 +99,8 @@ class Widths:
             seconds: how long they took in all.
         """
         if self._options.use_cache and items:
+            from ..cache import lookup
+
             mean = seconds / items
             found = WorkProfile(items, mean, seconds_max=mean, cpu_share=0.0, route=self._route, width=width)
             lookup.store(self._function, max(self._n_items, items), found, None, system_of(self._options))
@@ -217,6 +222,8 @@ class Waiting:
 
     def most(self) -> int:
         """Return how many threads there may be."""
+        from ..plan.width import MOST_WIDTH
+
         asked = machine.workers_asked(self._options.n_jobs)
         return MOST_WIDTH if asked is None else asked
 

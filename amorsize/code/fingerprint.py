@@ -9,13 +9,10 @@ the remembered digits of their function and a description of the rest.
 from __future__ import annotations
 
 import sys
-from functools import partial
-from types import MethodType
-from weakref import ref
+from _weakref import ref
 
-from ..lean import NamedTuple, sha256
+from ..lean import MethodType, NamedTuple, partial, sha256
 from ..state import register
-from .describe import Walk
 from .functions import FunctionSet
 
 TYPE_CHECKING = False
@@ -71,6 +68,8 @@ def fingerprint(func: Any) -> str:
                 break
         else:
             return remembered.digits
+    from .describe import Walk
+
     kind = type(func)
     walk = Walk(getattr(func, "__module__", None))
     if kind is partial:

@@ -13,7 +13,6 @@ from itertools import pairwise
 from ..errors import let_signals_through
 from ..lean import NamedTuple, map
 from ..log import debug
-from ..transport.memory import LEAST_SHARED_BYTES
 from ..transport.values import holds_iterator
 
 TYPE_CHECKING = False
@@ -236,6 +235,8 @@ def _crossing(values: list[Any], clock: Callable[[], float], *, load: bool) -> t
     if not values or any(map(holds_iterator, values)):  # pickling an iterator may use it up
         return None, 0.0
     from pickle import PickleBuffer, dumps, loads
+
+    from ..transport.memory import LEAST_SHARED_BYTES
 
     def cross(n: int) -> tuple[int, float, float]:
         beside: list[memoryview] = []
