@@ -19,7 +19,7 @@
 #   transport/            how functions, items, results and errors cross
 #   seeding, rng          each item's own random streams
 #   code/                 what a function refers to
-#   options, errors, context, log, state, guard, version, lean
+#   options, errors, context, runners, hashing, log, state, guard, version, lean
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .errors import (
     WorkerCrashError,
 )
 from .options import config
-from .rng import item_rng
+from .version import __version__ as __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from .decorator import Parallelized, parallelize
     from .plan.planner import Plan
     from .pool import Pool
-    from .version import __version__ as __version__
+    from .rng import item_rng
 else:
     # What `map` does without is loaded when it is first named. These are the modules of such names.
     _LATER = {
@@ -56,10 +56,10 @@ else:
         "Plan": "plan.planner",
         "Pool": "pool",
         "Where": "backends.where",
-        "__version__": "version",
         "cache_stats": "cache.lookup",
         "clear_cache": "cache.lookup",
         "get_cache_dir": "cache.lookup",
+        "item_rng": "rng",
         "optimize": "advise",
         "parallelize": "decorator",
         "prune_expired_cache": "cache.lookup",

@@ -14,7 +14,7 @@ from .code.coroutines import is_coroutine_function
 from .errors import UnsupportedError
 from .lean import Generic, MethodType, ParamSpec, TypeVar, overload, partial, public, update_wrapper
 from .options import Options, check, resolve
-from .rng import runs_items
+from .runners import runs_items
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

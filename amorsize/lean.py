@@ -18,9 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builtins import map  # noqa: UP029 - for those that import it from here
     from collections import deque
-    from collections.abc import Sequence
     from functools import lru_cache, partial, update_wrapper
-    from hashlib import sha256
     from types import (
         BuiltinFunctionType,
         BuiltinMethodType,
@@ -81,15 +79,6 @@ else:
         wrapper.__dict__.update(getattr(wrapped, "__dict__", {}))
         wrapper.__wrapped__ = wrapped
         return wrapper
-
-    # The standard library's own `random` does the same, because hashlib would load OpenSSL.
-    try:
-        if sys.version_info >= (3, 12):
-            from _sha2 import sha256
-        else:
-            from _sha256 import sha256
-    except ImportError:
-        from hashlib import sha256
 
     try:
         from _collections import _tuplegetter as _field  # as collections.namedtuple does
@@ -169,39 +158,22 @@ else:
 
 
 _Made = TypeVar("_Made")
+_OURS = __name__.partition(".")[0]
 
 
 def public(made: _Made) -> _Made:
-    """Return a class or function of the public interface, which now calls the package its module.
+    """Return a class or function of the public interface, which now calls the package its module, and is found there.
 
-    Tracebacks and pickles then show the name that users know, which stays the same when a module is split.
+    Tracebacks and pickles then show the name that users know, which stays the same when a module is split. What looks
+    for it in the package without running code, as the look at what a function refers to does, finds it once it exists.
     """
-    made.__module__ = __name__.partition(".")[0]
+    named: Any = made
+    named.__module__ = _OURS
+    vars(sys.modules[_OURS])[named.__name__] = made
     return made
-
-
-# From this size on OpenSSL is used, which is four times as fast and takes 2 ms to import, once. With a smaller value
-# a process that sends 100 kB once pays for the import in vain.
-_LONG_BYTES = 1 << 18
-
-
-def hash_of(pieces: Sequence[bytes | memoryview]) -> Any:
-    """Return a SHA-256 object that has read some pieces as if they were joined; large ones are not copied.
-
-    >>> hash_of([b"a", b"b"]).digest() == sha256(b"ab").digest()
-    True
-    """
-    if sum(map(len, pieces)) < _LONG_BYTES:
-        return sha256(b"".join(pieces))
-    from hashlib import sha256 as quick_sha256
-
-    whole = quick_sha256()
-    for piece in pieces:
-        whole.update(piece)
-    return whole
 
 
 __all__ = ["BuiltinFunctionType", "BuiltinMethodType", "CodeType", "FrameType", "FunctionType", "Generic"]
 __all__ += ["GeneratorType", "MappingProxyType", "MemberDescriptorType", "MethodType", "ModuleType", "NamedTuple"]
-__all__ += ["ParamSpec", "Protocol", "TypeVar", "deque", "hash_of", "lru_cache", "map", "overload", "partial"]
-__all__ += ["public", "sha256", "update_wrapper"]
+__all__ += ["ParamSpec", "Protocol", "TypeVar", "deque", "lru_cache", "map", "overload", "partial"]
+__all__ += ["public", "update_wrapper"]

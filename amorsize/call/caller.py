@@ -22,9 +22,9 @@ from ..context import in_import
 from ..errors import add_index, raised_by
 from ..lean import NamedTuple, deque, partial
 from ..measure.machine import busy_seconds
-from ..measure.sampling import ItemTimes
+from ..measure.times import ItemTimes
 from ..plan.retry import NOT_OF_ITEMS, backoff_seconds
-from ..rng import runs_items
+from ..runners import runs_items
 from .watch import STRETCH_SECONDS, Watch
 
 TYPE_CHECKING = False

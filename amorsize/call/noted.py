@@ -13,7 +13,6 @@ from ..lean import NamedTuple
 from ..log import debug
 from ..measure import machine
 from ..options import DEFAULTS
-from ..plan.profile import Limits, WorkProfile
 from .policy import SILENT_SECONDS
 from .waiting import system_of
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from ..feed.source import Source
     from ..measure.sampling import Transfer
     from ..plan.planner import Plan
+    from ..plan.profile import Limits, WorkProfile
     from ..report.tally import Tally
     from .caller import Serial, SerialTimes
     from .policy import Policy
@@ -43,6 +43,7 @@ class Noted(NamedTuple):
         over: whether it is over.
         wall_seconds: from the first `next()` to the end, or until now.
         items: number of items that have ended.
+        limits: what the user has fixed.
         items_here: how many of them ran in the caller.
         plan: the plan in force; None if none was needed.
         failed: number of items that failed for good.
@@ -54,7 +55,6 @@ class Noted(NamedTuple):
         transfer: what sending costs, if this call has measured it.
         slowdown: how many times as long an item takes on workers as in the caller.
         carrying_seconds: what it costs to send the function.
-        limits: what the user has fixed.
         start_method: how new workers would be started.
         stays: whether it turned out that the items must stay in the caller.
         audit: what `audit=` has found.
@@ -65,6 +65,7 @@ class Noted(NamedTuple):
     over: bool
     wall_seconds: float
     items: int
+    limits: Limits
     items_here: int = 0
     plan: Plan | None = None
     failed: int = 0
@@ -76,7 +77,6 @@ class Noted(NamedTuple):
     transfer: Transfer | None = None
     slowdown: float = 1.0
     carrying_seconds: float = 0.0
-    limits: Limits = Limits()
     start_method: str = ""
     stays: bool = False
     audit: tuple[Any, ...] = ()
@@ -118,6 +118,7 @@ def note(
         tally.ended_at is not None,
         tally.wall_seconds,
         serial_items + tally.placed,
+        policy.limits(),
         serial_items + min(tally.here_items, tally.placed),
         tally=tally,
         here=found,
@@ -127,7 +128,6 @@ def note(
         transfer=policy.transfer,
         slowdown=slowdown or 1.0,
         carrying_seconds=policy.carrying_seconds or 0.0,
-        limits=policy.limits(),
         start_method="" if request.row not in {AUTO, SERIAL} and not request.row.can.starts_processes
         else policy.starting.method(),
     )  # fmt: skip
@@ -142,6 +142,8 @@ def _here(times: SerialTimes, serial: Serial | None) -> tuple[WorkProfile | None
         cpu, std, most = cpu + serial.cpu_seconds, max(std, serial.times.std), max(most, serial.times.max)
     if not items or seconds <= 0.0:
         return None, whole
+    from ..plan.profile import WorkProfile
+
     mean = seconds / items
     share = min(1.0, cpu / seconds) if seconds >= SILENT_SECONDS else 1.0  # of less the CPU time is not asked
     return WorkProfile(items, mean, std, max(most, mean), share), whole
@@ -150,6 +152,8 @@ def _here(times: SerialTimes, serial: Serial | None) -> tuple[WorkProfile | None
 def _there(pace: Pace | None) -> WorkProfile | None:
     if pace is None or not pace.items or pace.route is None:
         return None
+    from ..plan.profile import WorkProfile
+
     mean = pace.seconds / pace.items
     share = min(1.0, pace.cpu_seconds / pace.seconds) if pace.seconds else 1.0
     return WorkProfile(pace.items, mean, seconds_max=mean, cpu_share=share, route=pace.route, width=pace.width)
@@ -174,7 +178,9 @@ def short(brief: Brief, *, function: Any = None) -> Noted:
         except Exception as error:  # a report can do without
             let_signals_through(error)
             debug("what is known of the function is not told: %r", error)
-    return Noted(name, AUTO.name, ended_at > 0.0, seconds, items, items, known=known)
+    from ..plan.profile import Limits
+
+    return Noted(name, AUTO.name, ended_at > 0.0, seconds, items, Limits(), items, known=known)
 
 
 def tell(tally: Tally, noted: Callable[[], Noted]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ..errors import signal_handlers
 from ..lean import partial
-from ..rng import numbered
 from .caller import Attempt, apply_star, attempts, plain
 
 TYPE_CHECKING = False
@@ -46,6 +45,7 @@ class OneItem:
         seed = self._request.options.seed
         if seed is None:
             return
+        from ..rng import numbered
         from ..seeding import Seeded
 
         source = self._source

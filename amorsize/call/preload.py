@@ -13,8 +13,15 @@ from ..context import preloading
 from ..guard import Guard
 from ..log import debug
 
-__all__ = ["finish", "preload"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
+__all__ = ["finish", "preload", "preload_what_decides"]
+
+# What it takes to decide where a call runs, beyond what `import amorsize` loads.
+_DECIDING = "cache.lookup", "measure.container", "plan.escalate", "transport.memory"
+_OURS = __name__.partition(".")[0]
 # How long anybody waits for such a thread. It is as long as an import of our own can reasonably take.
 _LONGEST_SECONDS = 1.0
 # A thread is in a block of this while it imports, and while it forks.
@@ -23,19 +30,38 @@ _busy = Guard(_LONGEST_SECONDS)
 
 def preload() -> None:
     """Import what a call on workers imports, from any thread. It takes tens of milliseconds in a fresh process."""
+    _import(_what_decides, _what_workers_need)
+
+
+def preload_what_decides() -> None:
+    """Import what a decision about workers takes, from any thread, which is a tenth of that."""
+    _import(_what_decides)
+
+
+def _import(*parts: Callable[[], object]) -> None:
     with _busy:
         preloading.add(get_ident())
         try:
-            from ..backends.processes import lease  # noqa: F401
-            from ..backends.processes.start import serves_here
-
-            if serves_here():
-                from ..backends.processes import launch  # noqa: F401
-            from ..feed import pump  # noqa: F401
+            for part in parts:
+                part()
         except Exception as error:  # this was only an attempt
             debug("what workers need was not imported: %r", error)
         finally:
             preloading.discard(get_ident())
+
+
+def _what_decides() -> None:
+    for module in _DECIDING:
+        __import__(f"{_OURS}.{module}")
+
+
+def _what_workers_need() -> None:
+    from ..backends.processes import lease  # noqa: F401
+    from ..backends.processes.start import serves_here
+
+    if serves_here():
+        from ..backends.processes import launch  # noqa: F401
+    from ..feed import pump  # noqa: F401
 
 
 def finish() -> None:

@@ -22,7 +22,7 @@ from ..feed.source import Source
 from ..lean import map, partial
 from ..measure import machine
 from ..options import DEFAULTS
-from ..rng import runs_items
+from ..runners import runs_items
 from ..state import register
 from .caller import apply_star
 from .driver import Call, staying

@@ -18,9 +18,7 @@ from ..errors import let_signals_through
 from ..lean import map
 from ..log import debug
 from ..measure import machine, platforms
-from ..plan.profile import WorkProfile
 from ..plan.waiting import is_due, is_worth_it, predicted_seconds, waits
-from .move import Move
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,10 +26,12 @@ if TYPE_CHECKING:
 
     from ..cache import lookup
     from ..feed.pace import Pace
-    from ..measure.sampling import ItemTimes
+    from ..measure.times import ItemTimes
     from ..options import Options
     from ..plan.planner import Plan
+    from ..plan.profile import WorkProfile
     from .caller import Serial
+    from .move import Move
 
 __all__ = ["COROUTINES", "Waiting", "Widths", "system_of", "unhelped"]
 
@@ -100,6 +100,7 @@ class Widths:
         """
         if self._options.use_cache and items:
             from ..cache import lookup
+            from ..plan.profile import WorkProfile
 
             mean = seconds / items
             found = WorkProfile(items, mean, seconds_max=mean, cpu_share=0.0, route=self._route, width=width)
@@ -229,6 +230,7 @@ class Waiting:
 
     def _move(self, seconds_per_item: float, n_items: int) -> Move:
         from ..plan.planner import Plan, seconds_in_words
+        from .move import Move
 
         width = min(self.known_width or self.most(), max(1, n_items), self.most())
         serial = n_items * seconds_per_item

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from _weakref import ref
 
-from ..lean import MethodType, NamedTuple, partial, sha256
+from ..lean import MethodType, NamedTuple, partial
 from ..state import register
 from .functions import FunctionSet
 
@@ -95,6 +95,8 @@ def remembers(func: Any) -> bool:
 
 
 def _digits(*parts: bytes) -> str:
+    from ..hashing import sha256
+
     return sha256(b"\n".join((_PYTHON, *parts))).hexdigest()[:DIGITS]
 
 
