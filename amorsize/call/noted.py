@@ -13,6 +13,7 @@ from ..lean import NamedTuple
 from ..log import debug
 from ..measure import machine
 from ..options import DEFAULTS
+from ..plan.profile import Limits, WorkProfile
 from .policy import SILENT_SECONDS
 from .waiting import system_of
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from ..feed.source import Source
     from ..measure.sampling import Transfer
     from ..plan.planner import Plan
-    from ..plan.profile import Limits, WorkProfile
     from ..report.tally import Tally
     from .caller import Serial, SerialTimes
     from .policy import Policy
@@ -142,8 +142,6 @@ def _here(times: SerialTimes, serial: Serial | None) -> tuple[WorkProfile | None
         cpu, std, most = cpu + serial.cpu_seconds, max(std, serial.times.std), max(most, serial.times.max)
     if not items or seconds <= 0.0:
         return None, whole
-    from ..plan.profile import WorkProfile
-
     mean = seconds / items
     share = min(1.0, cpu / seconds) if seconds >= SILENT_SECONDS else 1.0  # of less the CPU time is not asked
     return WorkProfile(items, mean, std, max(most, mean), share), whole
@@ -152,8 +150,6 @@ def _here(times: SerialTimes, serial: Serial | None) -> tuple[WorkProfile | None
 def _there(pace: Pace | None) -> WorkProfile | None:
     if pace is None or not pace.items or pace.route is None:
         return None
-    from ..plan.profile import WorkProfile
-
     mean = pace.seconds / pace.items
     share = min(1.0, pace.cpu_seconds / pace.seconds) if pace.seconds else 1.0
     return WorkProfile(pace.items, mean, seconds_max=mean, cpu_share=share, route=pace.route, width=pace.width)
@@ -178,8 +174,6 @@ def short(brief: Brief, *, function: Any = None) -> Noted:
         except Exception as error:  # a report can do without
             let_signals_through(error)
             debug("what is known of the function is not told: %r", error)
-    from ..plan.profile import Limits
-
     return Noted(name, AUTO.name, ended_at > 0.0, seconds, items, Limits(), items, known=known)
 
 

@@ -17,6 +17,7 @@ from ..code.functions import FunctionSet, FunctionTable, unfit
 from ..context import imported_here, others_import
 from ..measure import machine
 from ..measure.startup import IMPORT_SECONDS
+from ..plan.profile import Limits, WorkProfile
 from ..transport.values import holds_iterator
 from .starting import Starting, is_served
 from .waiting import Waiting, system_of
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ..feed.source import Source
     from ..measure.sampling import Transfer
     from ..plan.planner import Plan
-    from ..plan.profile import Limits, MachineProfile, WorkProfile
+    from ..plan.profile import MachineProfile
     from ..plan.trust import Trust
     from .caller import Serial
     from .move import Move, Visit
@@ -360,8 +361,6 @@ class Policy:
     def _measured(self, serial: Serial, *, or_known: bool = False) -> WorkProfile:
         times = serial.times
         cpu_share = serial.cpu_seconds / serial.seconds if serial.seconds else 1.0
-        from ..plan.profile import WorkProfile
-
         work = WorkProfile(times.n, serial.seconds_per_item, times.std, times.max, cpu_share)
         known = self.known
         if known is not None:
@@ -450,8 +449,6 @@ class Policy:
         return count
 
     def limits(self) -> Limits:
-        from ..plan.profile import Limits
-
         return Limits(machine.workers_asked(self._options.n_jobs), self._options.chunksize)
 
     def machine(self, work: WorkProfile | None = None) -> MachineProfile:

@@ -18,6 +18,7 @@ from ..errors import let_signals_through
 from ..lean import map
 from ..log import debug
 from ..measure import machine, platforms
+from ..plan.profile import WorkProfile
 from ..plan.waiting import is_due, is_worth_it, predicted_seconds, waits
 
 TYPE_CHECKING = False
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from ..measure.times import ItemTimes
     from ..options import Options
     from ..plan.planner import Plan
-    from ..plan.profile import WorkProfile
     from .caller import Serial
     from .move import Move
 
@@ -43,9 +43,9 @@ unhelped = FunctionSet()
 
 def system_of(options: Options) -> lookup.System:
     """Return the facts of this machine on which what was measured depends."""
-    from ..cache import lookup
+    from ..cache.lookup import System
 
-    return lookup.System(
+    return System(
         machine.physical_cores(),
         machine.configured_start_method(options.start_method),
         machine.available_memory(),
@@ -100,7 +100,6 @@ class Widths:
         """
         if self._options.use_cache and items:
             from ..cache import lookup
-            from ..plan.profile import WorkProfile
 
             mean = seconds / items
             found = WorkProfile(items, mean, seconds_max=mean, cpu_share=0.0, route=self._route, width=width)

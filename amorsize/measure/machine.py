@@ -12,6 +12,7 @@ from _thread import get_ident
 
 from ..guard import Guard
 from ..lean import Generic, TypeVar
+from ..plan.profile import MachineProfile
 from ..state import register
 from . import platforms
 from .startup import LEAST_BYTES_OBSERVED, Costs
@@ -19,8 +20,6 @@ from .startup import LEAST_BYTES_OBSERVED, Costs
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from ..plan.profile import MachineProfile
 
 __all__ = [
     "LEAST_BYTES_OBSERVED",
@@ -223,9 +222,7 @@ def machine_profile(
         route: the route whose costs count; None for amorsize's own workers.
         served: whether a fork server for them runs already, and has loaded what they need.
     """
-    # They are wanted only where something is planned.
-    from ..plan.profile import MachineProfile
-    from ..transport.memory import LEAST_SHARED_BYTES, shares_memory
+    from ..transport.memory import LEAST_SHARED_BYTES, shares_memory  # it is wanted only where something is planned
 
     route = route or _ROUTES[start_method]
     start = _costs.start(route, served=served)
