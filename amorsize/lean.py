@@ -1,9 +1,9 @@
-"""How does amorsize do without importing `typing` and `hashlib`? This module stands in for what it needs of them.
+"""How does amorsize do without importing `typing`? This module stands in for what it needs of it.
 
-The two imports would cost 14 ms. Type checkers see the real names; a running program gets these stand-ins. What is
-needed of `collections`, `functools` and `types` at import, 2 ms together, is taken from here as well: these are the
-same objects, from where those modules have them. `benchmarks/import_time.py` shows what `import amorsize` costs, which
-every worker that starts pays too.
+The import would cost 8 ms. Type checkers see the real names; a running program gets these stand-ins. What is needed of
+`collections`, `functools` and `types` at import, 2 ms together, is taken from here as well: these are the same objects,
+from where those modules have them. `benchmarks/import_time.py` shows what `import amorsize` costs, which every worker
+that starts pays too.
 
 The rest of the package also takes the builtin `map` from here, because a program may have put amorsize's map, or
 anything else, in its place. That may have happened even before this module, the first of the package, is imported.

@@ -65,6 +65,7 @@ KNOWN = {
     "call.driver._short": LEARNT,
     "call.driver.staying": LEARNT,
     "call.preload._busy": LOCK,
+    "call.preload._loaded": "what was imported",
     "call.short._making": LOCK,
     "call.waiting.unhelped": LEARNT,
     "call.headstart._quick_turns": "how many threads ask for quick turns now",

@@ -25,6 +25,7 @@ from ..measure.machine import busy_seconds
 from ..measure.times import ItemTimes
 from ..plan.retry import NOT_OF_ITEMS, backoff_seconds
 from ..runners import runs_items
+from .preload import loaded
 from .watch import STRETCH_SECONDS, Watch
 
 TYPE_CHECKING = False
@@ -299,7 +300,7 @@ class Serial:
         for item in islice(source.iterator, 1):
             source.index += 1
             try:
-                modules = len(sys.modules)
+                modules = len(sys.modules) - loaded()
                 with beside:
                     began = perf_counter()
                     value = self._function(item) if attempt is None else attempt(item, source.index - 1)
@@ -310,7 +311,7 @@ class Serial:
                 self._failed(error)
                 raise
             self._add(1, seconds)
-            self.first = First(seconds, len(sys.modules) > modules)
+            self.first = First(seconds, len(sys.modules) - loaded() > modules)
             self._keep(item, value)
             self.ended = False
             yield value

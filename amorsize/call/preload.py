@@ -7,6 +7,7 @@ start workers (`finish`), and a fork, because the child would find modules half 
 from __future__ import annotations
 
 import os
+import sys
 from _thread import get_ident
 
 from ..context import preloading
@@ -17,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["finish", "preload", "preload_what_decides"]
+__all__ = ["finish", "loaded", "preload", "preload_what_decides"]
 
 # What it takes to decide where a call runs, beyond what `import amorsize` loads.
 _DECIDING = "cache.lookup", "measure.container", "plan.escalate", "transport.memory"
@@ -26,6 +27,7 @@ _OURS = __name__.partition(".")[0]
 _LONGEST_SECONDS = 1.0
 # A thread is in a block of this while it imports, and while it forks.
 _busy = Guard(_LONGEST_SECONDS)
+_loaded: list[int] = []  # number of modules, for each time
 
 
 def preload() -> None:
@@ -41,6 +43,7 @@ def preload_what_decides() -> None:
 def _import(*parts: Callable[[], object]) -> None:
     with _busy:
         preloading.add(get_ident())
+        before = len(sys.modules)
         try:
             for part in parts:
                 part()
@@ -48,6 +51,12 @@ def _import(*parts: Callable[[], object]) -> None:
             debug("what workers need was not imported: %r", error)
         finally:
             preloading.discard(get_ident())
+            _loaded.append(len(sys.modules) - before)
+
+
+def loaded() -> int:
+    """Return how many modules such threads have loaded, so that they are not taken for those of an item beside them."""
+    return sum(_loaded)
 
 
 def _what_decides() -> None:
