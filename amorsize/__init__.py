@@ -19,17 +19,12 @@
 #   transport/            how functions, items, results and errors cross
 #   seeding, rng          each item's own random streams
 #   code/                 what a function refers to
-#   options, errors, context, log, state, guard, version, lean
+#   options, errors, context, runners, hashing, log, state, guard, version, lean
 
 from __future__ import annotations
 
-from .advise import OptimizedPlan, optimize
 from .api import amap, map, shutdown, starmap
-from .backends.where import Where
-from .cache.lookup import CacheStats, cache_stats, clear_cache, get_cache_dir, prune_expired_cache
-from .call.on_signal import where_on_signal
 from .call.stream import Stream
-from .decorator import Parallelized, parallelize
 from .errors import (
     AmorsizeError,
     InitializerError,
@@ -40,10 +35,47 @@ from .errors import (
     WorkerCrashError,
 )
 from .options import config
-from .plan.planner import Plan
-from .pool import Pool
-from .rng import item_rng
 from .version import __version__ as __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .advise import OptimizedPlan, optimize
+    from .backends.where import Where
+    from .cache.lookup import CacheStats, cache_stats, clear_cache, get_cache_dir, prune_expired_cache
+    from .call.on_signal import where_on_signal
+    from .decorator import Parallelized, parallelize
+    from .plan.planner import Plan
+    from .pool import Pool
+    from .rng import item_rng
+else:
+    # What `map` does without is loaded when it is first named. These are the modules of such names.
+    _LATER = {
+        "CacheStats": "cache.lookup",
+        "OptimizedPlan": "advise",
+        "Parallelized": "decorator",
+        "Plan": "plan.planner",
+        "Pool": "pool",
+        "Where": "backends.where",
+        "cache_stats": "cache.lookup",
+        "clear_cache": "cache.lookup",
+        "get_cache_dir": "cache.lookup",
+        "item_rng": "rng",
+        "optimize": "advise",
+        "parallelize": "decorator",
+        "prune_expired_cache": "cache.lookup",
+        "where_on_signal": "call.on_signal",
+    }
+
+    def __getattr__(name):
+        module = _LATER.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(__import__(f"{__name__}.{module}", fromlist=[name]), name)
+        return found
+
+    def __dir__():
+        return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "AmorsizeError",
@@ -74,8 +106,3 @@ __all__ = [
     "starmap",
     "where_on_signal",
 ]
-
-# Tracebacks and pickles then show the name that users know, which stays the same when a module is split.
-for _name in __all__:
-    globals()[_name].__module__ = __name__
-del _name

@@ -18,7 +18,7 @@ from .backends.rows import AUTO
 from .cache import lookup
 from .code.worklist import worklist_call
 from .errors import let_signals_through
-from .lean import NamedTuple, TypeVar
+from .lean import NamedTuple, TypeVar, public
 from .measure import machine, platforms
 from .measure.inputs import Input
 from .measure.sampling import measure_transfer, sample
@@ -58,6 +58,7 @@ _SERIAL, _PROCESSES, _EITHER = ("serial",), ("processes",), ("serial", "processe
 _PYTHON = sys.version.split(maxsplit=1)[0]
 
 
+@public
 class OptimizedPlan(Plan):
     """A plan for a Pool of the user's own, which also gives the input back.
 
@@ -86,6 +87,7 @@ class OptimizedPlan(Plan):
         return of_plan(self)
 
 
+@public
 def optimize(
     func: Callable[[_T], Any],
     data: Iterable[_T],

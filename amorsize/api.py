@@ -10,7 +10,7 @@ import sys
 
 from .call.stream import Stream, start, start_if_short
 from .code.coroutines import is_coroutine_function
-from .lean import TypeVar, overload
+from .lean import TypeVar, overload, public
 from .lean import map as builtin_map
 from .options import check, resolve, undecorated
 from .replaced import means_the_builtin, standing_in
@@ -104,6 +104,7 @@ def map(
     strict: bool = False,
     **options: Unpack[GivenOptions],
 ) -> Stream[_R]: ...
+@public
 def map(
     func: Callable[..., Any],
     iterable: Iterable[Any],
@@ -207,6 +208,7 @@ if not TYPE_CHECKING:
     map = standing_in(map, Stream)
 
 
+@public
 def starmap(
     func: Callable[..., _R], iterable: Iterable[Iterable[Any]], /, **options: Unpack[GivenOptions]
 ) -> Stream[_R]:
@@ -237,6 +239,7 @@ def starmap(
     return start(plain, (iterable,), resolve(check(options, "starmap"), decorated), star=True)
 
 
+@public
 def amap(
     func: Callable[..., Any],
     iterable: Iterable[Any] | AsyncIterable[Any],
@@ -291,6 +294,7 @@ def amap(
     return start_asynchronous(plain, (iterable, *iterables), given, strict=strict)
 
 
+@public
 def shutdown() -> None:
     """Release all warm workers now, and wait until they are gone.
 

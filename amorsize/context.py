@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
+from _contextvars import ContextVar
 from _thread import get_ident
-from contextvars import ContextVar
-from functools import partial
-from types import BuiltinMethodType, ModuleType
+
+from .lean import BuiltinMethodType, ModuleType, partial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

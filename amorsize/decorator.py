@@ -7,18 +7,14 @@ the name of the first one and the way to derive it from there.
 
 from __future__ import annotations
 
-import operator
 import sys
-from functools import partial, update_wrapper
-from types import MethodType
 
-from .advise import optimize
 from .call.stream import last_report, start
 from .code.coroutines import is_coroutine_function
 from .errors import UnsupportedError
-from .lean import Generic, ParamSpec, TypeVar, overload
+from .lean import Generic, MethodType, ParamSpec, TypeVar, overload, partial, public, update_wrapper
 from .options import Options, check, resolve
-from .rng import runs_items
+from .runners import runs_items
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +40,7 @@ _S = TypeVar("_S")
 _ASYNC_GENERATOR = 0x200
 
 
+@public
 class Parallelized(Generic[_P, _R]):
     """A function that can map itself over items. `parallelize` makes it; calling it is calling the plain function.
 
@@ -125,9 +122,11 @@ class Parallelized(Generic[_P, _R]):
         Raises:
             TypeError, ValueError: an option is unknown or unfit.
         """
+        from operator import methodcaller
+
         given = check(options, "with_options")
         derived = self._derive(self._function, {**self._options, **given})
-        derived._origin = operator.methodcaller("with_options", **given), (self,)
+        derived._origin = methodcaller("with_options", **given), (self,)
         return derived
 
     def optimize(
@@ -146,6 +145,8 @@ class Parallelized(Generic[_P, _R]):
         Raises:
             TypeError, ValueError: as for `amorsize.optimize`.
         """
+        from .advise import optimize
+
         return optimize(self._function, data, profile=profile, **{**self._options, **options})
 
     @overload
@@ -323,6 +324,7 @@ def parallelize(
 def parallelize(
     *, over: None = None, **options: Unpack[GivenOptions]
 ) -> Callable[[Callable[_P, _R]], Parallelized[_P, _R]]: ...
+@public
 def parallelize(function: Any = None, /, *, over: str | None = None, **options: Any) -> Any:
     """Give a function its own parallel map; calls of the function stay what they were.
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import pairwise
-from types import BuiltinFunctionType, CodeType, FrameType, FunctionType, MethodType
 
 from . import context
-from .lean import map
+from .lean import BuiltinFunctionType, CodeType, FrameType, FunctionType, MethodType, map, partial, public
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,26 +33,32 @@ __all__ = [
 _NAMED = 5
 
 
+@public
 class AmorsizeError(Exception):
     """Base of every error that amorsize itself raises; errors of the user's function are never wrapped in it."""
 
 
+@public
 class UnsupportedError(AmorsizeError, NotImplementedError):
     """An option or backend is known, but cannot do what was asked here. Nothing has run."""
 
 
+@public
 class SerializationError(AmorsizeError, TypeError):
     """A function, an item or a result could not cross to or from a worker. The text names the part at fault."""
 
 
+@public
 class InitializerError(AmorsizeError, RuntimeError):
     """The `initializer` failed in a worker, so no item was run there. The cause is the initializer's own error."""
 
 
+@public
 class UnseededError(AmorsizeError, RuntimeError):
     """`item_rng` was called where no item of a call with `seed=` is running."""
 
 
+@public
 class WorkerCrashError(AmorsizeError, RuntimeError):
     """A worker process died while it held items.
 
@@ -104,6 +108,7 @@ class WorkerCrashError(AmorsizeError, RuntimeError):
         return text
 
 
+@public
 class ItemTimeoutError(AmorsizeError, TimeoutError):
     """An item ran longer than `timeout` seconds, and its worker was stopped.
 

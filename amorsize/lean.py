@@ -1,7 +1,9 @@
-"""How does amorsize do without importing `typing` and `hashlib`? This module stands in for what it needs of them.
+"""How does amorsize do without importing `typing`? This module stands in for what it needs of it.
 
-The two imports would cost 14 ms. Type checkers see the real names; a running program gets these stand-ins.
-`benchmarks/import_time.py` shows what `import amorsize` costs, which every worker that starts pays too.
+The import would cost 8 ms. Type checkers see the real names; a running program gets these stand-ins. What is needed of
+`collections`, `functools` and `types` at import, 2 ms together, is taken from here as well: these are the same objects,
+from where those modules have them. `benchmarks/import_time.py` shows what `import amorsize` costs, which every worker
+that starts pays too.
 
 The rest of the package also takes the builtin `map` from here, because a program may have put amorsize's map, or
 anything else, in its place. That may have happened even before this module, the first of the package, is imported.
@@ -10,16 +12,30 @@ anything else, in its place. That may have happened even before this module, the
 from __future__ import annotations
 
 import builtins
-from operator import itemgetter
-from types import GenericAlias
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from builtins import map  # noqa: UP029 - for those that import it from here
-    from collections.abc import Sequence
-    from hashlib import sha256
+    from collections import deque
+    from functools import lru_cache, partial, update_wrapper
+    from types import (
+        BuiltinFunctionType,
+        BuiltinMethodType,
+        CodeType,
+        FrameType,
+        FunctionType,
+        GeneratorType,
+        MappingProxyType,
+        MemberDescriptorType,
+        MethodType,
+        ModuleType,
+    )
     from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload
 else:
+    from _collections import deque
+    from _functools import _lru_cache_wrapper, partial
+
     def _is_builtin_map(found):
         # A class made by a class statement may have any name, but it has this bit, Py_TPFLAGS_HEAPTYPE.
         own = type(found) is type and not found.__flags__ & 1 << 9
@@ -29,21 +45,47 @@ else:
     if not _is_builtin_map(map):
         map = next(found for found in object.__subclasses__() if _is_builtin_map(found))
 
-    # The standard library's own `random` does the same, because hashlib would load OpenSSL.
-    try:
-        from _sha2 import sha256
-    except ImportError:
-        try:
-            from _sha256 import sha256  # CPython before 3.12
-        except ImportError:
-            from hashlib import sha256
+    class _Method:
+        def get(self): ...
+
+    FunctionType = type(_is_builtin_map)
+    CodeType = type(_is_builtin_map.__code__)
+    MemberDescriptorType = type(FunctionType.__globals__)
+    MappingProxyType = type(FunctionType.__dict__)
+    MethodType = type(_Method().get)
+    FrameType = type(sys._getframe())
+    GeneratorType = type(_ for _ in ())
+    ModuleType = type(sys)
+    BuiltinFunctionType = BuiltinMethodType = type(len)
+    GenericAlias = type(list[int])
+
+    def lru_cache(maxsize):
+        """Return a decorator for a plain function, as `functools.lru_cache` does, without its statistics."""
+        return lambda function: _lru_cache_wrapper(function, maxsize, False, None)
+
+    # As `functools.WRAPPER_ASSIGNMENTS` has them; CPython 3.14 makes annotations when somebody asks.
+    _COPIED = ["__module__", "__name__", "__qualname__", "__doc__"]
+    _COPIED += ["__annotate__"] if sys.version_info >= (3, 14) else ["__annotations__"]
+    _COPIED += ["__type_params__"] if sys.version_info >= (3, 12) else []
+
+    def update_wrapper(wrapper, wrapped):
+        """Give an object the name, the documentation and the attributes of what it wraps, as `functools` does."""
+        for name in _COPIED:
+            try:
+                value = getattr(wrapped, name)
+            except AttributeError:
+                continue
+            setattr(wrapper, name, value)
+        wrapper.__dict__.update(getattr(wrapped, "__dict__", {}))
+        wrapper.__wrapped__ = wrapped
+        return wrapper
 
     try:
         from _collections import _tuplegetter as _field  # as collections.namedtuple does
     except ImportError:
 
         def _field(at, doc):
-            return property(itemgetter(at), doc=doc)
+            return property(lambda fields: tuple.__getitem__(fields, at), doc=doc)
 
     class _NamedTupleType(type):
         def __new__(cls, name, bases, namespace):
@@ -55,12 +97,22 @@ else:
             namespace |= {"__slots__": (), "_fields": fields, "_field_defaults": defaults, "__match_args__": fields}
             return super().__new__(cls, name, bases or (tuple,), namespace)
 
+    _FEW_RECORDS = 16
+
     class NamedTuple(metaclass=_NamedTupleType):
         """A base whose subclasses are named tuples of the fields they annotate, made in a fifth of the usual time."""
 
+        _records = 0
+
         def __new__(cls, /, *values, **named):
-            # This is the quick constructor of `collections.namedtuple`, which takes the most time to make, so it is
-            # made when it is first needed.
+            # The quick constructor of `collections.namedtuple` takes the most time to make, 50 us. So it is made only
+            # for classes of which so many records are made that they would take as long without it.
+            if cls._records < _FEW_RECORDS:
+                fields, known = cls._fields, cls._fields[: len(values)]
+                given = {**cls._field_defaults, **dict(zip(known, values, strict=False)), **named}
+                if len(given) == len(fields) >= len(values) and named.keys().isdisjoint(known):
+                    cls._records += 1
+                    return tuple.__new__(cls, [given[field] for field in fields])
             names = ", ".join(cls._fields)
             quick = eval(f"lambda _cls, {names}: _new(_cls, ({names},))", {"_new": tuple.__new__})  # noqa: S307
             quick.__name__, quick.__defaults__ = cls.__name__, tuple(cls._field_defaults.values())
@@ -105,25 +157,23 @@ else:
         return function
 
 
-# From this size on OpenSSL is used, which is four times as fast and takes 2 ms to import, once. With a smaller value
-# a process that sends 100 kB once pays for the import in vain.
-_LONG_BYTES = 1 << 18
+_Made = TypeVar("_Made")
+_OURS = __name__.partition(".")[0]
 
 
-def hash_of(pieces: Sequence[bytes | memoryview]) -> Any:
-    """Return a SHA-256 object that has read some pieces as if they were joined; large ones are not copied.
+def public(made: _Made) -> _Made:
+    """Return a class or function of the public interface, which now calls the package its module, and is found there.
 
-    >>> hash_of([b"a", b"b"]).digest() == sha256(b"ab").digest()
-    True
+    Tracebacks and pickles then show the name that users know, which stays the same when a module is split. What looks
+    for it in the package without running code, as the look at what a function refers to does, finds it once it exists.
     """
-    if sum(map(len, pieces)) < _LONG_BYTES:
-        return sha256(b"".join(pieces))
-    from hashlib import sha256 as quick_sha256
-
-    whole = quick_sha256()
-    for piece in pieces:
-        whole.update(piece)
-    return whole
+    named: Any = made
+    named.__module__ = _OURS
+    vars(sys.modules[_OURS])[named.__name__] = made
+    return made
 
 
-__all__ = ["Generic", "NamedTuple", "ParamSpec", "Protocol", "TypeVar", "hash_of", "map", "overload", "sha256"]
+__all__ = ["BuiltinFunctionType", "BuiltinMethodType", "CodeType", "FrameType", "FunctionType", "Generic"]
+__all__ += ["GeneratorType", "MappingProxyType", "MemberDescriptorType", "MethodType", "ModuleType", "NamedTuple"]
+__all__ += ["ParamSpec", "Protocol", "TypeVar", "deque", "lru_cache", "map", "overload", "partial"]
+__all__ += ["public", "update_wrapper"]

@@ -8,11 +8,10 @@ refuses bad names and values where they are written, and `resolve` folds the map
 from __future__ import annotations
 
 import os
-from contextvars import ContextVar
-from types import MappingProxyType
+from _contextvars import ContextVar
 
 from .backends.rows import names
-from .lean import NamedTuple, map
+from .lean import MappingProxyType, NamedTuple, map, public
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -143,6 +142,7 @@ def undecorated(function: Any) -> tuple[Any, Mapping[str, Any]]:
     return (function, _EMPTY) if ask is None else ask(function)
 
 
+@public
 class config:  # noqa: N801 - used as a verb: `with amorsize.config(n_jobs=2):`
     """Defaults for every call inside a `with` block; options of a call or a decorator still win.
 

@@ -8,10 +8,9 @@ user said (options, whether it is closed) and the iterators that it has handed o
 from __future__ import annotations
 
 from _weakref import ref
-from functools import partial
 
 from .call.stream import last_report, start
-from .lean import TypeVar
+from .lean import TypeVar, partial, public
 from .measure import machine
 from .options import check, resolve, undecorated
 
@@ -32,6 +31,7 @@ __all__ = ["Pool"]
 _R = TypeVar("_R")
 
 
+@public
 class Pool:
     """A pool object for code that takes one, such as samplers and optimizers with a `pool=` argument.
 

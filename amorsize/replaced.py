@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 
 from .lean import map as builtin_map
-from .rng import is_runner
+from .runners import is_runner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

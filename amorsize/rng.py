@@ -14,24 +14,25 @@ with the position as its `spawn_key`.
 from __future__ import annotations
 
 import sys
+from _operator import length_hint
 from itertools import compress, repeat
-from operator import length_hint
 
 from .errors import UnseededError
-from .lean import TypeVar, overload, sha256
+from .hashing import sha256
+from .lean import overload, public
+from .runners import holders, runs_items
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterator
-    from types import CodeType, FrameType
+    from types import FrameType
     from typing import Any, Literal
 
     import numpy.random
 
-__all__ = ["Streams", "digest", "is_runner", "item_rng", "numbered", "runs_items"]
+__all__ = ["Streams", "digest", "item_rng", "numbered", "runs_items"]
 
-_F = TypeVar("_F", bound="Callable[..., Any]")
 _LIST_ITERATOR: type = type(iter([]))
 _FIXED_ITERATORS: tuple[type, ...] = (type(iter(())), type(iter(range(0))))
 
@@ -40,6 +41,7 @@ _FIXED_ITERATORS: tuple[type, ...] = (type(iter(())), type(iter(range(0))))
 def item_rng(kind: Literal["random"] = "random") -> random.Random: ...
 @overload
 def item_rng(kind: Literal["numpy"]) -> numpy.random.Generator: ...
+@public
 def item_rng(kind: str = "random") -> Any:
     """Return the running item's own random generator, in a call with `seed=`.
 
@@ -67,7 +69,7 @@ def item_rng(kind: str = "random") -> Any:
         raise ValueError(f"kind must be 'random' or 'numpy', not {kind!r}")
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        holder = _runners.get(frame.f_code)
+        holder = holders.get(frame.f_code)
         if holder is not None:
             held = frame.f_locals[holder]
             streams = held if isinstance(held, Streams) else getattr(held, "streams", None)
@@ -79,30 +81,6 @@ def item_rng(kind: str = "random") -> Any:
         "item_rng() gives a running item its random generator: call it in the function, in the thread that the item "
         "runs in, and pass a seed to the call that maps the function: amorsize.map(function, items, seed=7)"
     )
-
-
-_runners: dict[CodeType, str | None] = {}
-
-
-def runs_items(holder: str | None = None) -> Callable[[_F], _F]:
-    """Mark a function that calls the user's function, or a generator function that does.
-
-    Args:
-        holder: name of a local variable which, or whose attribute `streams`, is the call's `Streams`, or None for a
-            call without a seed. If `holder` itself is None, the function runs no loop over items, and only stands
-            between such a loop and the user's function.
-    """
-
-    def mark(function: _F) -> _F:
-        _runners[function.__code__] = holder
-        return function
-
-    return mark
-
-
-def is_runner(code: CodeType) -> bool:
-    """Say whether this code was marked by `runs_items`, which means that what it calls is the user's."""
-    return code in _runners
 
 
 class Streams:

@@ -10,14 +10,15 @@ Functions that plainly draw nothing are therefore left alone (`may_draw`).
 from __future__ import annotations
 
 import sys
+from _struct import Struct
 from functools import partial
 from opcode import opmap
-from struct import Struct
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodDescriptorType, MethodType, ModuleType
 
 from .code.bytecode import outer_names
 from .lean import NamedTuple, map
-from .rng import Streams, digest, item_rng, runs_items
+from .rng import Streams, digest, item_rng
+from .runners import runs_items
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -18,13 +18,13 @@ from amorsize.backends.registry import Job
 from amorsize.cache import lookup
 from amorsize.cache.lookup import Found
 from amorsize.call import caller as serial_module
-from amorsize.call import driver as driver_module
+from amorsize.call import move as move_module
 from amorsize.call import policy as policy_module
 from amorsize.call.driver import Call
 from amorsize.code import fingerprint
 from amorsize.errors import SerializationError
 from amorsize.feed.pump import Pump
-from amorsize.measure import machine
+from amorsize.measure import machine, sampling
 from amorsize.measure.sampling import Transfer
 from amorsize.measure.startup import Costs
 from amorsize.plan import escalate
@@ -159,7 +159,7 @@ class TestLeaving:
         """Even in a call that stays, and though nobody else keeps the items: later calls may need to know."""
         seen = []
         found = Transfer(1.0, 1.0, 0.0)
-        monkeypatch.setattr(policy_module, "measure_transfer", lambda *told: seen.append(told) or found)
+        monkeypatch.setattr(sampling, "measure_transfer", lambda *told: seen.append(told) or found)
         world.pays = False
         items = (Place(number, str(number)) for number in range(5))
 
@@ -338,7 +338,7 @@ class TestMissed:
     def test_items_that_cannot_be_sent_miss_nothing(self, world, monkeypatch):
         """What cannot be pickled is not for workers, however long it takes."""
         world.known = world.known._replace(bytes_in=None)
-        monkeypatch.setattr(policy_module, "measure_transfer", lambda *_: Transfer(None, 10.0, 0.0))
+        monkeypatch.setattr(sampling, "measure_transfer", lambda *_: Transfer(None, 10.0, 0.0))
 
         assert self.started(world, 10)[0] == [False] * 10
 
@@ -490,8 +490,8 @@ class TestLost:
     @pytest.fixture(autouse=True)
     def _slow(self, world, monkeypatch):
         self.seconds = 100.0
-        visit = driver_module.Visit
-        monkeypatch.setattr(driver_module, "Visit", lambda *told: visit(*told)._replace(seconds=self.seconds))
+        visit = move_module.Visit
+        monkeypatch.setattr(move_module, "Visit", lambda *told: visit(*told)._replace(seconds=self.seconds))
 
     def moved(self, world, count):
         """Run a call, and say whether it asked for workers."""

@@ -220,7 +220,7 @@ def test_an_unchanged_function_is_not_described_again(monkeypatch):
     """A second look-up answers from what is remembered."""
     work = made("N = [1]\ndef h(x): return x\ndef work(x): return h(x), N, len(x)")
     before = fingerprint.fingerprint(work)
-    monkeypatch.setattr(fingerprint, "Walk", None)
+    monkeypatch.setattr(describe, "Walk", None)
     assert fingerprint.fingerprint(work) == before
 
 

@@ -12,7 +12,7 @@ PACKAGE = Path(amorsize.__file__).parent
 # Lower may not import higher, nor the same rank in another layer. One line a floor, the lowest first.
 FLOORS = (
     {"lean", "version"},
-    {"context", "guard", "state"},
+    {"context", "guard", "hashing", "runners", "state"},
     {"errors", "log"},
     {"backends.rows", "journal"},  # the names of the backends, which the options must know
     {"options"},

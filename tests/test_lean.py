@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import collections
 import copy
+import functools
 import pickle
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 
 import amorsize
+from amorsize import lean
 from amorsize.lean import Generic, NamedTuple, TypeVar, overload
 
 T = TypeVar("T")
@@ -93,6 +97,60 @@ def test_generic_classes_take_parameters():
     """Annotations that are evaluated do not fail."""
     assert Box[int]().__class__ is Box
     assert overload(len) is len
+
+
+def test_what_others_have_as_well_is_the_same():
+    """Objects of the user's are told apart by these, and pickled by their names."""
+    for module, names in (
+        (types, [name for name in lean.__all__ if name.endswith("Type")]),
+        (functools, ["partial"]),
+        (collections, ["deque"]),
+    ):
+        assert [name for name in names if getattr(lean, name) is not getattr(module, name)] == []
+    assert sorted(lean._COPIED) == sorted(functools.WRAPPER_ASSIGNMENTS)
+
+
+def test_a_wrapper_gets_what_functools_gives_it():
+    """Also of something that has no name."""
+
+    def wrapped(x: int) -> int:
+        """Documented."""
+        return x
+
+    wrapped.mark = 1
+    for inner in (wrapped, functools.partial(wrapped, 1)):
+        ours, theirs = types.SimpleNamespace(), types.SimpleNamespace()
+        lean.update_wrapper(ours, inner)
+        functools.update_wrapper(theirs, inner)
+        assert vars(ours) == vars(theirs)
+
+
+def test_what_was_asked_lately_is_not_asked_again():
+    """As with the standard library's cache, the oldest answer goes first."""
+    asked = []
+
+    @lean.lru_cache(2)
+    def ask(number):
+        asked.append(number)
+        return -number
+
+    assert [ask(number) for number in (1, 2, 1, 3, 1, 2)] == [-1, -2, -1, -3, -1, -2]
+    assert asked == [1, 2, 3, 2]
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_a_record_is_the_same_however_many_there_were(count):
+    """The first ones are made in another way than those of classes that have many."""
+
+    class Few(NamedTuple):
+        x: int
+        y: int = 0
+
+    assert {Few(1, y=2) for _ in range(count)} == {(1, 2)}
+    assert (Few(1), Few(y=2, x=1), Few(1, 2)) == ((1, 0), (1, 2), (1, 2))
+    for wrong, named in [((), {"y": 1}), ((1, 2, 3), {}), ((1,), {"x": 1}), ((1,), {"z": 1})]:
+        with pytest.raises(TypeError):
+            Few(*wrong, **named)
 
 
 def test_the_import_does_without_typing():

@@ -39,6 +39,18 @@ class Interrupting:
         self.lock.release()
 
 
+@pytest.mark.slow
+def test_what_it_loads_is_counted_as_its_own(python):
+    """A first item that a thread of ours imports beside has imported nothing."""
+    code = (
+        "import sys, amorsize; from amorsize.call import preload; before = len(sys.modules); "
+        "preload.preload_what_decides(); print(len(sys.modules) - before == preload.loaded() > 0, "
+        "'amorsize.cache.lookup' in sys.modules, 'amorsize.feed.pump' in sys.modules)"
+    )
+
+    assert python("-c", code).stdout == "True True False\n"
+
+
 @pytest.mark.parametrize("when", ["taken", "released"])
 def test_an_interrupt_while_it_is_waited_for_locks_nobody_out(monkeypatch, when):
     """A lock that stayed taken would hold up every later start of workers, and hang their threads."""

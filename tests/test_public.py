@@ -42,9 +42,15 @@ NAMES = [
 ]
 # Each costs milliseconds, or starts something: a program that only imports amorsize has none of them.
 HEAVY = {
-    "asyncio", "cloudpickle", "concurrent.futures", "dataclasses", "inspect", "logging", "multiprocessing",
-    "multiprocessing.pool", "numpy", "pathlib", "pickle", "platformdirs", "psutil", "random", "subprocess", "tempfile",
-    "threadpoolctl", "tqdm",
+    "asyncio", "cloudpickle", "collections", "concurrent.futures", "contextlib", "dataclasses", "functools", "inspect",
+    "logging", "mmap", "multiprocessing", "multiprocessing.pool", "numpy", "opcode", "pathlib", "pickle",
+    "platformdirs", "psutil", "random", "struct", "subprocess", "tempfile", "threading", "threadpoolctl", "tqdm",
+    "types", "weakref",
+}  # fmt: skip
+# What a program that only imports amorsize, or maps a few cheap items, does without.
+LATER = {
+    "amorsize.advise", "amorsize.cache.lookup", "amorsize.call.learning", "amorsize.decorator", "amorsize.plan.planner",
+    "amorsize.pool",
 }  # fmt: skip
 
 
@@ -63,6 +69,36 @@ def test_a_public_name_is_nice(name):
     # A NamedTuple without a docstring has its signature there.
     assert not inspect.getdoc(public).startswith(f"{name}(")
     assert pickle.loads(pickle.dumps(public)) is public
+
+
+def test_all_names_are_listed():
+    """Those that are loaded when they are first named as well."""
+    assert set(NAMES) <= set(dir(amorsize))
+    assert "__version__" in amorsize.__dir__()
+
+
+def test_a_name_that_there_is_not_is_refused():
+    """As it is by any module."""
+    with pytest.raises(AttributeError, match=r"^module 'amorsize' has no attribute 'nmap'$"):
+        amorsize.nmap  # noqa: B018
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_may_be_the_first_that_is_asked_for(python, name):
+    """Whichever it is, it is there, and says what it is before the package has it."""
+    code = f"import amorsize; from amorsize import {name}; assert {name}.__module__ == 'amorsize'; {name}.__qualname__"
+    child = python("-c", code)
+
+    assert (child.returncode, child.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_a_class_says_what_it_is_before_anybody_has_named_it(python):
+    """What a call returns is met without asking the package for its class."""
+    code = "from amorsize.plan.planner import Plan; from amorsize.cache import lookup; print(Plan, lookup.CacheStats)"
+
+    assert python("-c", code).stdout == "<class 'amorsize.Plan'> <class 'amorsize.CacheStats'>\n"
 
 
 @pytest.mark.parametrize("method", ["map", "starmap", "with_options", "optimize"])
@@ -107,7 +143,7 @@ def test_importing_loads_nothing_heavy(python):
     child = python("-c", code)
 
     assert child.stderr == ""
-    assert HEAVY & set(json.loads(child.stdout)) == set()
+    assert (HEAVY | LATER) & set(json.loads(child.stdout)) == set()
 
 
 @pytest.mark.slow
@@ -134,7 +170,7 @@ def test_serial_work_needs_no_process_machinery(python):
     """A short call loads neither `multiprocessing` nor cloudpickle."""
     code = (
         "import sys, amorsize; before = {*sys.modules}; assert list(amorsize.map(abs, [-1])) == [1]; "
-        "print({'multiprocessing', 'cloudpickle', 'psutil'} & (sys.modules.keys() - before))"
+        f"print({LATER | {'multiprocessing', 'cloudpickle', 'psutil'}} & (sys.modules.keys() - before))"
     )
 
     assert python("-c", code).stdout == "set()\n"

@@ -14,7 +14,7 @@ import workers
 import amorsize
 from amorsize.child import initialize
 from amorsize.child.initialize import ByValue
-from amorsize.lean import hash_of
+from amorsize.hashing import hash_of
 from amorsize.transport.by_value import Space, enter, load_function
 from amorsize.transport.payload import payload_of
 from amorsize.transport.serialize import (

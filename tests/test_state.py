@@ -65,6 +65,7 @@ KNOWN = {
     "call.driver._short": LEARNT,
     "call.driver.staying": LEARNT,
     "call.preload._busy": LOCK,
+    "call.preload._loaded": "what was imported",
     "call.waiting.unhelped": LEARNT,
     "call.headstart._quick_turns": "how many threads ask for quick turns now",
     "call.policy.holding": LEARNT,
@@ -99,7 +100,7 @@ KNOWN = {
     "measure.machine._own_threads": "threads that run now",
     "measure.machine._physical_cores": LEARNT,
     "options._configured": "the user's own `config` blocks",
-    "rng._runners": FILLED,
+    "runners.holders": FILLED,
     "state._resets": FILLED,
     "transport.ambient._packed": LEARNT,
     "transport.bare_names._unset": IN_WORKER,
@@ -145,7 +146,7 @@ def test_every_piece_is_known():
         module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         found.update(f"{module}.{name}" for name in _state_of(path))
     # Made otherwise than the look above sees.
-    found |= {"advise._choose", "backends.rows.ROWS", "context.worker_process", "rng._runners"}
+    found |= {"advise._choose", "backends.rows.ROWS", "context.worker_process", "runners.holders"}
 
     assert found == set(KNOWN)
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import sys
 from _thread import get_ident
-from collections import deque
 
-from ..lean import NamedTuple, map
+from ..lean import NamedTuple, deque, map, public
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ LOOP = f"child{os.sep}run_chunk.py", "run_items"
 _MOST_FRAMES = 100  # of one stack, the innermost ones
 
 
+@public
 class Where(NamedTuple):
     """Where one worker of a running call is. Its `str` is text to read.
 

@@ -6,7 +6,7 @@ raises `ValueError`. The stored plan is for people who read the file; a plan to 
 
 from __future__ import annotations
 
-from ..code.fingerprint import DIGITS
+from ..code.describe import DIGITS
 from ..lean import NamedTuple
 from ..plan.buckets import SIZES, TIMES, time_bucket
 from ..plan.profile import CALLER, WorkProfile

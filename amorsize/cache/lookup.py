@@ -14,7 +14,7 @@ from functools import partial
 
 from ..code import fingerprint as fingerprints
 from ..errors import let_signals_through
-from ..lean import NamedTuple
+from ..lean import NamedTuple, public
 from ..log import debug
 from ..plan.buckets import SIZES, TIMES, clearly_outside, size_bucket, time_bucket
 from ..plan.profile import CALLER
@@ -91,6 +91,7 @@ class Found(NamedTuple):
     key: str = ""
 
 
+@public
 class CacheStats(NamedTuple):
     """State of the cache.
 
@@ -285,6 +286,7 @@ def store(
     return profile
 
 
+@public
 def clear_cache() -> int:
     """Remove every entry, in memory and on disk, and return how many there were. Other files are left alone.
 
@@ -296,6 +298,7 @@ def clear_cache() -> int:
     return len(gone | (_on_disk(disk.clear) or set()))
 
 
+@public
 def prune_expired_cache(ttl_seconds: float = TTL_SECONDS, *, clock: Clock = time.time) -> int:
     """Remove the entries that are too old, and return how many there were. Other files are left alone.
 
@@ -321,6 +324,7 @@ def prune_expired_cache(ttl_seconds: float = TTL_SECONDS, *, clock: Clock = time
     return len(gone)
 
 
+@public
 def get_cache_dir() -> Path:
     """Return the folder that holds the entries' files, whether it is there yet or not.
 
@@ -335,6 +339,7 @@ def get_cache_dir() -> Path:
     return Path(disk.folder())
 
 
+@public
 def cache_stats() -> CacheStats:
     """Return the hits and misses of this process, and the number and total length of the files on disk.
 

@@ -14,19 +14,18 @@ run one after another; it ends by itself when they do not.
 from __future__ import annotations
 
 import sys
-from collections import deque
-from functools import partial
+from _weakref import ref
 from itertools import islice
 from time import perf_counter, sleep, thread_time
-from weakref import ref
 
 from ..context import in_import
 from ..errors import add_index, raised_by
-from ..lean import NamedTuple
+from ..lean import NamedTuple, deque, partial
 from ..measure.machine import busy_seconds
-from ..measure.sampling import ItemTimes
+from ..measure.times import ItemTimes
 from ..plan.retry import NOT_OF_ITEMS, backoff_seconds
-from ..rng import runs_items
+from ..runners import runs_items
+from .preload import loaded
 from .watch import STRETCH_SECONDS, Watch
 
 TYPE_CHECKING = False
@@ -301,7 +300,7 @@ class Serial:
         for item in islice(source.iterator, 1):
             source.index += 1
             try:
-                modules = len(sys.modules)
+                modules = len(sys.modules) - loaded()
                 with beside:
                     began = perf_counter()
                     value = self._function(item) if attempt is None else attempt(item, source.index - 1)
@@ -312,7 +311,7 @@ class Serial:
                 self._failed(error)
                 raise
             self._add(1, seconds)
-            self.first = First(seconds, len(sys.modules) > modules)
+            self.first = First(seconds, len(sys.modules) - loaded() > modules)
             self._keep(item, value)
             self.ended = False
             yield value

@@ -14,7 +14,7 @@ from time import perf_counter
 from ..context import in_worker
 from ..errors import UnsupportedError
 from ..measure import machine
-from ..plan.profile import WorkProfile
+from ..plan.profile import Limits, WorkProfile
 from ..report.tally import tally_for
 from .noted import Noted, tell
 from .request import name_of
@@ -86,7 +86,7 @@ class Coroutines:
         there = WorkProfile(items, mean, seconds_max=mean, cpu_share=0.0, route=COROUTINES) if items else None
         name, wall = name_of(self._function), self._tally.wall_seconds
         over = self._tally.ended_at is not None
-        return Noted(name, COROUTINES, over, wall, items, plan=self.plan, failed=len(self.failures),
+        return Noted(name, COROUTINES, over, wall, items, Limits(), plan=self.plan, failed=len(self.failures),
                      tally=self._tally, there=there)  # fmt: skip
 
     @property

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from operator import length_hint
+from _operator import length_hint
 from time import monotonic, perf_counter
 
 from ..backends.registry import open_backend, stays
@@ -12,16 +11,14 @@ from ..code import fingerprint
 from ..code.functions import FunctionSet, FunctionTable, unfit
 from ..context import in_import
 from ..errors import SerializationError, let_signals_through
+from ..lean import deque
 from ..log import debug, info
 from ..measure import machine
 from ..report.tally import tally_for
 from .caller import Serial, SerialTimes
-from .headstart import Headstart
-from .move import Visit, job_of
 from .noted import note, tell
 from .one_item import OneItem
 from .phases import close_all, passed_on, recorded_here
-from .places import in_caller
 from .policy import SHORT_SECONDS, SILENT_SECONDS, Policy, holding
 from .stay import MOST_SHORT_SECONDS, STAY_CALLS, STAY_SECONDS, Stay
 
@@ -40,6 +37,7 @@ if TYPE_CHECKING:
     from ..report.progress import Progress
     from ..transport.by_value import Outgoing
     from .audited import Impure
+    from .headstart import Headstart
     from .move import Move
     from .noted import Brief, Noted
     from .request import Request
@@ -104,6 +102,8 @@ class Call:
 
     def where(self) -> list[Where]:
         """Say where the items are that run now, from any thread."""
+        from .places import in_caller
+
         pump, here = self._pump, in_caller(self._current, self._source.newest)
         return here if pump is None else [*here, *pump.where()]
 
@@ -375,7 +375,10 @@ class Call:
             items = here.times.n + (self._pace.items if self._pace is not None else 0)
             if not self._over and items < _LEAST_ITEMS:
                 return
-            self._policy.remember(here.times, here.seconds, here.cpu_seconds, self._pace, self.plan, on_disk=on_disk)
+            from .learning import Learning
+
+            learning = Learning(self._request, self._source, self._policy)
+            learning.remember(here.times, here.seconds, here.cpu_seconds, self._pace, self.plan, on_disk=on_disk)
         except Exception as error:  # as said above
             let_signals_through(error)
             debug("nothing is learnt of this call: %r", error)
@@ -440,6 +443,8 @@ class Call:
         remaining = source.remaining()
         if remaining is None or remaining < 2 or in_import():  # asked last, as it costs 0.1 us per frame of the stack
             return None
+        from .headstart import Headstart
+
         self._policy.waiting.note_first()
         return Headstart(self._policy.first_may_take, self._begin_beside)
 
@@ -466,6 +471,8 @@ class Call:
             if (found := pump.backend.found) is not None:
                 self._note_width(found)
             elif opened is not None:
+                from .move import Visit
+
                 now, seconds = self._paced()
                 self._policy.visits.append(
                     Visit(*opened, pump.backend, pump.seconds, now - items, seconds - item_seconds, withdrawal)
@@ -544,6 +551,8 @@ class Call:
         yield from self._finish(pump, opened)
 
     def _open(self, move: Move, width: int, outgoing: Outgoing) -> Backend:
+        from .move import job_of
+
         alone = None if self._serial is None else self._serial.seconds_per_item
         job = job_of(self._request, self._policy, move, width, self._one.to_send(), outgoing, alone)
         backend = self._request.options.backend

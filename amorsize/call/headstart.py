@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import os
 import sys
+from _contextvars import copy_context
 from _thread import allocate_lock, start_new_thread
-from contextvars import copy_context
 from time import perf_counter
 
 from ..context import others_import
@@ -25,7 +25,7 @@ from ..errors import from_signal_handler
 from ..log import debug
 from ..measure.machine import OwnThread
 from ..state import register
-from .preload import preload
+from .preload import preload, preload_what_decides
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ class Headstart:
     def _begin_when_due(self, began: float) -> None:
         if self._is_over_while_others_import():
             return
+        preload_what_decides()  # the caller need not wait for that if its item ends meanwhile
         try:
             with self._deciding:
                 if self._ended:

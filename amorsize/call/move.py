@@ -5,7 +5,6 @@ from __future__ import annotations
 from ..backends.registry import Job
 from ..backends.rows import AUTO, PROCESSES
 from ..lean import NamedTuple
-from ..transport.relay import what_to_tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,6 +79,8 @@ def job_of(
         outgoing: pickles what the call sends.
         alone_seconds: seconds of an item that runs alone in the caller; None if that is not known.
     """
+    from ..transport.relay import what_to_tell
+
     options, plan, can = request.options, move.plan, move.row.can
     return Job(
         function=function,

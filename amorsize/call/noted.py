@@ -8,7 +8,6 @@ from __future__ import annotations
 from time import perf_counter
 
 from ..backends.rows import AUTO, SERIAL
-from ..cache import lookup
 from ..errors import let_signals_through
 from ..lean import NamedTuple
 from ..log import debug
@@ -44,6 +43,7 @@ class Noted(NamedTuple):
         over: whether it is over.
         wall_seconds: from the first `next()` to the end, or until now.
         items: number of items that have ended.
+        limits: what the user has fixed.
         items_here: how many of them ran in the caller.
         plan: the plan in force; None if none was needed.
         failed: number of items that failed for good.
@@ -55,7 +55,6 @@ class Noted(NamedTuple):
         transfer: what sending costs, if this call has measured it.
         slowdown: how many times as long an item takes on workers as in the caller.
         carrying_seconds: what it costs to send the function.
-        limits: what the user has fixed.
         start_method: how new workers would be started.
         stays: whether it turned out that the items must stay in the caller.
         audit: what `audit=` has found.
@@ -66,6 +65,7 @@ class Noted(NamedTuple):
     over: bool
     wall_seconds: float
     items: int
+    limits: Limits
     items_here: int = 0
     plan: Plan | None = None
     failed: int = 0
@@ -77,7 +77,6 @@ class Noted(NamedTuple):
     transfer: Transfer | None = None
     slowdown: float = 1.0
     carrying_seconds: float = 0.0
-    limits: Limits = Limits()
     start_method: str = ""
     stays: bool = False
     audit: tuple[Any, ...] = ()
@@ -119,6 +118,7 @@ def note(
         tally.ended_at is not None,
         tally.wall_seconds,
         serial_items + tally.placed,
+        policy.limits(),
         serial_items + min(tally.here_items, tally.placed),
         tally=tally,
         here=found,
@@ -128,7 +128,6 @@ def note(
         transfer=policy.transfer,
         slowdown=slowdown or 1.0,
         carrying_seconds=policy.carrying_seconds or 0.0,
-        limits=policy.limits(),
         start_method="" if request.row not in {AUTO, SERIAL} and not request.row.can.starts_processes
         else policy.starting.method(),
     )  # fmt: skip
@@ -168,12 +167,14 @@ def short(brief: Brief, *, function: Any = None) -> Noted:
     known = None
     if function is not None and items:
         try:
+            from ..cache import lookup
+
             route = machine.route_of(machine.start_method())
             known = lookup.find(function, items, system_of(DEFAULTS), route=route).profile
         except Exception as error:  # a report can do without
             let_signals_through(error)
             debug("what is known of the function is not told: %r", error)
-    return Noted(name, AUTO.name, ended_at > 0.0, seconds, items, items, known=known)
+    return Noted(name, AUTO.name, ended_at > 0.0, seconds, items, Limits(), items, known=known)
 
 
 def tell(tally: Tally, noted: Callable[[], Noted]) -> None:

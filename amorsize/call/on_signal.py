@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from ..errors import let_signals_through
+from ..lean import public
 from .stream import Stream
 
 TYPE_CHECKING = False
@@ -22,6 +23,7 @@ __all__ = ["where_on_signal"]
 _STDERR = 2  # not `sys.stderr`, which the signal may have interrupted in the middle of a line
 
 
+@public
 def where_on_signal(signum: int | None = None) -> Callable[[], None]:
     """Print to standard error where the items of all running calls are, whenever a signal comes.
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from ..errors import signal_handlers
-from ..feed.outcome import Outcome
-from ..rng import numbered
+from ..lean import partial
 from .caller import Attempt, apply_star, attempts, plain
 
 TYPE_CHECKING = False
@@ -48,6 +45,7 @@ class OneItem:
         seed = self._request.options.seed
         if seed is None:
             return
+        from ..rng import numbered
         from ..seeding import Seeded
 
         source = self._source
@@ -71,6 +69,8 @@ class OneItem:
         options = self._request.options
         if not options.retries and options.on_error == "raise":
             return None
+        from ..feed.outcome import Outcome
+
         outcome = Outcome(options.retries, options.on_error == "return", self._failures)
         return Attempt(self.here(), outcome, self._source.streams, signal_handlers())
 

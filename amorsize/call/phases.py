@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from _operator import length_hint
 from _thread import RLock  # `threading.RLock`, without the import of `threading`
 from itertools import count
-from operator import length_hint
 from time import perf_counter
-from types import GeneratorType
+
+from ..lean import GeneratorType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

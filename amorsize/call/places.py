@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from types import GeneratorType
-
-from ..backends.where import Where, formatted, stack_from
+from ..lean import GeneratorType
 from .caller import Serial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
     from typing import Any
+
+    from ..backends.where import Where
 
 __all__ = ["in_caller"]
 
@@ -24,6 +24,8 @@ def in_caller(phase: Any, newest: int) -> list[Where]:
     """
     if type(phase) is not GeneratorType or not phase.gi_running:
         return []
+    from ..backends.where import Where, formatted, stack_from
+
     outermost, told = phase.gi_frame, []
 
     def look(frame: FrameType) -> None:

@@ -13,16 +13,12 @@ import sys
 from time import monotonic, perf_counter
 
 from ..backends.rows import AUTO, PROCESSES, THREADS
-from ..cache import lookup
 from ..code.functions import FunctionSet, FunctionTable, unfit
 from ..context import imported_here, others_import
 from ..measure import machine
-from ..measure.sampling import Transfer, measure_transfer
 from ..measure.startup import IMPORT_SECONDS
 from ..plan.profile import Limits, WorkProfile
-from ..plan.trust import Trust
 from ..transport.values import holds_iterator
-from .move import Move
 from .starting import Starting, is_served
 from .waiting import Waiting, system_of
 
@@ -33,11 +29,12 @@ if TYPE_CHECKING:
     from ..backends.rows import Row
     from ..feed.pace import Pace
     from ..feed.source import Source
-    from ..measure.sampling import ItemTimes
+    from ..measure.sampling import Transfer
     from ..plan.planner import Plan
     from ..plan.profile import MachineProfile
+    from ..plan.trust import Trust
     from .caller import Serial
-    from .move import Visit
+    from .move import Move, Visit
     from .request import Request
 
 __all__ = ["SHORT_SECONDS", "SILENT_SECONDS", "Policy", "holding", "trusted"]
@@ -63,9 +60,6 @@ _STARTED_BESIDE = 0.25
 _WAY_OF_FUNCTION = 4.0
 # A call that began in the caller is asked again once it has taken so many times as long as was known.
 _LONGER = 1.25
-# A call with more work than this says little of what a call costs apart from its items.
-_CALL_LEARNT_SECONDS = 0.050
-_LEAST_ITEMS_HERE = 4
 # After workers turned out not to help, at least this much serial work must pass before they are considered again.
 _PATIENCE_SECONDS = 0.1
 
@@ -93,19 +87,14 @@ class Policy:
 
     def __init__(self, request: Request, source: Source) -> None:
         self.looked_up, self.patience_seconds = False, SILENT_SECONDS
-        self._function = request.function
-        self._options = request.options
-        self._row = request.row
-        self._source = source
+        self._function, self._options = request.function, request.options
+        self._row, self._source = request.row, source
         self.known: WorkProfile | None = None
         self.transfer: Transfer | None = None
         self.carrying_seconds: float | None = None
         self.visits: list[Visit] = []
         self.slowdown = 1.0
-        self._call_seconds: float | None = None
-        self._load_seconds: float | None = None
-        self.starting = Starting(request.options)
-        self.waiting = Waiting(request.function, request.options)
+        self.starting, self.waiting = Starting(request.options), Waiting(request.function, request.options)
 
     # What the driver tells it.
 
@@ -113,6 +102,8 @@ class Policy:
         """Ask the cache what is known of the function, on a `route` to others' workers or ours, and fits `serial`."""
         self.looked_up = True
         if self._options.use_cache:
+            from ..cache import lookup
+
             seconds = serial.seconds_per_item if serial is not None else None
             remaining = self._source.remaining()
             self.known = lookup.find(
@@ -131,8 +122,10 @@ class Policy:
             Whether it was measured now.
         """
         if self.transfer is None and serial.recent and not others_import():
+            from ..measure import sampling
+
             items, results = zip(*serial.recent, strict=True)
-            self.transfer = measure_transfer(list(items), list(results), perf_counter)
+            self.transfer = sampling.measure_transfer(list(items), list(results), perf_counter)
             return True
         return False
 
@@ -215,7 +208,7 @@ class Policy:
         if plan.backend == "serial" or missed < self._price(profile, plan.n_jobs):
             return None
         said = f"{plan.reason}, and calls like it have missed the price of a start"
-        return Move(PROCESSES, plan._replace(reason=said), pays_missed=True, n_items=self._known_length(n_items))
+        return _move_to(PROCESSES, plan._replace(reason=said), self._known_length(n_items), pays_missed=True)
 
     def known_width(self) -> int | None:
         """Return how many items at once were best in an earlier call; None if that is not known."""
@@ -248,17 +241,19 @@ class Policy:
         if move is not None:
             return move
         # By the prediction alone the items would stay, but by the bound of `should_escalate` enough was spent here.
-        profile, chunksize = self.machine(work), self.limits().chunksize
-        plan = choose(work, profile, left, Limits(min(widest(profile, work)[0], left), chunksize, ("processes",)))
+        profile = self.machine(work)
+        limits = self.limits()._replace(n_jobs=min(widest(profile, work)[0], left), backends=("processes",))
+        plan = choose(work, profile, left, limits)
         spent = f"{plan.n_jobs} workers: as much was missed in the caller as starting them costs"
-        return Move(PROCESSES, plan._replace(reason=spent), n_items=self._known_length(left))
+        return _move_to(PROCESSES, plan._replace(reason=spent), self._known_length(left))
 
     def named(self, width: int) -> Move:
         """Return the move to the backend that the user named, whose cost is not predicted."""
-        reason = "it was asked for by name" if self._row_was_named() else "an item with a deadline must be stoppable"
-        return Move(self._row, self._unpriced(self._row.name, width, f"{self._row.name}: {reason}"))
+        reason = "it was asked for by name" if self.row_was_named() else "an item with a deadline must be stoppable"
+        return _move_to(self._row, self._unpriced(self._row.name, width, f"{self._row.name}: {reason}"))
 
-    def _row_was_named(self) -> bool:
+    def row_was_named(self) -> bool:
+        """Say whether the user has named the backend, so that nothing is predicted."""
         return bool(self._options.backend != AUTO.name)
 
     def beside_first(self) -> Move:
@@ -267,7 +262,7 @@ class Policy:
             return move
         width = self.width(None)
         reason = f"{width} workers: the first item took long enough to start them beside it"
-        return Move(PROCESSES, self._unpriced(PROCESSES.name, width, reason))
+        return _move_to(PROCESSES, self._unpriced(PROCESSES.name, width, reason))
 
     def _move(self, work: WorkProfile, n_items: int) -> Move | None:
         from ..plan.planner import choose
@@ -279,7 +274,7 @@ class Policy:
             return None
         self.measure_carrying()
         plan = choose(self._with_reading(work), self.machine(work), n_items, self.limits())
-        return None if plan.backend == "serial" else Move(PROCESSES, plan, n_items=self._known_length(n_items))
+        return None if plan.backend == "serial" else _move_to(PROCESSES, plan, self._known_length(n_items))
 
     def _known_length(self, n_items: int) -> int:
         return 0 if self._source.remaining() is None else n_items
@@ -378,12 +373,14 @@ class Policy:
                 call_seconds=known.call_seconds,
                 load_seconds=known.load_seconds,
             )
-        return self._with_transfer(work, or_known=or_known)
+        return self.with_transfer(work, or_known=or_known)
 
-    def _with_transfer(self, work: WorkProfile, *, or_known: bool) -> WorkProfile:
+    def with_transfer(self, work: WorkProfile, *, or_known: bool) -> WorkProfile:
         """Return a profile with what sending costs, as measured in this call or, if that may be, as known before."""
         told, known = self.transfer, self.known
         if told is None and or_known and known is not None:
+            from ..measure.sampling import Transfer
+
             told = Transfer(known.bytes_in, known.bytes_out, known.transfer_seconds_per_item)
         if told is None:
             return work
@@ -434,128 +431,6 @@ class Policy:
         method = self.starting.method_beside()
         return machine.seconds_first_start(method, served=is_served(method))
 
-    # What it remembers.
-
-    def _take_in(self, seen: Visit) -> None:
-        """Learn from a visit to workers what such a call costs, beyond starting them and running the items."""
-        backend, work, plan = seen.backend, self.known, seen.move.plan
-        if backend.start.load_seconds is not None:
-            self._load_seconds = loaded = backend.start.load_seconds
-            machine.learn_load(backend.route, loaded, self.starting.modules(self._function))
-        if not backend.start.warm or not seen.items or backend.width < 1:
-            return
-        from ..plan.model import processes_line
-
-        seconds, each = seen.open_seconds + seen.seconds, seen.item_seconds / seen.items
-        profile, width = self.machine(work)._replace(warm_workers=backend.width), backend.width
-        line = processes_line(WorkProfile(seen.items, each, call_seconds=0.0), profile, width).at(seen.items)
-        line = max(line, -(-seen.items // width) * each)  # one worker has had an item more, if they cannot be halved
-        if line < _CALL_LEARNT_SECONDS and seen.withdrawal is None:
-            beyond = max(0.0, seen.seconds - line)
-            machine.learn_call(backend.route, beyond + min(seen.open_seconds, _CALL_LEARNT_SECONDS))
-        else:
-            beyond = profile.seconds_per_call
-        found = seen.open_seconds + beyond
-        known = work.call_seconds if work is not None else None
-        # A call that was held up, by other programs for example, says less than one that was not.
-        self._call_seconds = found if known is None else known + (found - known) * (0.5 if found < known else 0.2)
-        if seen.items == seen.move.n_items and seen.withdrawal is None:
-            machine.learn_prediction(backend.route, plan.predicted_seconds, seconds)
-
-    def _compare(self, seen: Visit) -> None:
-        """Compare a visit to workers with what the caller would have taken, by what is known now."""
-        if not (seen.backend.start.warm or seen.withdrawal):
-            return
-        in_caller = seen.item_seconds / self.slowdown
-        trust = trusted.get(self._function) or Trust()
-        trusted.put(self._function, trust.after_workers(seen.open_seconds + seen.seconds, in_caller))
-
-    def _note_stay(self, seconds: float) -> None:
-        """Take in that the whole call has stayed in the caller, where it took so long."""
-        trust = trusted.get(self._function)
-        if trust is not None and trust.losses:
-            # On all cores it would have taken its part at best.
-            trusted.put(self._function, trust.after_caller(seconds * (1.0 - 1.0 / machine.cores())))
-
-    def remember(
-        self,
-        here: ItemTimes,
-        seconds_here: float,
-        cpu_seconds_here: float,
-        pace: Pace | None,
-        plan: Plan | None,
-        *,
-        on_disk: bool = True,
-    ) -> None:
-        """Keep what was measured for the next call.
-
-        Args:
-            here: times of the items that ran in the caller.
-            seconds_here: the sum of these times.
-            cpu_seconds_here: how many of these seconds were CPU seconds.
-            pace: what workers said of the items they ran; None if there were no workers.
-            plan: the plan in force.
-            on_disk: whether the disk may be written to now.
-        """
-        for visit in self.visits:
-            self._take_in(visit)
-        self._store(here, seconds_here, cpu_seconds_here, pace, plan, on_disk=on_disk)
-        if self._row_was_named():
-            return
-        for visit in self.visits:
-            self._compare(visit)
-        if not self.visits:
-            self._note_stay(seconds_here)
-
-    def _store(
-        self,
-        here: ItemTimes,
-        seconds_here: float,
-        cpu_seconds_here: float,
-        pace: Pace | None,
-        plan: Plan | None,
-        *,
-        on_disk: bool,
-    ) -> None:
-        there = 0 if pace is None or pace.route is None else pace.items
-        if not self._options.use_cache or not here.n + there:
-            return
-        if not self.is_news(here.n + there, seconds_here + (pace.seconds if pace is not None and there else 0.0)):
-            return
-        work = self._with_transfer(WorkProfile(0, 0.0), or_known=True)
-        # The next call is looked up by the length of its input, so items that were not read count here as well.
-        n_items = self._source.index + (self._source.remaining() or 0)
-        system = system_of(self._options)
-        waited = self.waiting.seen_alone(here, pace)
-        if waited is not None:
-            lookup.store(self._function, n_items, work._replace(**waited), plan, system, on_disk=on_disk)
-        # If only a few items ran here before the rest left, they say little, as the first may have imported something.
-        elif here.n and (not there or here.n >= _LEAST_ITEMS_HERE):
-            mean = seconds_here / here.n
-            found = work._replace(
-                items=here.n,
-                seconds_per_item=mean,
-                seconds_std=here.std,
-                seconds_max=max(here.max, mean),
-                cpu_share=cpu_seconds_here / seconds_here if seconds_here else 1.0,
-            )
-            lookup.store(self._function, n_items, found, plan, system, on_disk=on_disk)
-        if there and pace is not None and pace.route is not None:
-            mean = pace.seconds / there
-            known = self.known or work
-            found = work._replace(
-                call_seconds=known.call_seconds if self._call_seconds is None else self._call_seconds,
-                load_seconds=known.load_seconds if self._load_seconds is None else self._load_seconds,
-                items=there,
-                seconds_per_item=mean,
-                seconds_max=mean,
-                cpu_share=pace.cpu_seconds / pace.seconds if pace.seconds else 1.0,
-                route=pace.route,
-                width=pace.width,
-            )
-            kept = lookup.store(self._function, n_items, found, plan, system, on_disk=on_disk)
-            self.slowdown = (kept.slowdown if kept is not None else None) or 1.0
-
     def seconds_until_ready(self) -> float:
         """Return after how many seconds workers that are ordered now are expected to be able to run items."""
         method = self.starting.method()
@@ -594,6 +469,12 @@ class Policy:
             seconds_next_start=_STARTED_BESIDE * profile.seconds_next_start,
             seconds_load=_STARTED_BESIDE * load,
         )
+
+
+def _move_to(row: Row, plan: Plan, n_items: int = 0, *, pays_missed: bool = False) -> Move:
+    from .move import Move  # most calls stay
+
+    return Move(row, plan, pays_missed, n_items)
 
 
 def _as_if_running(profile: MachineProfile) -> MachineProfile:

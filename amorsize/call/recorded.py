@@ -12,9 +12,10 @@ from functools import partial
 
 from ..code.whole import UntoldError, whole_digest
 from ..errors import UnsupportedError
+from ..hashing import sha256
 from ..journal import Journal, Key
-from ..lean import NamedTuple, map, sha256
-from ..rng import runs_items
+from ..lean import NamedTuple, map
+from ..runners import runs_items
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

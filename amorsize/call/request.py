@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from ..errors import let_signals_through
-from ..lean import NamedTuple
+from ..lean import NamedTuple, partial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ call.
 
 from __future__ import annotations
 
+from _operator import length_hint
 from itertools import chain
-from operator import length_hint
 from time import monotonic, perf_counter
 
 from ..backends.registry import find
@@ -22,7 +22,7 @@ from ..feed.source import Source
 from ..lean import NamedTuple
 from ..measure import machine
 from ..options import DEFAULTS
-from ..rng import runs_items
+from ..runners import runs_items
 from .driver import Call, staying
 from .noted import Brief, short
 from .phases import Dropped, Phases

@@ -7,14 +7,13 @@ code runs between stretches and chunks, not between items (`benchmarks/overhead.
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import chain
 
 from ..backends.registry import check_input, find, find_for_coroutines
 from ..backends.rows import AUTO, SERIAL
 from ..code.coroutines import is_coroutine_function
 from ..feed.source import Source
-from ..lean import TypeVar, map
+from ..lean import TypeVar, map, partial, public
 from ..options import DEFAULTS, any_given
 from .caller import apply_star
 from .driver import Call, staying
@@ -159,6 +158,7 @@ class _CallWhenAsked:
         return call
 
 
+@public
 class Stream(chain[R]):
     """The results of one call: a lazy iterator, in input order unless `ordered=False`.
 

@@ -12,7 +12,6 @@ import sys
 from time import perf_counter
 
 from ..backends.rows import THREADS
-from ..cache import lookup
 from ..code.functions import FunctionSet
 from ..context import in_import, others_import
 from ..errors import let_signals_through
@@ -21,18 +20,18 @@ from ..log import debug
 from ..measure import machine, platforms
 from ..plan.profile import WorkProfile
 from ..plan.waiting import is_due, is_worth_it, predicted_seconds, waits
-from ..plan.width import MOST_WIDTH
-from .move import Move
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ..cache import lookup
     from ..feed.pace import Pace
-    from ..measure.sampling import ItemTimes
+    from ..measure.times import ItemTimes
     from ..options import Options
     from ..plan.planner import Plan
     from .caller import Serial
+    from .move import Move
 
 __all__ = ["COROUTINES", "Waiting", "Widths", "system_of", "unhelped"]
 
@@ -44,7 +43,9 @@ unhelped = FunctionSet()
 
 def system_of(options: Options) -> lookup.System:
     """Return the facts of this machine on which what was measured depends."""
-    return lookup.System(
+    from ..cache.lookup import System
+
+    return System(
         machine.physical_cores(),
         machine.configured_start_method(options.start_method),
         machine.available_memory(),
@@ -74,6 +75,8 @@ class Widths:
         if not self._options.use_cache:
             return None
         try:
+            from ..cache import lookup
+
             profile = lookup.find(self._function, n_items, system_of(self._options), route=self._route).profile
         except Exception as error:  # tuning never breaks work
             let_signals_through(error)
@@ -96,6 +99,8 @@ class Widths:
             seconds: how long they took in all.
         """
         if self._options.use_cache and items:
+            from ..cache import lookup
+
             mean = seconds / items
             found = WorkProfile(items, mean, seconds_max=mean, cpu_share=0.0, route=self._route, width=width)
             lookup.store(self._function, max(self._n_items, items), found, None, system_of(self._options))
@@ -217,11 +222,14 @@ class Waiting:
 
     def most(self) -> int:
         """Return how many threads there may be."""
+        from ..plan.width import MOST_WIDTH
+
         asked = machine.workers_asked(self._options.n_jobs)
         return MOST_WIDTH if asked is None else asked
 
     def _move(self, seconds_per_item: float, n_items: int) -> Move:
         from ..plan.planner import Plan, seconds_in_words
+        from .move import Move
 
         width = min(self.known_width or self.most(), max(1, n_items), self.most())
         serial = n_items * seconds_per_item

@@ -6,7 +6,7 @@ from contextvars import copy_context
 from time import thread_time
 
 from .. import context
-from ..rng import runs_items
+from ..runners import runs_items
 from ..transport.remote import UnrebuiltItem
 from ..transport.serialize import rebuilt
 from ..transport.values import Fixed

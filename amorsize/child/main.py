@@ -21,7 +21,7 @@ from .. import context
 from ..errors import SerializationError
 from ..lean import NamedTuple, map
 from ..plan.retry import NOT_OF_ITEMS
-from ..rng import runs_items
+from ..runners import runs_items
 from ..seeding import Seeded
 from ..transport import wire
 from ..transport.ambient import snapshot

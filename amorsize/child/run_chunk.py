@@ -11,7 +11,7 @@ from time import perf_counter, process_time
 
 from ..lean import NamedTuple
 from ..plan.retry import NOT_OF_ITEMS
-from ..rng import runs_items
+from ..runners import runs_items
 from ..seeding import Seeded
 from ..transport.blame import said_of
 from ..transport.remote import UnrebuiltItem, UnsentResult, pack_error

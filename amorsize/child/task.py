@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import os
 import sys
+from _struct import Struct
 from collections import OrderedDict
 from contextvars import copy_context
 from functools import partial
-from struct import Struct
 from threading import Condition, Lock, get_ident
 
 from .. import context

@@ -11,7 +11,7 @@ from time import perf_counter
 from ..errors import let_signals_through
 from ..lean import NamedTuple
 from ..plan.retry import NOT_OF_ITEMS
-from ..rng import runs_items
+from ..runners import runs_items
 from ..seeding import Seeded
 from ..transport.blame import said_of
 from ..transport.remote import pack_error

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
-from types import FunctionType, MethodType
-
+from ..lean import FunctionType, MethodType, partial
 from .functions import call_of
 
 TYPE_CHECKING = False

@@ -14,6 +14,7 @@ from functools import partial
 from types import CodeType, FunctionType, MethodType, ModuleType
 from weakref import ref
 
+from ..hashing import sha256
 from ..lean import NamedTuple, map
 from .bytecode import outer_names
 from .functions import held_functions
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
-__all__ = ["Facts", "Walk"]
+__all__ = ["DIGITS", "Facts", "Walk", "digits"]
+
+DIGITS = 16
+_PYTHON = f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}".encode()
 
 # These are the bounds of one walk. With smaller values a change further away goes unnoticed; with larger ones a first
 # look-up takes longer (about 1 us a part, `fingerprint_first` in benchmarks/cache.py).
@@ -83,6 +87,11 @@ class Facts(NamedTuple):
             if not _same(value, weak, space.get(name, _ABSENT)):
                 return False
         return all(_same(value, weak, _content(owner.__closure__[place])) for place, value, weak in self.cells)
+
+
+def digits(*parts: bytes) -> str:
+    """Return the hex digits that stand for what a walk has written down, in parts, on this version of Python."""
+    return sha256(b"\n".join((_PYTHON, *parts))).hexdigest()[:DIGITS]
 
 
 class Walk:

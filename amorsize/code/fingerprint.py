@@ -8,14 +8,10 @@ the remembered digits of their function and a description of the rest.
 
 from __future__ import annotations
 
-import sys
-from functools import partial
-from types import MethodType
-from weakref import ref
+from _weakref import ref
 
-from ..lean import NamedTuple, sha256
+from ..lean import MethodType, NamedTuple, partial
 from ..state import register
-from .describe import Walk
 from .functions import FunctionSet
 
 TYPE_CHECKING = False
@@ -24,13 +20,11 @@ if TYPE_CHECKING:
 
     from .describe import Facts
 
-__all__ = ["DIGITS", "fingerprint", "remembers"]
+__all__ = ["fingerprint", "remembers"]
 
-DIGITS = 16
 # At most so many functions are remembered at once. With a smaller value a program that maps many functions describes
 # them again, in tens of microseconds each; with a larger one some hundred bytes for each function stay longer.
 _MAX_REMEMBERED = 1_024
-_PYTHON = f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}".encode()
 
 
 class _Remembered(NamedTuple):
@@ -71,19 +65,21 @@ def fingerprint(func: Any) -> str:
                 break
         else:
             return remembered.digits
+    from .describe import Walk, digits  # loaded for the first look-up
+
     kind = type(func)
     walk = Walk(getattr(func, "__module__", None))
     if kind is partial:
         _described.add(func)
-        return _digits(b"partial", fingerprint(func.func).encode(), walk.part(func.args), walk.part(func.keywords))
+        return digits(b"partial", fingerprint(func.func).encode(), walk.part(func.args), walk.part(func.keywords))
     if kind is MethodType:
         _described.add(func)
-        return _digits(b"method", fingerprint(func.__func__).encode(), walk.part(func.__self__))
+        return digits(b"method", fingerprint(func.__func__).encode(), walk.part(func.__self__))
     if hasattr(kind, "_amorsize_function"):  # our decorator does not change what a function costs
         return fingerprint(func._amorsize_function)
-    digits = _digits(walk.part(func))
-    _remember(func, digits, tuple(walk.facts))
-    return digits
+    told = digits(walk.part(func))
+    _remember(func, told, tuple(walk.facts))
+    return told
 
 
 def remembers(func: Any) -> bool:
@@ -93,10 +89,6 @@ def remembers(func: Any) -> bool:
     """
     remembered = _remembered.get(id(func))
     return (remembered is not None and remembered.function() is func) or func in _described
-
-
-def _digits(*parts: bytes) -> str:
-    return sha256(b"\n".join((_PYTHON, *parts))).hexdigest()[:DIGITS]
 
 
 def _remember(func: Any, digits: str, facts: tuple[Facts, ...]) -> None:

@@ -7,13 +7,11 @@ its cells, arguments or attributes. Two wrapper objects of one class that hold d
 
 from __future__ import annotations
 
-from functools import partial
+from _weakref import ref
 from itertools import islice
-from types import BuiltinFunctionType, FunctionType, MethodType
-from weakref import ref
 
 from ..errors import let_signals_through
-from ..lean import Generic, TypeVar
+from ..lean import BuiltinFunctionType, FunctionType, Generic, MethodType, TypeVar, partial
 from ..state import register
 
 TYPE_CHECKING = False

@@ -23,7 +23,8 @@ from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from weakref import WeakKeyDictionary
 
-from ..lean import NamedTuple, sha256
+from ..hashing import sha256
+from ..lean import NamedTuple
 from ..state import register
 from .bytecode import OuterNames, outer_names
 from .strict import ABSENT, class_state, digest, is_code, is_foreign, own_place, parts_of

@@ -16,7 +16,8 @@ from functools import partial
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from zlib import crc32
 
-from ..lean import map, sha256
+from ..hashing import sha256
+from ..lean import map
 from ..state import register
 
 TYPE_CHECKING = False

@@ -21,7 +21,7 @@ from types import (
     WrapperDescriptorType,
 )
 
-from ..lean import sha256
+from ..hashing import sha256
 from . import strict
 from .strict import is_foreign, own_place
 

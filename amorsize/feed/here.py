@@ -7,7 +7,7 @@ from collections import deque
 from ..backends.events import Failure
 from ..backends.where import Where, formatted, stack_from
 from ..errors import SerializationError, let_signals_through, raised_by, signal_handlers
-from ..rng import runs_items
+from ..runners import runs_items
 from ..seeding import Seeded
 from ..transport.serialize import rebuilt
 from .order import Piece

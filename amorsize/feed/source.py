@@ -9,15 +9,13 @@ any other waits as its pickle. `unfixed` holds an item that cannot be fixed; it 
 from __future__ import annotations
 
 import sys
+from _operator import length_hint
 from itertools import compress, islice, repeat, takewhile
-from operator import length_hint
 from time import perf_counter
 
-from ..code.worklist import worklist_call
 from ..errors import let_signals_through
 from ..lean import NamedTuple, map
 from ..transport.values import SCALARS, holds_iterator, is_array, is_plain
-from .ends import Ends
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..rng import Streams
+    from .ends import Ends
 
 __all__ = ["Source", "Unfixed"]
 
@@ -139,6 +138,8 @@ class Source:
         """
         if self.exact:
             return None
+        from ..code.worklist import worklist_call
+
         return next(filter(None, map(worklist_call, self._iterators)), None)
 
     def begins_with_iterators(self) -> bool:
@@ -238,6 +239,8 @@ class Source:
     ) -> bool:
         """Read up to `count` items, each one fixed before the next is pulled; say whether the input has ended."""
         if self._ends is None:
+            from .ends import Ends
+
             self._ends = Ends(self._iterables, self._iterators)
         self._ends.look()
         began = perf_counter()

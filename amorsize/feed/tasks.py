@@ -26,7 +26,7 @@ from ..backends.overload import is_overload
 from ..backends.where import Where, entries_of, formatted, stack_from, suspended
 from ..errors import ItemTimeoutError, items_in_words, let_signals_through
 from ..plan.width import MOST_WIDTH, WidthControl
-from ..rng import runs_items
+from ..runners import runs_items
 from ..transport.serialize import fixed, rebuilt
 from ..transport.values import rough_size
 from .feed import Feed

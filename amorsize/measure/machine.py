@@ -14,7 +14,7 @@ from ..guard import Guard
 from ..lean import Generic, TypeVar
 from ..plan.profile import MachineProfile
 from ..state import register
-from . import container, platforms
+from . import platforms
 from .startup import LEAST_BYTES_OBSERVED, Costs
 
 TYPE_CHECKING = False
@@ -245,11 +245,19 @@ def machine_profile(
     )
 
 
+def _read_cpu_limit() -> int | None:
+    from . import container  # only what is planned needs it
+
+    return container.cpu_limit()
+
+
 def _read_physical_cores() -> int:
     return platforms.physical_cores() or platforms.usable_cores()
 
 
 def _read_available_memory() -> int | None:
+    from . import container
+
     known = [free for free in (platforms.free_memory(), container.free_memory()) if free is not None]
     return min(known, default=None)
 
@@ -269,7 +277,7 @@ learn_prediction = _costs.learn_prediction
 miss = _costs.miss
 missed = _costs.missed
 forget_missed = _costs.forget_missed
-_cpu_limit = Remembered(container.cpu_limit, READ_EVERY_SECONDS)
+_cpu_limit = Remembered(_read_cpu_limit, READ_EVERY_SECONDS)
 _available_memory = Remembered(_read_available_memory, READ_EVERY_SECONDS)
 _physical_cores = Remembered(_read_physical_cores, float("inf"))
 _has_forkserver = Remembered(platforms.has_forkserver, float("inf"))

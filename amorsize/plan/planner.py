@@ -8,7 +8,7 @@ caller, and then to fewer workers. A number of workers is called a width here.
 
 from __future__ import annotations
 
-from ..lean import NamedTuple
+from ..lean import NamedTuple, public
 from .model import (
     Line,
     bytes_per_second,
@@ -48,6 +48,7 @@ class Alternative(NamedTuple):
     note: str = ""
 
 
+@public
 class Plan(NamedTuple):
     """The decision.
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from ..backends.events import Lost, Results, Returned
 from ..lean import Protocol
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from ..backends.events import Chunk, Event
+    from ..backends.events import Chunk, Event, Results
 
 __all__ = ["MOST_WORKERS", "Tally", "WorkerTally", "tally_for"]
 
@@ -154,6 +153,8 @@ class Tally:
         self._last_sent_at = perf_counter()
 
     def heard(self, event: Event) -> None:
+        from ..backends.events import Lost, Results, Returned  # only calls on workers need them
+
         if isinstance(event, Results):
             self._count(event)
         elif isinstance(event, Returned):

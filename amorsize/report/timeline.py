@@ -7,7 +7,8 @@ words and tables is written here, so that it is there without a script as well.
 
 from __future__ import annotations
 
-from ..lean import map, sha256
+from ..hashing import sha256
+from ..lean import map
 from ..plan.planner import seconds_in_words
 from .recording import CALLER_LANE
 from .writing import finite, plain, write

@@ -9,7 +9,7 @@ both places they have the same offsets. A buffer that several values of the batc
 from __future__ import annotations
 
 import pickle
-from struct import Struct
+from _struct import Struct
 
 from ..lean import NamedTuple, map
 from .memory import LEAST_SHARED_BYTES, PLACE, Place, aligned

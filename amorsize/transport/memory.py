@@ -19,8 +19,7 @@ from __future__ import annotations
 import mmap
 import os
 import sys
-from contextlib import suppress
-from struct import Struct
+from _struct import Struct
 from sys import getrefcount
 from time import perf_counter
 
@@ -319,8 +318,10 @@ class Store:
             self._read.clear()
             self._lent.clear()
             self._states.release()
-            with suppress(BufferError):  # the slots may still be in use
+            try:
                 self.header.close()
+            except BufferError:  # the slots may still be in use
+                pass
 
 
 # No other system has a store.
@@ -334,8 +335,10 @@ def _reserve(descriptor: int, offset: int, nbytes: int) -> None:
 
 def _give_back(shared: mmap.mmap) -> None:
     if sys.platform == "linux":
-        with suppress(OSError):  # memory that is locked stays until the file is gone
+        try:
             shared.madvise(mmap.MADV_REMOVE)
+        except OSError as error:  # memory that is locked stays until the file is gone
+            let_signals_through(error)
 
 
 def _forget_writes(private: mmap.mmap) -> bool:

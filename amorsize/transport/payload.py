@@ -15,8 +15,8 @@ from __future__ import annotations
 import pickle
 import sys
 import warnings
+from _struct import Struct
 from functools import partial
-from struct import Struct
 from types import CodeType
 
 from ..code.draws import draws_of
@@ -25,7 +25,8 @@ from ..code.reach import find_place, surroundings
 from ..code.seeds import mentions_seeding, program_seeds
 from ..code.strict import ABSENT, is_foreign
 from ..errors import AmorsizeError, SerializationError, let_signals_through
-from ..lean import hash_of, map
+from ..hashing import hash_of
+from ..lean import map
 from ..seeding import Seeded
 from . import by_value
 from .ambient import packed_snapshot

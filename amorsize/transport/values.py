@@ -8,14 +8,11 @@ it was read.
 from __future__ import annotations
 
 import sys
-from collections import deque
-from functools import lru_cache
 from itertools import chain, islice
 from sys import getsizeof
-from types import MemberDescriptorType
 
 from ..errors import let_signals_through
-from ..lean import map
+from ..lean import MemberDescriptorType, deque, lru_cache, map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ are written by one system call and read by one, because system calls are most of
 
 from __future__ import annotations
 
+from _struct import Struct
 from collections import deque
-from struct import Struct
 from time import perf_counter
 
 from ..errors import let_signals_through
