@@ -277,13 +277,6 @@ class Serial:
             pairs[-1] = self._at_hand
         return [pair for pair in pairs if pair[0] is not _GONE and pair[1] is not _GONE]
 
-    def _keep(self, item: Any, value: Any) -> None:
-        """Keep an item and its result in sight, without keeping objects of the user's alive."""
-        if type(item) in _PLAIN and type(value) in _PLAIN:  # this is the usual case, and saves two calls
-            self._recent.append((item, value))
-        else:
-            self._recent.append((_in_sight(item), _in_sight(value)))
-
     def _failed(self, error: Exception) -> None:
         """Note that the newest item failed, and add its position to the error."""
         self.failed = True
@@ -311,9 +304,9 @@ class Serial:
             except Exception as error:
                 self._failed(error)
                 raise
-            self._add(1, seconds)
+            self._add_one(seconds)
             self.first = First(seconds, len(sys.modules) > modules)
-            self._keep(item, value)
+            self._recent.append((_in_sight(item), _in_sight(value)))
             self.ended = False
             yield value
 
@@ -368,15 +361,26 @@ class Serial:
         self._looks_long = True
         self._short_in_a_row = max(_SHORT_IN_A_ROW, int(seconds * _SHORT_PER_LONG_SECOND))
 
+    def _add_one(self, seconds: float) -> None:
+        """Take in one item; this is done for each item that is timed alone, so it is kept short."""
+        self.seconds = spent = self.seconds + seconds
+        times = self.times
+        times.add(seconds)
+        if times.n == 2 and self.first is not None and self.first.seconds > ONE_TIME_FACTOR * seconds:
+            self._items_per_second = 0.0
+            self.first = self.first._replace(once=True)
+        rate = self._items_per_second
+        if rate and 2.0 * seconds < spent:
+            self._items_per_second = rate + 2.0 * (1.0 - seconds * rate) / spent  # as for several items, below
+        elif seconds > 0.0:
+            self._items_per_second = 1.0 / seconds
+
     def _add(self, items: int, seconds: float) -> None:
-        self.seconds += seconds
         if items == 1:
-            self.times.add(seconds)
-            if self.times.n == 2 and self.first is not None and self.first.seconds > ONE_TIME_FACTOR * seconds:
-                self._items_per_second = 0.0
-                self.first = self.first._replace(once=True)
-        else:
-            self.times.add_block(items, seconds)
+            self._add_one(seconds)
+            return
+        self.seconds += seconds
+        self.times.add_block(items, seconds)
         if seconds > 0:
             weight = min(1.0, 2 * seconds / self.seconds) if self._items_per_second else 1.0
             self._items_per_second += weight * (items / seconds - self._items_per_second)
@@ -397,6 +401,7 @@ class Serial:
     def _long_items(self) -> Iterator[Any]:
         """Run items one by one under the clock, until they turn out short or `leave` says so."""
         function, source, attempt = self._function, self._source, self._attempt
+        add, keep = self._add_one, self._recent.append
         look_at, short, modules = 0.0, 0, len(sys.modules)
         ended = True
         try:
@@ -411,10 +416,14 @@ class Serial:
                     self._failed(error)
                     raise
                 seconds = perf_counter() - began
-                self._add(1, seconds)
+                add(seconds)
                 if self.first is None:
                     self.first = First(seconds, len(sys.modules) > modules)
-                self._keep(item, value)
+                # Objects of the user's are not kept alive.
+                if type(item) in _PLAIN and type(value) in _PLAIN:  # this is the usual case, and saves two calls
+                    keep((item, value))
+                else:
+                    keep((_in_sight(item), _in_sight(value)))
                 if self.seconds >= look_at:
                     # This comes while item and result are at hand, because later they may be changed, or gone.
                     self._at_hand = item, value
