@@ -15,7 +15,7 @@ from ..errors import SerializationError, let_signals_through
 from ..log import debug, info
 from ..measure import machine
 from ..report.tally import tally_for
-from .caller import Serial, SerialTimes
+from .caller import Serial
 from .headstart import Headstart
 from .move import Visit, job_of
 from .noted import note, tell
@@ -23,6 +23,7 @@ from .one_item import OneItem
 from .phases import close_all, passed_on, recorded_here
 from .places import in_caller
 from .policy import SHORT_SECONDS, SILENT_SECONDS, Policy, holding
+from .serial_times import SerialTimes
 from .stay import MOST_SHORT_SECONDS, STAY_CALLS, STAY_SECONDS, Stay
 
 TYPE_CHECKING = False
@@ -381,9 +382,7 @@ class Call:
             items = here.times.n + (self._pace.items if self._pace is not None else 0)
             if not self._over and items < _LEAST_ITEMS:
                 return
-            self._policy.remember(
-                here.times, here.seconds, here.cpu_seconds, self._pace, self.plan, on_disk=on_disk
-            )
+            self._policy.remember(here.times, here.seconds, here.cpu_seconds, self._pace, self.plan, on_disk=on_disk)
         except Exception as error:  # as said above
             let_signals_through(error)
             debug("nothing is learnt of this call: %r", error)
