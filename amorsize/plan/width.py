@@ -99,7 +99,7 @@ class WidthControl:
         self._upwards = True  # where the next try goes
         self._may_be_one = tries_one and not serial_seconds and known is None  # whether one alone is still to be tried
         self._left_out = 0 if known is not None else self.width - 1  # the first completions met an idle server
-        self._since = float("-inf")  # only completions that began later count for this round
+        self._busy_until = self._since = float("-inf")  # only completions that began later count for this round
         self._begin_round(self._since)
 
     @property
