@@ -131,6 +131,7 @@ class TestAShortFirstItem:
         assert headstart.pump is None
         assert len(preload.glancing) == 1
 
+        assert not {"_begin", "_delay_seconds"} & vars(headstart).keys()  # by which the thread would keep the input
         threads[0]()
         assert not preload.glancing
         preload.wait_for_glances()

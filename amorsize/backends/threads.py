@@ -360,7 +360,7 @@ class Threads:
         overloaded = any(is_overload(error) for _, error in ran.errors)
         if control is None or not ran.values or (ran.errors and not overloaded):
             return  # how soon an item fails says nothing
-        in_use = max(in_use, len(self._shared.running) + 1)
+        in_use = max(in_use, len(self._shared.running))  # those of a larger width are not done yet
         before, now, ended = control.width, perf_counter(), ran.began + ran.seconds
         seconds = ended - min(due, ran.began)
         control.add(ended, seconds, in_use=in_use, items=len(ran.values), overloaded=overloaded, now=now)

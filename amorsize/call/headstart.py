@@ -144,6 +144,8 @@ class Headstart:
                     thread = self._thread
             with self._deciding:
                 self._ended = True
+                if self.pump is None:  # nobody calls these any more, and a thread that lives on keeps no input alive
+                    del self._begin, self._delay_seconds
             if thread is not None and self.pump is not None:
                 thread.join()  # one that has begun nothing ends by itself, and may still be importing
         except BaseException:  # a signal handler raised it; a thread that is still starting workers will end them
