@@ -15,6 +15,9 @@ __all__ = ["can_gain", "next_look"]
 # Looks may take this share of the time between them. With a smaller value, work goes to workers later; with a larger
 # one, a call that stays pays more for being asked (the rows of reads in benchmarks/waiting.py).
 _LOOK_SHARE = 0.04
+# A look that seems to take longer was held up by other programs. With a larger value, work goes to workers later on a
+# busy machine; with a smaller one, looks that do take long take more than their share (the same rows).
+_MOST_LOOK_SECONDS = 200e-6
 # So many items, or a first one that took this share of the price, tell how long the others will take: the first of
 # short items has often paid for something once. With larger values, long work is looked at later; with smaller ones,
 # short work is taken for long.
@@ -52,4 +55,4 @@ def next_look(seconds_spent: float, look_seconds: float) -> float:
     >>> round(next_look(0.001, 0.0001), 4)
     0.0035
     """
-    return seconds_spent + look_seconds / _LOOK_SHARE
+    return seconds_spent + min(look_seconds, _MOST_LOOK_SECONDS) / _LOOK_SHARE

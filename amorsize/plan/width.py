@@ -78,9 +78,10 @@ class WidthControl:
     Attributes:
         width: how many items should be under way now.
 
-    >>> control = WidthControl(8, serial_seconds=0.02)
-    >>> for turn in range(1, 61):  # a server that does not mind: each item takes 20 ms
-    ...     control.add(0.02 * turn, 0.02, in_use=control.width)
+    >>> control, now = WidthControl(8, serial_seconds=0.02), 0.0
+    >>> for _ in range(200):  # a server that does not mind: each item takes 20 ms
+    ...     now += 0.02 / control.width
+    ...     control.add(now, 0.02, in_use=control.width)
     >>> control.width
     8
     """
