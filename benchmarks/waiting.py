@@ -6,6 +6,7 @@ again with what that has left. Widths that are fixed are tried by hand: the best
 
     python benchmarks/waiting.py                 # all rows, written to results/waiting.txt
     python benchmarks/waiting.py --only fetch    # some rows; nothing is written
+    python benchmarks/waiting.py --only reads    # short items: reads, writes and waits of 10 to 200 us
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import importlib.util
 import json
 import os
 import resource
+import socket
 import sqlite3
 import statistics
 import subprocess
@@ -34,6 +36,14 @@ REPLY_SECONDS = 0.020
 AT_ONCE = 16
 WIDTHS = (1, 2, 4, 8, 16, 32)
 FETCHES, LIMITED = 400, 2000
+# Short items: turns, and calls in one process. What ours may take, as a share of a serial loop: in a process that has
+# not used it before, with an empty cache and with what that has left; and in the process's next calls. A first call may
+# also take so many turns of a plain loop more.
+READ_TURNS, LATER = 9, 6
+MOST = {"first": 1.15, "again": 1.15, "later": 1.05}
+FIRST_TURNS = 1000
+# Threads that were asked for by name are this many times as fast as a serial loop at least, which is one of them.
+LEAST_NAMED = 0.9
 
 
 # The server, which counts how many requests it has at once.
@@ -97,6 +107,7 @@ class Server:
 # What is run.
 
 ADDRESS = ""
+BYTE_CODE = ""
 MEGABYTE = bytes(range(256)) * 4096
 
 
@@ -139,13 +150,80 @@ def read_file(number: int) -> int:
     return len(Path(os.environ["WAITING_FILES"], str(number)).read_bytes())
 
 
+def nap_short(number: int) -> int:
+    """Wait for 50 us, which take about twice as long."""
+    time.sleep(50e-6)
+    return number
+
+
+def ask(number: int) -> int:
+    """Ask another process, over a connection of this thread's own, which answers at once."""
+    connection = getattr(LOCAL, "connection", None)
+    if connection is None:
+        connection = LOCAL.connection = socket.create_connection(("127.0.0.1", int(os.environ["WAITING_ECHO"])))
+    connection.sendall(b"%8d" % number)
+    return int(connection.recv(8))
+
+
+def write_file(number: int) -> int:
+    """Write one small file, and have it on the disk."""
+    with open(os.path.join(os.environ["WAITING_FILES"], f"w{number}"), "wb") as file:
+        file.write(b"x" * 1000)
+        file.flush()
+        os.fsync(file.fileno())
+    return number
+
+
+LOCAL = threading.local()
+SHORT = {"database": read_row, "files": read_file, "naps of 50 us": nap_short, "a socket": ask, "fsync": write_file}
+
+
+async def echo() -> None:
+    """Send back what comes until killed; print the port."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(64):
+            writer.write(data)
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    async with server:
+        await server.serve_forever()
+
+
+def reads_child(task: str, contender: str) -> dict[str, object]:
+    """Run short items in this process: once, or in turn with a serial loop several times."""
+    import amorsize
+
+    function, items = SHORT[task], range(FETCHES)
+    expected = list(map(function, items))  # the system has read all of it now
+    times: dict[str, list[float]] = {"serial": [], "ours": []}
+    plans = []
+    for turn in range(LATER if contender == "later" else 1):
+        for name in ("serial", "ours") if contender == "later" else (contender,):
+            began = time.perf_counter()
+            if name == "serial":
+                results = list(map(function, items))
+            else:
+                stream = amorsize.map(function, items)
+                results = list(stream)
+                plans.append(stream.plan and f"{stream.plan.backend} {stream.plan.n_jobs}")
+            seconds = time.perf_counter() - began
+            assert results == expected, task
+            if turn or contender != "later":  # the first call of the process is another row
+                times[name].append(seconds)
+    return {"times": times, "plans": plans}
+
+
 def child(task: str, contender: str, width: int) -> dict[str, object]:
     """Run one contender in this process; return its seconds, and what else was seen."""
+    if task in SHORT:
+        return reads_child(task, contender)
     number = LIMITED if task.endswith("limited") else FETCHES
     if task.startswith("coroutines"):
         return asyncio_child(number, contender, width)
     function = {
-        "naps": nap, "database": read_row, "files": read_file, "zlib": compress, "a loop": spin,
+        "naps": nap, "zlib": compress, "a loop": spin,
     }.get(task, fetch)  # fmt: skip
     number = {"naps": 10_000, "zlib": 200, "a loop": 100}.get(task, number)
     items = range(number)
@@ -262,7 +340,10 @@ def lag_child() -> dict[str, object]:
 
 def run(task: str, contender: str, width: int = 0, *, cache: str = "", port: int = 0) -> dict[str, object]:
     """Run one contender in a fresh process."""
+    # Byte code is kept whatever the surroundings say, as it is for every installed package.
     environment = {**os.environ, "AMORSIZE_CACHE_DIR": cache, "WAITING_PORT": str(port)}
+    environment["PYTHONPYCACHEPREFIX"] = BYTE_CODE
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     arguments = [sys.executable, __file__, "--child", task, contender, str(width)]
     done = subprocess.run(arguments, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout)
@@ -311,8 +392,8 @@ def read_most(port: int) -> int:
         return int(reply.read())
 
 
-def compare_local(turns: int, say) -> None:
-    """Compare "auto" with a serial loop where waiting is short: a database, and files."""
+def compare_reads(turns: int, say) -> None:
+    """Compare "auto" with a serial loop where items are short: a database, files, and short waits."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.environ["WAITING_DB"] = os.path.join(folder, "data.db")
         with sqlite3.connect(path) as connection:
@@ -322,35 +403,70 @@ def compare_local(turns: int, say) -> None:
         os.environ["WAITING_FILES"] = folder
         for number in range(FETCHES):
             Path(folder, str(number)).write_bytes(b"x" * 10_000)
-        for task in ("database", "files"):
-            seconds: dict[str, list[float]] = {"serial": [], "first": [], "again": []}
-            for _ in range(turns):
-                with tempfile.TemporaryDirectory() as cache:
-                    for name, values in seconds.items():
-                        found = run(task, "serial" if name == "serial" else "ours", cache=cache)
-                        assert found["same"]
-                        values.append(found["seconds"])
-            medians = {name: statistics.median(values) for name, values in seconds.items()}
-            say(
-                f"{FETCHES} reads, {task}: serial {medians['serial'] * 1e3:.1f} ms, ours "
-                f"{medians['first'] * 1e3:.1f} ms first and {medians['again'] * 1e3:.1f} again"
-            )
+        arguments = [sys.executable, __file__, "--serve", "echo"]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as server:
+            os.environ["WAITING_ECHO"] = server.stdout.readline().strip()
+            say(f"\n{FETCHES} short items, as a share of a serial loop: medians of {turns} fresh processes, in turn")
+            for task in SHORT:
+                say(reads_row(task, turns))
+            server.kill()
+
+
+def reads_row(task: str, turns: int) -> str:
+    """Return what one kind of short items shows."""
+    seconds: dict[str, list[float]] = {"serial": [], "first": [], "again": []}
+    later: list[float] = []
+    plans = set()
+    for _ in range(turns):
+        with tempfile.TemporaryDirectory() as cache:
+            for name, values in seconds.items():
+                contender = "serial" if name == "serial" else "ours"
+                found = run(task, contender, cache=cache)
+                values.extend(found["times"][contender])
+                plans |= {f"{name} on {plan}" for plan in found["plans"] if plan}
+        with tempfile.TemporaryDirectory() as cache:
+            found = run(task, "later", cache=cache)
+            medians = [statistics.median(found["times"][name]) for name in ("ours", "serial")]
+            later.append(medians[0] / medians[1])
+            plans |= {f"later on {plan}" for plan in found["plans"] if plan}
+    serial = statistics.median(seconds["serial"])
+    shares = {name: statistics.median(seconds[name]) / serial for name in ("first", "again")}
+    shares["later"] = statistics.median(later)
+    said = []
+    for name, share in shares.items():
+        most = MOST[name] + (0.0 if name == "later" else FIRST_TURNS * turn_seconds() / serial)
+        said.append(f"{name} {share:.2f} ({'held' if share <= most else 'MISSED'}: {most:.2f})")
+    moved = f"; {', '.join(sorted(plans))}" if plans else ""
+    return f"  {task:<14} serial {serial * 1e3:6.1f} ms, ours {', '.join(said)}{moved}"
+
+
+def turn_seconds() -> float:
+    """Return how long a turn of a plain loop takes."""
+    began = time.perf_counter()
+    for _ in range(100_000):
+        pass
+    return (time.perf_counter() - began) / 100_000
 
 
 def compare_computing(turns: int, say) -> None:
     """Compare threads that were asked for by name with a serial loop, for work that computes."""
     for task in ("zlib", "a loop"):
-        seconds: dict[str, list[float]] = {"serial": [], "named": []}
+        shares: dict[str, list[float]] = {"first": [], "again": []}
         plan = ""
         for _ in range(turns):
             with tempfile.TemporaryDirectory() as cache:
-                for name, values in seconds.items():
-                    found = run(task, name, cache=cache)
-                    assert found["same"]
-                    values.append(found["seconds"])
-                    plan = found.get("plan", plan)
-        serial, named = (statistics.median(values) for values in seconds.values())
-        say(f"threads by name, {task}: {serial / named:.2f} times as fast as a serial loop; in the end {plan}")
+                for values in shares.values():
+                    serial = run(task, "serial", cache=cache)
+                    found = run(task, "named", cache=cache)
+                    assert found["same"], task
+                    values.append(serial["seconds"] / found["seconds"])
+                    plan = found["plan"]
+        first, again = (statistics.median(values) for values in shares.values())
+        held = "held" if min(first, again) >= LEAST_NAMED else "MISSED"
+        say(
+            f"threads by name, {task}: {first:.2f} times as fast as a serial loop first, {again:.2f} again "
+            f"({held}: {LEAST_NAMED:.2f}); in the end {plan}"
+        )
 
 
 def can_import(name: str) -> bool:
@@ -366,6 +482,9 @@ def main() -> None:
     parser.add_argument("--serve")
     parser.add_argument("--child", nargs=3)
     options = parser.parse_args()
+    if options.serve == "echo":
+        asyncio.run(echo())
+        return
     if options.serve:
         asyncio.run(serve(limited=options.serve == "limited"))
         return
@@ -375,6 +494,14 @@ def main() -> None:
         task, contender, width = options.child
         print(json.dumps(lag_child() if task == "lag" else child(task, contender, int(width))))
         return
+    with tempfile.TemporaryDirectory() as byte_code:
+        global BYTE_CODE
+        BYTE_CODE = byte_code
+        compare_all(options)
+
+
+def compare_all(options: argparse.Namespace) -> None:
+    """Compare what was asked for."""
     lines: list[str] = []
 
     def say(text: str) -> None:
@@ -399,10 +526,10 @@ def main() -> None:
             f"\n10,000 waits of 1 ms: {found['seconds']:.2f} s first, {again['seconds']:.2f} again ({again['plan']}); "
             f"memory grew by {found['grown_kb'] / 1024:.1f} MB and {again['grown_kb'] / 1024:.1f} MB"
         )
-    if options.only in "local":
-        compare_local(options.turns, say)
+    if options.only in "reads":
+        compare_reads(max(READ_TURNS, options.turns), say)
     if options.only in "computing":
-        compare_computing(options.turns, say)
+        compare_computing(max(5, options.turns), say)
     if options.only in "lag":
         with tempfile.TemporaryDirectory() as cache:
             found = run("lag", "ours", cache=cache)

@@ -7,6 +7,7 @@ import multiprocessing.process
 import sys
 from collections import Counter
 from time import monotonic
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
@@ -15,6 +16,7 @@ from toy_backend import InTurn
 import amorsize
 from amorsize.backends.events import Refused, Returned
 from amorsize.backends.registry import Job
+from amorsize.backends.rows import PROCESSES
 from amorsize.cache import lookup
 from amorsize.cache.lookup import Found
 from amorsize.call import caller as serial_module
@@ -309,6 +311,8 @@ class TestMissed:
         monkeypatch.setattr(policy_module.Policy, "_warm_workers", lambda _: 0)
         monkeypatch.setattr(machine, "start_method", lambda _: "fork")
         monkeypatch.setattr(serialize, "dump", lambda _: b"")
+        self.loaded = {PROCESSES.module: None}
+        monkeypatch.setattr(policy_module, "sys", SimpleNamespace(modules=self.loaded))
         world.known = WorkProfile(3, STEP, bytes_in=10.0, bytes_out=10.0)
         world.pays = False
 
@@ -328,6 +332,12 @@ class TestMissed:
 
         assert asked == [False, True]
         assert plan.reason.endswith("and calls like it have missed the price of a start")
+
+    def test_what_the_caller_imports_counts_in_full(self, world):
+        """Nothing goes on beside that: it takes 20 ms more."""
+        self.loaded.clear()
+
+        assert self.started(world, 3)[0] == [False, False, True]
 
     def test_calls_that_workers_would_not_help_miss_nothing(self, world):
         """Items that take longer to send than to run stay."""

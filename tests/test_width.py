@@ -157,6 +157,51 @@ def test_work_that_holds_the_interpreter_is_found_out():
     assert control.found == 1
 
 
+class TakingTurns(Client):
+    """Threads that compute: whoever has the interpreter runs several items before others have a turn."""
+
+    def __init__(self, control, item_seconds, slice_seconds):
+        super().__init__(None, control)
+        self._item, self._slice = item_seconds, slice_seconds
+        self._waiting = []  # when each began to wait for its turn
+
+    def run(self, seconds):
+        until, before = self.now + seconds, self.done
+        while self.now < until:
+            self._waiting += [self.now] * (self.control.width - len(self._waiting))
+            began, ends = self._waiting.pop(0), self.now + self._slice
+            while self.now < ends:
+                self.now += self._item
+                self.done += 1
+                self.control.add(self.now, self.now - began, in_use=len(self._waiting) + 1)
+                began = self.now
+            if len(self._waiting) < self.control.width:
+                self._waiting.append(began)
+        return (self.done - before) / seconds
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(0.001, 0.005), st.floats(0.005, 0.008))
+@example(0.0033, 0.005)
+def test_items_shorter_than_a_turn_are_found_out(item_seconds, slice_seconds):
+    """Most of them seem to take no longer beside others; within a second of them it is seen that they do."""
+    control = WidthControl(32)
+    client = TakingTurns(control, item_seconds, slice_seconds)
+    client.run(0.8)
+
+    assert control.found == 1
+
+
+def test_what_others_leave_behind_does_not_count():
+    """A try of one begins once nobody else is busy any more."""
+    control = WidthControl(8, known=4)
+    control.add(1.0, 0.1, in_use=4, overloaded=True)
+    assert control.width == 2
+    for turn in range(100):
+        control.add(2.0 + turn, 0.5, in_use=3)
+    assert control._n == 0
+
+
 def test_it_is_found_out_too_where_nothing_ran_alone():
     """One is tried before some more or fewer is, where doubling has not helped."""
     control = WidthControl(32)

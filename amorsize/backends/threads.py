@@ -69,12 +69,13 @@ class _Task(NamedTuple):
 
 
 class _Done(NamedTuple):
-    """What became of a task: how its items ran, or why none could."""
+    """What became of a task: how its items ran, or why none could; and since when its thread could have run it."""
 
     number: int
     thread: int
     ran: Ran | None
     error: BaseException | None
+    due: float = 0.0
 
 
 class _Shared:
@@ -113,14 +114,16 @@ class _Shared:
             except BaseException as error:  # the user's initializer
                 refused = InitializerError(f"the initializer failed in a thread: {error!r}")
                 refused.__cause__ = error
+        free = perf_counter()
         while (task := self.tasks.get()) is not None:
-            done = _Done(task.number, thread, None, refused)
+            done = _Done(task.number, thread, None, refused, max(free, task.sent))
             if refused is None:
                 try:
                     done = done._replace(ran=self._run(thread, task, own))
                 except BaseException as failure:  # it must be told, for the caller waits for it
                     done = done._replace(error=failure)
             self.running.pop(thread, None)
+            free = perf_counter()
             self.done.put(done)
             del task, done  # results are not kept while the thread waits
         if self.closed:
@@ -344,19 +347,23 @@ class Threads:
         if ran is None:
             assert found.error is not None
             return [Refused(chunk, found.error)]
-        self._learn(ran, in_use)
+        self._learn(ran, found.due, in_use)
         return events_here(chunk, ran, found.thread, sent)
 
-    def _learn(self, ran: Ran, in_use: int) -> None:
-        """Let the width follow what a chunk took."""
+    def _learn(self, ran: Ran, due: float, in_use: int) -> None:
+        """Let the width follow what a chunk took, with the time in which its thread waited for the interpreter first.
+
+        Items of pure Python that are shorter than the interpreter's switch interval run from end to end once it is
+        their thread's turn, so their own times are the same however many threads take turns.
+        """
         control = self._control
         overloaded = any(is_overload(error) for _, error in ran.errors)
         if control is None or not ran.values or (ran.errors and not overloaded):
             return  # how soon an item fails says nothing
-        before, now = control.width, perf_counter()
-        control.add(
-            ran.began + ran.seconds, ran.seconds, in_use=in_use, items=len(ran.values), overloaded=overloaded, now=now
-        )
+        in_use = max(in_use, len(self._shared.running))  # those of a larger width are not done yet
+        before, now, ended = control.width, perf_counter(), ran.began + ran.seconds
+        seconds = ended - min(due, ran.began)
+        control.add(ended, seconds, in_use=in_use, items=len(ran.values), overloaded=overloaded, now=now)
         if control.width > before:
             self._spare_descriptors()
         if control.width != before:

@@ -14,7 +14,6 @@ run one after another; it ends by itself when they do not.
 from __future__ import annotations
 
 import sys
-from _weakref import ref
 from itertools import islice
 from time import perf_counter, sleep, thread_time
 
@@ -25,6 +24,7 @@ from ..measure.machine import busy_seconds
 from ..measure.times import ItemTimes
 from ..plan.retry import NOT_OF_ITEMS, backoff_seconds
 from ..runners import runs_items
+from .in_sight import GONE, PLAIN, in_sight, seen
 from .preload import loaded
 from .watch import STRETCH_SECONDS, Watch
 
@@ -39,17 +39,21 @@ if TYPE_CHECKING:
     from ..feed.source import Source
     from ..rng import Streams
 
-__all__ = ["Attempt", "Serial", "SerialTimes", "apply_star", "attempts", "plain"]
+__all__ = ["Attempt", "Serial", "apply_star", "attempts", "plain"]
 
 # Items longer than this are timed one by one. Timing an item costs about 0.8 us, so that is at most 4% of the item.
 _LONG_ITEM_SECONDS = 20e-6
-# So many further items tell whether the first one paid for something once.
-_LEAST_REST = 4
 # Short items run this long before the watching thread is started, because starting and ending it costs 100 us. This is
 # the total time, and does not begin anew each time that items turn short: otherwise slow items strewn among short
 # ones would always be met in this time, in which they are not counted.
 _UNWATCHED_SECONDS = 300e-6
 _UNWATCHED_ITEMS = 8
+# Items that are short, but not shorter than this, are followed by a look at the clock instead in the first so many
+# seconds: it takes 0.1 us, and the thread 0.3 ms, or some milliseconds on a busy machine. With a smaller first number,
+# looking costs short items more; with a larger one, or a smaller second one, calls of a few milliseconds pay for the
+# thread (400 files in benchmarks/waiting.py).
+_MEDIUM_ITEM_SECONDS = 5e-6
+_TIMED_SECONDS = 0.020
 # After this many short items one after another, the next ones are not timed alone any more. The first number is the
 # least; after something long, the second number asks for more for each second of it. Smaller numbers mean that slow
 # items strewn among short ones are met only where they are not counted; larger ones mean that timing short items costs
@@ -249,7 +253,7 @@ class Serial:
         # This thread's clock, and `seconds`, when it was read last; and the whole process's, when all began.
         self._cpu_noted = thread_time(), 0.0, busy_seconds()
         self.ended = self.failed = self.counted = False
-        self._recent: deque[tuple[Any, Any]] = deque(maxlen=_KEPT)  # items and results, as `_in_sight` returns them
+        self._recent: deque[tuple[Any, Any]] = deque(maxlen=_KEPT)  # items and results, as `in_sight` returns them
         self._at_hand: tuple[Any, Any] | None = None  # the newest pair, while `leave` is asked
         self.first: First | None = None
         self._items_per_second = 0.0
@@ -271,17 +275,10 @@ class Serial:
     @property
     def recent(self) -> list[tuple[Any, Any]]:
         """The newest few items that were timed alone, with their results, if both still exist."""
-        pairs = [(_seen(item), _seen(value)) for item, value in self._recent]
+        pairs = [(seen(item), seen(value)) for item, value in self._recent]
         if self._at_hand is not None:
             pairs[-1] = self._at_hand
-        return [pair for pair in pairs if pair[0] is not _GONE and pair[1] is not _GONE]
-
-    def _keep(self, item: Any, value: Any) -> None:
-        """Keep an item and its result in sight, without keeping objects of the user's alive."""
-        if type(item) in _PLAIN and type(value) in _PLAIN:  # this is the usual case, and saves two calls
-            self._recent.append((item, value))
-        else:
-            self._recent.append((_in_sight(item), _in_sight(value)))
+        return [pair for pair in pairs if pair[0] is not GONE and pair[1] is not GONE]
 
     def _failed(self, error: Exception) -> None:
         """Note that the newest item failed, and add its position to the error."""
@@ -310,22 +307,28 @@ class Serial:
             except Exception as error:
                 self._failed(error)
                 raise
-            self._add(1, seconds)
+            self._add_one(seconds)
             self.first = First(seconds, len(sys.modules) - loaded() > modules)
-            self._keep(item, value)
+            self._recent.append((in_sight(item), in_sight(value)))
             self.ended = False
             yield value
 
     def phases(self) -> Iterator[Iterator[Any]]:
         """Yield generators of results; each must be iterated to its end before the next one is asked for."""
-        while True:
-            yield self._long_items()
+        for phase in self._phases():
+            yield phase
             if self._stop():
                 return
+
+    def _phases(self) -> Iterator[Iterator[Any]]:
+        while True:
+            yield self._long_items()
             if self._unwatched_seconds > 0:
                 yield self._unwatched()
-                if self._stop():
-                    return
+            while not self._looks_long and self.seconds < _TIMED_SECONDS and self._is_medium():
+                yield self._timed_stretch()
+            if self._looks_long:
+                continue
             if self._before_thread is not None:
                 self._before_thread()
             with Watch() as watch:
@@ -340,8 +343,9 @@ class Serial:
                         yield self._range_stretch(numbers)
                     else:
                         yield self._watched_stretch(watch.flag)
-                    if self._stop():
-                        return
+
+    def _is_medium(self) -> bool:
+        return self.seconds_per_item >= _MEDIUM_ITEM_SECONDS
 
     def busy_seconds(self) -> float:
         """Return the CPU seconds of the whole process meanwhile, and of programs that it has run; at most `seconds`."""
@@ -367,15 +371,26 @@ class Serial:
         self._looks_long = True
         self._short_in_a_row = max(_SHORT_IN_A_ROW, int(seconds * _SHORT_PER_LONG_SECOND))
 
+    def _add_one(self, seconds: float) -> None:
+        """Take in one item; this is done for each item that is timed alone, so it is kept short."""
+        self.seconds = spent = self.seconds + seconds
+        times = self.times
+        times.add(seconds)
+        if times.n == 2 and self.first is not None and self.first.seconds > ONE_TIME_FACTOR * seconds:
+            self._items_per_second = 0.0
+            self.first = self.first._replace(once=True)
+        rate = self._items_per_second
+        if rate and 2.0 * seconds < spent:
+            self._items_per_second = rate + 2.0 * (1.0 - seconds * rate) / spent  # as for several items, below
+        elif seconds > 0.0:
+            self._items_per_second = 1.0 / seconds
+
     def _add(self, items: int, seconds: float) -> None:
-        self.seconds += seconds
         if items == 1:
-            self.times.add(seconds)
-            if self.times.n == 2 and self.first is not None and self.first.seconds > ONE_TIME_FACTOR * seconds:
-                self._items_per_second = 0.0
-                self.first = self.first._replace(once=True)
-        else:
-            self.times.add_block(items, seconds)
+            self._add_one(seconds)
+            return
+        self.seconds += seconds
+        self.times.add_block(items, seconds)
         if seconds > 0:
             weight = min(1.0, 2 * seconds / self.seconds) if self._items_per_second else 1.0
             self._items_per_second += weight * (items / seconds - self._items_per_second)
@@ -396,6 +411,7 @@ class Serial:
     def _long_items(self) -> Iterator[Any]:
         """Run items one by one under the clock, until they turn out short or `leave` says so."""
         function, source, attempt = self._function, self._source, self._attempt
+        add, keep = self._add_one, self._recent.append
         look_at, short, modules = 0.0, 0, len(sys.modules)
         ended = True
         try:
@@ -410,10 +426,14 @@ class Serial:
                     self._failed(error)
                     raise
                 seconds = perf_counter() - began
-                self._add(1, seconds)
+                add(seconds)
                 if self.first is None:
                     self.first = First(seconds, len(sys.modules) > modules)
-                self._keep(item, value)
+                # Objects of the user's are not kept alive.
+                if type(item) in PLAIN and type(value) in PLAIN:  # this is the usual case, and saves two calls
+                    keep((item, value))
+                else:
+                    keep((in_sight(item), in_sight(value)))
                 if self.seconds >= look_at:
                     # This comes while item and result are at hand, because later they may be changed, or gone.
                     self._at_hand = item, value
@@ -476,6 +496,40 @@ class Serial:
                 self._add(good - before, last - began)
 
     @runs_items("source")
+    def _timed_stretch(self) -> Iterator[Any]:
+        """Run items, looking at the clock after each, until one turns out long or this has lasted as a stretch does."""
+        function, source, attempt = self._function, self._source, self._attempt
+        before = good = source.index
+        began = last = perf_counter()
+        until = began + STRETCH_SECONDS
+        ended = True
+        try:
+            for item in source.iterator:
+                source.index += 1
+                try:
+                    value = function(item) if attempt is None else attempt(item, source.index - 1)
+                except StopIteration:
+                    return
+                except Exception as error:
+                    self._failed(error)
+                    raise
+                yield value
+                now = perf_counter()
+                if now - last > _UNWATCHED_ITEMS * _LONG_ITEM_SECONDS:
+                    # It is not counted, because the time between two `next()` calls is in its time.
+                    self._look_long(min(now - last, _PAUSE_SECONDS))
+                    ended = False
+                    return
+                good, last = source.index, now
+                if now > until:
+                    ended = False
+                    return
+        finally:
+            self.ended = ended
+            if good > before:
+                self._add_stretch(good - before, last - began)
+
+    @runs_items("source")
     def _watched_stretch(self, flag: list[bool]) -> Iterator[Any]:
         """Run items until the flag is raised."""
         function, source = self._function, self._source
@@ -534,56 +588,3 @@ class Serial:
             self._add_stretch(source.index - before, perf_counter() - began)
 
         return attempts(attempt, source, flag, at_end)
-
-
-_GONE = object()
-_PLAIN = frozenset({int, float, complex, str, bytes, bool, type(None), list, tuple, dict, set, frozenset})
-
-
-def _in_sight(value: Any) -> Any:
-    """Return what `_seen` turns into the value again: plain data itself, a weak reference to others, or `_GONE`."""
-    if type(value) in _PLAIN:
-        return value
-    try:
-        return ref(value)
-    except TypeError:  # its type has no weak references
-        return _GONE
-
-
-def _seen(kept: Any) -> Any:
-    """Return the value that was kept, or `_GONE` once nobody else has it."""
-    if type(kept) is not ref:  # it is plain data, or `_GONE`
-        return kept
-    found = kept()
-    return _GONE if found is None else found
-
-
-class SerialTimes:
-    """Adds up the times of the items that ran in the caller, over all serial work of a call.
-
-    Attributes:
-        times: the times of the items, without a first one that paid for something once.
-        seconds: their sum.
-        cpu_seconds: how many of these were CPU seconds.
-        whole_seconds: the sum of all, that first one included.
-    """
-
-    def __init__(self) -> None:
-        self.times = ItemTimes()
-        self.seconds = self.cpu_seconds = self.whole_seconds = 0.0
-
-    def add(self, serial: Serial, least_seconds: float) -> None:
-        """Take in serial work that is over, with its CPU time if it took so long; a second time changes nothing."""
-        if not serial.counted:
-            serial.counted = True
-            if serial.seconds >= least_seconds:
-                serial.note_cpu()
-            times, seconds = serial.times, serial.seconds
-            self.whole_seconds += seconds
-            if serial.first is not None and times.n > _LEAST_REST:
-                rest = times.without(serial.first.seconds)
-                if serial.first.seconds > ONE_TIME_FACTOR * rest.mean:
-                    times, seconds = rest, seconds - serial.first.seconds
-            self.times.merge(times)
-            self.seconds += seconds
-            self.cpu_seconds += min(seconds, serial.cpu_seconds)

@@ -15,11 +15,12 @@ from ..lean import deque
 from ..log import debug, info
 from ..measure import machine
 from ..report.tally import tally_for
-from .caller import Serial, SerialTimes
+from .caller import Serial
 from .noted import note, tell
 from .one_item import OneItem
 from .phases import close_all, passed_on, recorded_here
 from .policy import SHORT_SECONDS, SILENT_SECONDS, Policy, holding
+from .serial_times import SerialTimes
 from .stay import MOST_SHORT_SECONDS, STAY_CALLS, STAY_SECONDS, Stay
 
 TYPE_CHECKING = False
@@ -304,7 +305,10 @@ class Call:
 
     def _leave(self, serial: Serial) -> bool:
         """Say whether the rest should go to workers now."""
-        if serial.seconds < self._policy.patience_seconds:
+        policy = self._policy
+        if serial.seconds < policy.patience_seconds:
+            return False
+        if not policy.looks.is_time(serial, self._source.remaining(), known=policy.looked_up):
             return False
         began = perf_counter()
         try:
@@ -315,6 +319,7 @@ class Call:
         finally:
             seconds = perf_counter() - began
             serial.leave_out(seconds)
+            policy.looks.took(serial, seconds)
             self._tally.seconds.deciding += seconds
         return self._move is not None
 
@@ -362,16 +367,20 @@ class Call:
             here, serial = self._here, self._serial
             if self._pump is None:
                 spent = here.seconds + serial.seconds if serial is not None else 0.0
+                asked = self._policy.looks.any or self._policy.looked_up
+                counts = serial is not None and (asked or self._request.function in _again)
+                missed = self._policy.has_missed(serial) if serial is not None and counts else 0.0
                 # `zip` with another input that ends first does not ask again after the last result.
                 whole = self._over or self._source.remaining() == 0
                 if whole and serial is not None and serial.times.n:
-                    self._let_stay(serial, spent)
+                    self._let_stay(spent, missed)
                 if serial is None or not self._policy.is_news(serial.times.n, spent):
                     return
+                if not self._note_missed(serial, missed) and not asked:
+                    _again.add(self._request.function)
+                    return  # nobody had to ask, and the next call need not ask either
             if serial is not None:
                 here.add(serial, SILENT_SECONDS)
-                if self._pump is None:
-                    self._note_missed(serial)
             items = here.times.n + (self._pace.items if self._pace is not None else 0)
             if not self._over and items < _LEAST_ITEMS:
                 return
@@ -383,30 +392,30 @@ class Call:
             let_signals_through(error)
             debug("nothing is learnt of this call: %r", error)
 
-    def _let_stay(self, serial: Serial, seconds: float) -> None:
+    def _let_stay(self, seconds: float, missed: float) -> None:
         """Have the next calls begin as the builtin would if this one was short, and so will they be."""
         if seconds < SHORT_SECONDS:
             staying.put(self._request.function, Stay(SHORT_SECONDS))
         elif seconds < MOST_SHORT_SECONDS and not self._policy.is_distrusted():
-            missed = self._policy.has_missed(serial)
             until = monotonic() + STAY_SECONDS
             staying.put(self._request.function, Stay(_LONGER * seconds, missed, STAY_CALLS, until))
 
-    def _note_missed(self, serial: Serial) -> None:
-        """Count what running workers would have saved a call that ran in the caller."""
+    def _note_missed(self, serial: Serial, missed: float) -> bool:
+        """Count what running workers would have saved a call that ran here; say whether they may start for the next."""
         policy = self._policy
-        missed = policy.has_missed(serial)
         if missed <= 0:
-            return
+            return False
         now = monotonic()
         # The cost of sending is measured only when it matters, because an item may be large.
-        if policy.would_start(machine.missed(now) + missed):
+        starts = policy.would_start(machine.missed(now) + missed)
+        if starts:
             if not policy.knows_transfer():
                 policy.measure_transfer(serial)
             policy.measure_carrying()
             if not policy.knows_transfer() or policy.has_missed(serial) <= 0:
-                return
+                return True
         machine.miss(missed, now)
+        return starts
 
     def _first_item(self, serial: Serial) -> Generator[Iterable[Any], None, Pump | None]:
         """Run the first item, with a headstart beside it if one is allowed; return the pump that was begun, if any."""
@@ -594,5 +603,8 @@ def _outgoing() -> Outgoing:
 
 # Functions whose last call stayed in the caller and was short (`short`).
 staying: FunctionTable[Stay] = FunctionTable()
+# Functions with a call about which nobody had to ask (`looks`). What workers would have saved is counted from the next
+# one on, because asking that costs a process a millisecond, and a single call gets nothing for it.
+_again = FunctionSet()
 # Functions whose first item was short once: a thread beside their next first item would cost more than it saves.
 _short = FunctionSet()

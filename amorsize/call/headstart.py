@@ -25,7 +25,7 @@ from ..errors import from_signal_handler
 from ..log import debug
 from ..measure.machine import OwnThread
 from ..state import register
-from .preload import preload, preload_what_decides
+from .preload import glancing, preload, preload_what_decides
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ __all__ = ["Headstart"]
 
 # A first item that is shorter than this is not worth a headstart.
 _SHORT_SECONDS = 0.010
+# The bare thread is not waited for beside an item that is shorter than this, with a margin for clocks. With a smaller
+# value, more first items wait for it; it must stay below `_SHORT_SECONDS` (400 files in benchmarks/waiting.py).
+_SURE_SECONDS = 0.005
 # How often the thread looks whether the item is done. A larger value means that the caller, done with its item, waits
 # longer for the thread; a smaller one means more wake-ups for nothing.
 _STEP_SECONDS = 0.01
@@ -103,21 +106,24 @@ class Headstart:
         self._thread: Thread | None = None
         self._context = copy_context()
         self._pid = os.getpid()
+        self._began_at = 0.0
 
     def __enter__(self) -> Headstart:  # noqa: PYI034 - typing.Self is newer than CPython 3.10
         self._over.acquire()
         self._glances.acquire()
+        self._began_at = perf_counter()
         try:
             # Before CPython 3.13, the thread that first imports `threading` is taken for the main thread.
             import threading  # noqa: F401
 
+            glancing.add(self._glances)
             start_new_thread(self._glance, ())
         except Exception as error:
             if from_signal_handler(error):
                 self._over.release()  # a thread may have started by now, and only this ends it
                 raise
             debug("nothing stands beside the first item: %s", error)
-            self._glances.release()
+            self._glance_ends()
         except BaseException:
             self._over.release()
             raise
@@ -130,10 +136,16 @@ class Headstart:
             return  # the item forked, and this is the child: the threads belong to the parent
         self._over.release()
         try:
-            with self._glances:
-                thread = self._thread
+            thread = None
+            # Beside a shorter item the bare thread has done nothing, and finds it over. Waiting for it would take as
+            # long as the system needs to give it a turn, which is milliseconds on a busy machine.
+            if perf_counter() - self._began_at >= _SURE_SECONDS:
+                with self._glances:
+                    thread = self._thread
             with self._deciding:
                 self._ended = True
+                if self.pump is None:  # nobody calls these any more, and a thread that lives on keeps no input alive
+                    del self._begin, self._delay_seconds
             if thread is not None and self.pump is not None:
                 thread.join()  # one that has begun nothing ends by itself, and may still be importing
         except BaseException:  # a signal handler raised it; a thread that is still starting workers will end them
@@ -160,7 +172,11 @@ class Headstart:
         except Exception as error:  # no thread could be started
             debug("nothing stands beside the first item: %s", error)
         finally:
-            self._glances.release()
+            self._glance_ends()
+
+    def _glance_ends(self) -> None:
+        glancing.discard(self._glances)
+        self._glances.release()
 
     def _stand_by(self, began: float) -> None:
         with OwnThread(), _quick_turns:

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from ..measure.sampling import Transfer
     from ..plan.planner import Plan
     from ..report.tally import Tally
-    from .caller import Serial, SerialTimes
+    from .caller import Serial
     from .policy import Policy
     from .request import Request
+    from .serial_times import SerialTimes
 
 __all__ = ["Brief", "Noted", "note", "short", "tell"]
 

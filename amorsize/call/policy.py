@@ -19,6 +19,7 @@ from ..measure import machine
 from ..measure.startup import IMPORT_SECONDS
 from ..plan.profile import Limits, WorkProfile
 from ..transport.values import holds_iterator
+from .looks import Looks
 from .starting import Starting, is_served
 from .waiting import Waiting, system_of
 
@@ -81,7 +82,7 @@ class Policy:
         patience_seconds: how much serial work must have passed before workers are considered.
         visits: the visits to workers that are over.
         waiting: decides whether the items go to threads.
-        starting: knows how workers are started.
+        looks, starting: say when it is asked where the rest is to run, and know how workers are started.
         known, transfer, carrying_seconds, slowdown: what earlier calls have measured, and this one of sending.
     """
 
@@ -95,6 +96,7 @@ class Policy:
         self.visits: list[Visit] = []
         self.slowdown = 1.0
         self.starting, self.waiting = Starting(request.options), Waiting(request.function, request.options)
+        self.looks = Looks(request.options, self.starting, self.waiting)
 
     # What the driver tells it.
 
@@ -116,11 +118,7 @@ class Policy:
             ).profile
 
     def measure_transfer(self, serial: Serial) -> bool:
-        """Measure what sending the newest items and results costs, by pickling them, unless it was measured before.
-
-        Returns:
-            Whether it was measured now.
-        """
+        """Measure what sending the newest items costs, by pickling, unless that is known; say whether it was done."""
         if self.transfer is None and serial.recent and not others_import():
             from ..measure import sampling
 
@@ -323,9 +321,8 @@ class Policy:
 
     def is_news(self, items: int, seconds: float) -> bool:
         """Say whether a call is worth keeping, as it was long or was taken for long before it began."""
-        if seconds >= SILENT_SECONDS:
-            return True
-        return self.known is not None and items * self.known.seconds_per_item >= SILENT_SECONDS
+        each = 0.0 if self.known is None else self.known.seconds_per_item
+        return max(seconds, items * each) >= SILENT_SECONDS
 
     def has_missed(self, serial: Serial) -> float:
         """Return the seconds that workers would have saved this call, had they been running; 0 if none."""
@@ -350,8 +347,10 @@ class Policy:
         from ..plan.model import start_seconds
 
         load_known = self.known is not None and self.known.load_seconds is not None
-        beside = load_known and self.starting.method() != "fork"  # then the profile has the share already
-        return (1.0 if beside else _STARTED_BESIDE) * start_seconds(profile, n_jobs)
+        # Where loading is known the profile has the share already. Nothing goes on beside the caller's own imports.
+        share = 1.0 if load_known and self.starting.method() != "fork" else _STARTED_BESIDE
+        here = 0.0 if share == 1.0 or PROCESSES.module in sys.modules else IMPORT_SECONDS
+        return here + share * (start_seconds(profile, n_jobs) - here)
 
     def knows_transfer(self) -> bool:
         """Say whether items can be sent, and it is known what that costs."""

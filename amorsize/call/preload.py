@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from _thread import get_ident
+from _thread import LockType, get_ident
 
 from ..context import preloading
 from ..guard import Guard
@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["finish", "loaded", "preload", "preload_what_decides"]
+__all__ = ["finish", "glancing", "loaded", "preload", "preload_what_decides", "wait_for_glances"]
 
 # What it takes to decide where a call runs, beyond what `import amorsize` loads.
 _DECIDING = "cache.lookup", "measure.container", "plan.escalate", "transport.memory"
@@ -28,6 +28,8 @@ _LONGEST_SECONDS = 1.0
 # A thread is in a block of this while it imports, and while it forks.
 _busy = Guard(_LONGEST_SECONDS)
 _loaded: list[int] = []  # number of modules, for each time
+# Locks that bare threads beside first items hold (`headstart`) which end by themselves, as those items are over.
+glancing: set[LockType] = set()
 
 
 def preload() -> None:
@@ -79,10 +81,23 @@ def finish() -> None:
         pass
 
 
+def wait_for_glances() -> None:
+    """Wait until no bare thread is left beside a first item that is over, because threads are about to be counted."""
+    for lock in tuple(glancing):
+        if lock.acquire(timeout=_LONGEST_SECONDS):
+            lock.release()
+
+
+def _before_fork() -> None:
+    wait_for_glances()
+    _busy.acquire()
+
+
 def _after_fork_in_child() -> None:
     _busy.renew()
+    glancing.clear()
     preloading.clear()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork
-    os.register_at_fork(before=_busy.acquire, after_in_parent=_busy.release, after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_busy.release, after_in_child=_after_fork_in_child)

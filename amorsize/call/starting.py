@@ -36,6 +36,7 @@ class Starting:
     def method(self) -> str:
         """Return how workers are started, as it was when this was first asked."""
         if self._method is None:
+            preload.wait_for_glances()
             self._method = machine.start_method(self._asked)
         return self._method
 

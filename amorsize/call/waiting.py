@@ -176,16 +176,21 @@ class Waiting:
         """Say whether the first items must show here that they wait, as is known of earlier ones."""
         return waits(known) and self.known_width is None and self.may()
 
+    def seems_due(self, serial: Serial) -> bool:
+        """Say whether items in the caller have waited, as far as its own thread can tell."""
+        serial.note_cpu()
+        return is_due(serial.times.n, serial.seconds, serial.cpu_seconds, clock_step=_CLOCK_STEP)
+
     def to_threads(self, serial: Serial, remaining: int | None) -> Move | None:
         """Return the move that is due, by what items in the caller have shown; None if none is."""
-        items, seconds = serial.times.n, serial.seconds
-        # This thread's own part has been noted already. Asking for the rest takes 3 us, at each item that computes.
-        if not is_due(items, seconds, serial.cpu_seconds, clock_step=_CLOCK_STEP):
+        # Asking for the part of other threads and programs takes 3 us, at each item that computes.
+        if not self.seems_due(serial):
             return None
-        if not is_due(items, seconds, serial.busy_seconds(), clock_step=_CLOCK_STEP):
+        if not is_due(serial.times.n, serial.seconds, serial.busy_seconds(), clock_step=_CLOCK_STEP):
             return None
         left = 2 * serial.times.n if remaining is None else remaining
-        if not is_worth_it(serial.seconds_per_item, left) or not self.may():
+        loaded = THREADS.module in sys.modules
+        if not is_worth_it(serial.seconds_per_item, left, loaded=loaded) or not self.may():
             return None
         self._alone_seconds = serial.seconds_per_item
         return self._move(serial.seconds_per_item, left)

@@ -19,8 +19,14 @@ WAITING_SHARE = 0.25
 _ONE_SECONDS = 0.010
 _FEW_SECONDS, _FEW = 0.003, 2
 _CLOCK_STEPS = 8
-# What threads could save must be clear of what they cost to start, 0.1 ms each.
+# What threads could save must be clear of what they cost to start, 0.1 ms each; and of the modules that they need and
+# that ask whether they may share the function, as long as nothing has loaded these. With smaller values, short work is
+# moved for nothing; with larger ones, it waits one by one (the rows of short items in benchmarks/waiting.py).
 _LEAST_SAVED_SECONDS = 0.005
+_LEAST_SAVED_UNLOADED_SECONDS = 0.020
+# However many threads there are, an item on one takes this much, because they share the interpreter. With a larger
+# value, shorter waits stay in the caller; with a smaller one, some go that gain nothing (the same rows).
+_ON_THREAD_SECONDS = 30e-6
 
 
 def waits(work: WorkProfile) -> bool:
@@ -44,13 +50,19 @@ def is_due(items: int, seconds: float, busy_seconds: float, *, clock_step: float
     return enough and seconds >= _CLOCK_STEPS * clock_step and busy_seconds <= WAITING_SHARE * seconds
 
 
-def is_worth_it(seconds_per_item: float, n_items: int) -> bool:
+def is_worth_it(seconds_per_item: float, n_items: int, *, loaded: bool = True) -> bool:
     """Say whether threads could save more than they cost.
 
-    >>> is_worth_it(0.020, 400), is_worth_it(0.020, 1), is_worth_it(0.0001, 10)
-    (True, False, False)
+    Args:
+        seconds_per_item: how long an item takes alone.
+        n_items: how many are left.
+        loaded: whether this process has loaded what threads need.
+
+    >>> is_worth_it(0.020, 400), is_worth_it(0.020, 1), is_worth_it(0.0001, 10), is_worth_it(0.020, 2, loaded=False)
+    (True, False, False, False)
     """
-    return n_items >= 2 and seconds_per_item * (n_items - 1) >= _LEAST_SAVED_SECONDS
+    least = _LEAST_SAVED_SECONDS if loaded else _LEAST_SAVED_UNLOADED_SECONDS
+    return n_items >= 2 and (seconds_per_item - _ON_THREAD_SECONDS) * (n_items - 1) >= least
 
 
 def predicted_seconds(seconds_per_item: float, n_items: int, width: int) -> float:

@@ -13,6 +13,11 @@ their mean is known, and then decides.
   was. An error of overload halves the width at once: additive increase with multiplicative decrease settles where the
   load is bearable (Chiu & Jain, Computer Networks 1989).
 
+Latencies do not tell all where items take turns, as those of pure Python do: a thread that has its turn is done with
+several short items while the others have not come to the end of one, and most of the items that are counted are short.
+So throughput is at most what has ended, and half of what is under way, in the time in which any was busy. Where that
+is less than Little's law says, a round of the first search has more completions.
+
 All times are arguments; this module has no clock.
 """
 
@@ -47,6 +52,10 @@ _ALONE_SHARE = 0.9
 # Latency that has grown by this factor, at one width, is more than noise if it is also clear of the error.
 _SLOWER = 1.5
 _CLEAR_ERRORS = 3.0
+# Where items take turns, a round of the first search has so many times the width, so that those under way are a smaller
+# part. With a larger number, the way to the right width is longer; with a smaller one, a line is taken for work that is
+# done at once ("a loop" in benchmarks/waiting.py).
+_TURNS = 3
 # A width is held for so many rounds before another one is tried again: first, and after many tries that have failed.
 _FIRST_PATIENCE = 4
 _MOST_PATIENCE = 32
@@ -69,9 +78,10 @@ class WidthControl:
     Attributes:
         width: how many items should be under way now.
 
-    >>> control = WidthControl(8, serial_seconds=0.02)
-    >>> for turn in range(1, 61):  # a server that does not mind: each item takes 20 ms
-    ...     control.add(0.02 * turn, 0.02, in_use=control.width)
+    >>> control, now = WidthControl(8, serial_seconds=0.02), 0.0
+    >>> for _ in range(200):  # a server that does not mind: each item takes 20 ms
+    ...     now += 0.02 / control.width
+    ...     control.add(now, 0.02, in_use=control.width)
     >>> control.width
     8
     """
@@ -82,6 +92,7 @@ class WidthControl:
         self._most = max(1, most)
         self.width = min(self._most, START_WIDTH if known is None else max(1, known))
         self._mode = _DOUBLING if known is None else _HOLDING
+        self._searches = known is None  # whether no width was held yet
         # The width that is left if the present one is no better, and its throughput in items per second.
         self._before = (1, 1.0 / serial_seconds if serial_seconds else 0.0)
         self._usual: tuple[float, float] | None = None  # while holding: the usual latency, and its error
@@ -89,7 +100,7 @@ class WidthControl:
         self._upwards = True  # where the next try goes
         self._may_be_one = tries_one and not serial_seconds and known is None  # whether one alone is still to be tried
         self._left_out = 0 if known is not None else self.width - 1  # the first completions met an idle server
-        self._since = float("-inf")  # only completions that began later count for this round
+        self._busy_until = self._since = float("-inf")  # only completions that began later count for this round
         self._begin_round(self._since)
 
     @property
@@ -119,17 +130,23 @@ class WidthControl:
         Args:
             at: when it was, in seconds.
             seconds: how long its items took in all, one after another.
-            in_use: how many workers were busy until then, this one included.
+            in_use: how many workers were busy until then, this one included. If they are more than the width, they
+                began at another one, and so the completion does not count.
             items: number of items.
             overloaded: whether an item failed because whoever serves it has too much to do.
             now: when it is taken in, if that is later.
         """
-        if at - seconds < self._since:
-            return  # it began at another width
+        before = at - seconds < self._since  # it began at another width
         now = at if now is None else now
-        if overloaded:
+        if overloaded and not before:
             self._lose_patience()
             self._hold(now, self.width // 2)
+            return
+        if at > self._since:
+            self._ended += items
+            self._busy += max(0.0, at - max(at - seconds, self._busy_until))
+            self._busy_until = max(at, self._busy_until)
+        if before or in_use > self.width:
             return
         if self._left_out:
             self._left_out -= 1
@@ -145,12 +162,20 @@ class WidthControl:
 
     def _begin_round(self, since: float) -> None:
         self._since = since
-        self._n = self._in_use = 0
-        self._mean = self._squares = 0.0
+        self._n = self._in_use = self._ended = 0
+        self._mean = self._squares = self._busy = 0.0
+        self._busy_until = since
 
     def _error(self) -> float:
         """Return the standard error of the round's mean latency, in seconds."""
         return float((self._squares / (self._n - 1) / self._n) ** 0.5)
+
+    def _throughput(self) -> tuple[float, bool]:
+        """Return the items a second, and whether they take turns, so that there are fewer than latencies say."""
+        told = self.width / self._mean if self._mean > 0.0 else float("inf")
+        ended = self._ended + 0.5 * self.width  # those under way are half done
+        most = ended / self._busy if self._busy > 0.0 else float("inf")
+        return min(told, most), most < told
 
     def _is_known(self) -> bool:
         """Say whether the round's mean latency is known well enough."""
@@ -162,11 +187,13 @@ class WidthControl:
         else:
             least = max(_LEAST_HELD, self.width)
             most = max(_MOST_HELD, least)
-        return self._n >= least and (self._n >= most or self._error() <= _ENOUGH_ERROR * self._mean)
+        if self._n < least or (self._n < most and self._error() > _ENOUGH_ERROR * self._mean):
+            return False
+        return not self._searches or self._n >= _TURNS * self.width or not self._throughput()[1]
 
     def _end_round(self, at: float) -> None:
         used = self._in_use >= _USED_SHARE * self.width * self._n
-        throughput = self.width / self._mean if self._mean > 0.0 else float("inf")
+        throughput, _ = self._throughput()
         if self._mode == _HOLDING:
             self._judge_held(at, throughput, used=used)
         elif not used and self.width > self._before[0]:
@@ -191,7 +218,9 @@ class WidthControl:
         before = self._before[0]
         if self._mode == _DOUBLING:
             # In doubt, it stays: with latencies that vary much, waiting for certainty would take longer than going on.
-            doubt = 1.0 + self._error() / self._mean if self._mean > 0.0 else 1.0
+            # Where they vary because items take turns, that is certain from what has ended.
+            counted = self._mean <= 0.0 or (self._searches and self._throughput()[1])
+            doubt = 1.0 if counted else 1.0 + self._error() / self._mean
             return (1.0 + _DOUBLE_GAIN * min(1.0, self.width / before - 1.0)) / doubt
         if self.width == 1:
             return _ALONE_SHARE
@@ -208,6 +237,7 @@ class WidthControl:
 
     def _hold(self, at: float, width: int) -> None:
         self._mode, self._usual, self._left = _HOLDING, None, self._patience
+        self._searches = False
         self._set(at, width)
 
     def _judge_held(self, at: float, throughput: float, *, used: bool) -> None:
