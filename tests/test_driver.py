@@ -306,7 +306,7 @@ class TestMissed:
         for name in ("miss", "missed", "forget_missed"):
             monkeypatch.setattr(machine, name, getattr(costs, name))
         monkeypatch.setattr(fingerprint, "remembers", lambda _: True)
-        monkeypatch.setattr(policy_module.Policy, "_warm_workers", lambda _: 0)
+        monkeypatch.setattr(policy_module.Starting, "warm_workers", lambda _: 0)
         monkeypatch.setattr(machine, "start_method", lambda _: "fork")
         monkeypatch.setattr(serialize, "dump", lambda _: b"")
         world.known = WorkProfile(3, STEP, bytes_in=10.0, bytes_out=10.0)
@@ -372,7 +372,7 @@ class TestMissed:
         missed = []
         monkeypatch.setattr(machine, "miss", lambda seconds, _: missed.append(seconds))
         self.started(world, 1)
-        monkeypatch.setattr(policy_module.Policy, "_warm_workers", lambda _: 2)
+        monkeypatch.setattr(policy_module.Starting, "warm_workers", lambda _: 2)
         self.started(world, 1)
 
         assert len(missed) == 1

@@ -362,14 +362,15 @@ class Call:
             here, serial = self._here, self._serial
             if self._pump is None:
                 spent = here.seconds + serial.seconds if serial is not None else 0.0
+                missed = self._policy.has_missed(serial) if serial is not None else 0.0
                 if self._over and serial is not None and serial.times.n:
-                    self._let_stay(serial, spent)
+                    self._let_stay(spent, missed)
                 if serial is None or not self._policy.is_news(serial.times.n, spent):
                     return
             if serial is not None:
                 here.add(serial, SILENT_SECONDS)
                 if self._pump is None:
-                    self._note_missed(serial)
+                    self._note_missed(serial, missed)
             items = here.times.n + (self._pace.items if self._pace is not None else 0)
             if not self._over and items < _LEAST_ITEMS:
                 return
@@ -380,19 +381,17 @@ class Call:
             let_signals_through(error)
             debug("nothing is learnt of this call: %r", error)
 
-    def _let_stay(self, serial: Serial, seconds: float) -> None:
+    def _let_stay(self, seconds: float, missed: float) -> None:
         """Have the next calls begin as the builtin would if this one was short, and so will they be."""
         if seconds < SHORT_SECONDS:
             staying.put(self._request.function, Stay(SHORT_SECONDS))
         elif seconds < MOST_SHORT_SECONDS and not self._policy.is_distrusted():
-            missed = self._policy.has_missed(serial)
             until = monotonic() + STAY_SECONDS
             staying.put(self._request.function, Stay(_LONGER * seconds, missed, STAY_CALLS, until))
 
-    def _note_missed(self, serial: Serial) -> None:
+    def _note_missed(self, serial: Serial, missed: float) -> None:
         """Count what running workers would have saved a call that ran in the caller."""
         policy = self._policy
-        missed = policy.has_missed(serial)
         if missed <= 0:
             return
         now = monotonic()

@@ -18,12 +18,11 @@ from ..code.functions import FunctionSet, FunctionTable, unfit
 from ..context import imported_here, others_import
 from ..measure import machine
 from ..measure.sampling import Transfer, measure_transfer
-from ..measure.startup import IMPORT_SECONDS
 from ..plan.profile import Limits, WorkProfile
 from ..plan.trust import Trust
 from ..transport.values import holds_iterator
 from .move import Move
-from .starting import Starting, is_served
+from .starting import STARTED_BESIDE, Starting, is_served
 from .waiting import Waiting, system_of
 
 TYPE_CHECKING = False
@@ -54,10 +53,6 @@ _FOR_EVER_SECONDS = 1e6
 # What it costs to read an item ahead of an input that is not read as it is. A smaller value sends items that are over
 # sooner (with none, the last row of benchmarks/lines.py is 3 instead of 1); a larger one keeps some that would gain.
 _READ_SECONDS = 1.5e-6
-# What a start costs the calls that go on beside it, as a share of what it takes: the caller works meanwhile, and only
-# shares the machine with the workers that load. A larger value means that short calls wait longer for workers which
-# would help them; a smaller one means that workers start for calls that are not repeated (benchmarks/clients.py).
-_STARTED_BESIDE = 0.25
 # What it costs that a function reaches a worker, as a multiple of what pickling it costs: sending it and rebuilding it
 # in each worker take about three times as long (a dict of six million numbers).
 _WAY_OF_FUNCTION = 4.0
@@ -200,7 +195,7 @@ class Policy:
     def _paid_for(self, work: WorkProfile, n_items: int) -> Move | None:
         """Return a move if workers would help once they run, and earlier calls have missed the price of a start."""
         missed = machine.missed(monotonic())
-        if not missed or n_items < 1 or self._warm_workers() or self._function in unfit:
+        if not missed or n_items < 1 or self.starting.warm_workers() or self._function in unfit:
             return None
         if work.bytes_in is None or work.bytes_out is None:
             return None
@@ -225,9 +220,14 @@ class Policy:
 
     def is_due(self, serial: Serial) -> bool:
         """Say whether enough time was spent in the caller (`plan.escalate`), by what was measured so far."""
+        remaining = self._source.remaining()
+        if remaining is not None:
+            whole = serial.seconds + remaining * serial.seconds_per_item
+            if whole < self.starting.least_seconds():  # so no answer below says that it is due
+                return False
         from ..plan.escalate import should_escalate
 
-        remaining, work = self._source.remaining(), self._with_reading(self._measured(serial))
+        work = self._with_reading(self._measured(serial))
         if not self._is_trusted(serial.seconds + (remaining or 0) * work.seconds_per_item):
             return False
         spent, done = serial.seconds, serial.times.n
@@ -334,7 +334,7 @@ class Policy:
 
     def has_missed(self, serial: Serial) -> float:
         """Return the seconds that workers would have saved this call, had they been running; 0 if none."""
-        if serial.seconds < SILENT_SECONDS or not self._options.use_cache or self._warm_workers():
+        if serial.seconds < SILENT_SECONDS or not self._options.use_cache or self.starting.warm_workers():
             return 0.0
         if self.patience_seconds == float("inf") or self._function in unfit:
             return 0.0
@@ -356,7 +356,7 @@ class Policy:
 
         load_known = self.known is not None and self.known.load_seconds is not None
         beside = load_known and self.starting.method() != "fork"  # then the profile has the share already
-        return (1.0 if beside else _STARTED_BESIDE) * start_seconds(profile, n_jobs)
+        return (1.0 if beside else STARTED_BESIDE) * start_seconds(profile, n_jobs)
 
     def knows_transfer(self) -> bool:
         """Say whether items can be sent, and it is known what that costs."""
@@ -564,24 +564,14 @@ class Policy:
         load = self.known.load_seconds if self.known is not None and not served else None
         return profile.seconds_first_start + (profile.seconds_load if load is None else load)
 
-    def _warm_workers(self) -> int:
-        """Return how many idle workers this call would get."""
-        pool: Any = sys.modules.get(PROCESSES.module or "")
-        # The module has no such function while a thread is still importing it; then there are no workers.
-        if not hasattr(pool, "warm_count"):
-            return 0
-        count: int = pool.warm_count(self.starting.method(), self._options.initializer, self._options.initargs)
-        return count
-
     def limits(self) -> Limits:
         return Limits(machine.workers_asked(self._options.n_jobs), self._options.chunksize)
 
     def machine(self, work: WorkProfile | None = None) -> MachineProfile:
         """Return the machine profile, with what the function takes to be loaded if that is known."""
         served = is_served(self.starting.method())
-        profile = machine.machine_profile(self.starting.method(), warm_workers=self._warm_workers(), served=served)
-        if PROCESSES.module not in sys.modules:
-            profile = profile._replace(seconds_first_start=profile.seconds_first_start + IMPORT_SECONDS)
+        profile = machine.machine_profile(self.starting.method(), warm_workers=self.starting.warm_workers(), served=served)
+        profile = profile._replace(seconds_first_start=profile.seconds_first_start + self.starting.import_seconds())
         load, carrying = profile.seconds_load, self.carrying_seconds or 0.0
         if work is not None and work.load_seconds is not None and not served:
             load = work.load_seconds
@@ -590,9 +580,9 @@ class Policy:
             return profile
         # The function has been on such workers before, and will be again: a start costs what goes on beside it.
         return profile._replace(
-            seconds_first_start=_STARTED_BESIDE * profile.seconds_first_start,
-            seconds_next_start=_STARTED_BESIDE * profile.seconds_next_start,
-            seconds_load=_STARTED_BESIDE * load,
+            seconds_first_start=STARTED_BESIDE * profile.seconds_first_start,
+            seconds_next_start=STARTED_BESIDE * profile.seconds_next_start,
+            seconds_load=STARTED_BESIDE * load,
         )
 
 
