@@ -58,9 +58,22 @@ else:
     class NamedTuple(metaclass=_NamedTupleType):
         """A base whose subclasses are named tuples of the fields they annotate, made in a fifth of the usual time."""
 
+        # So many tuples of a class are made at 1 us more each before the quick constructor is, which takes 50 us. With
+        # a larger value, what is made often is held up for longer; with 0, a first call makes a dozen constructors for
+        # one tuple each (`sums` in benchmarks/transport.py).
+        _slow_left = 8
+
         def __new__(cls, /, *values, **named):
+            left, fields = cls._slow_left, cls._fields
+            if left:
+                cls._slow_left = left - 1
+                given = {**cls._field_defaults, **dict(zip(fields, values, strict=False)), **named}
+                whole = [given[field] for field in fields if field in given]
+                twice = not named.keys().isdisjoint(fields[: len(values)])
+                if len(whole) == len(given) == len(fields) >= len(values) and not twice:
+                    return tuple.__new__(cls, whole)
             # This is the quick constructor of `collections.namedtuple`, which takes the most time to make, so it is
-            # made when it is first needed.
+            # made when it has shown to be needed, or says what is wrong with the arguments.
             names = ", ".join(cls._fields)
             quick = eval(f"lambda _cls, {names}: _new(_cls, ({names},))", {"_new": tuple.__new__})  # noqa: S307
             quick.__name__, quick.__defaults__ = cls.__name__, tuple(cls._field_defaults.values())

@@ -297,6 +297,17 @@ class TestKnown:
         assert set(world.started.values()) == {1}
 
 
+def test_a_call_that_is_over_before_workers_start_is_not_planned(world, monkeypatch):
+    """Nobody asks the planner again and again whether it should move."""
+    asked = []
+    monkeypatch.setattr(escalate, "should_escalate", lambda *_: asked.append(1))
+    monkeypatch.setattr(policy_module.Starting, "least_seconds", lambda _: 201 * STEP)
+    list(amorsize.map(world.work, list(range(200))))
+    assert not asked
+    list(amorsize.map(world.work, list(range(202))))
+    assert asked
+
+
 class TestMissed:
     """Calls that are too short to repay a start, one after another."""
 

@@ -9,7 +9,6 @@ an item or starts a worker. Questions change nothing; the driver calls `look_up`
 
 from __future__ import annotations
 
-import sys
 from time import monotonic, perf_counter
 
 from ..backends.rows import AUTO, PROCESSES, THREADS
@@ -27,8 +26,6 @@ from .waiting import Waiting, system_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from ..backends.rows import Row
     from ..feed.pace import Pace
     from ..feed.source import Source
@@ -569,8 +566,8 @@ class Policy:
 
     def machine(self, work: WorkProfile | None = None) -> MachineProfile:
         """Return the machine profile, with what the function takes to be loaded if that is known."""
-        served = is_served(self.starting.method())
-        profile = machine.machine_profile(self.starting.method(), warm_workers=self.starting.warm_workers(), served=served)
+        served, warm = is_served(self.starting.method()), self.starting.warm_workers()
+        profile = machine.machine_profile(self.starting.method(), warm_workers=warm, served=served)
         profile = profile._replace(seconds_first_start=profile.seconds_first_start + self.starting.import_seconds())
         load, carrying = profile.seconds_load, self.carrying_seconds or 0.0
         if work is not None and work.load_seconds is not None and not served:
