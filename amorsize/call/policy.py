@@ -50,9 +50,6 @@ _FOR_EVER_SECONDS = 1e6
 # What it costs to read an item ahead of an input that is not read as it is. A smaller value sends items that are over
 # sooner (with none, the last row of benchmarks/lines.py is 3 instead of 1); a larger one keeps some that would gain.
 _READ_SECONDS = 1.5e-6
-# What it costs that a function reaches a worker, as a multiple of what pickling it costs: sending it and rebuilding it
-# in each worker take about three times as long (a dict of six million numbers).
-_WAY_OF_FUNCTION = 4.0
 # A call that began in the caller is asked again once it has taken so many times as long as was known.
 _LONGER = 1.25
 # A call with more work than this says little of what a call costs apart from its items.
@@ -63,6 +60,8 @@ _PATIENCE_SECONDS = 0.1
 
 # Functions whose items held iterators; their next calls begin in the caller, so that their first items are looked at.
 holding = FunctionSet()
+# Functions that workers of ours were sent in this process; those that run may still have them.
+_sent = FunctionSet()
 # What calls on workers have taught of each function.
 trusted: FunctionTable[Trust] = FunctionTable()
 
@@ -92,6 +91,7 @@ class Policy:
         self.known: WorkProfile | None = None
         self.transfer: Transfer | None = None
         self.carrying_seconds: float | None = None
+        self._sending_seconds = 0.0  # the part of these that only a function pays which workers do not have
         self.visits: list[Visit] = []
         self.slowdown = 1.0
         self._call_seconds: float | None = None
@@ -135,9 +135,11 @@ class Policy:
         """
         if self.carrying_seconds is not None or (self.known is not None and self.known.call_seconds is not None):
             return False
-        from ..transport.carried import carried, carrying_seconds
+        from ..transport.carried import carried, price
 
-        self.carrying_seconds = _WAY_OF_FUNCTION * carrying_seconds(carried(self._function))
+        each, once = price(carried(self._function))
+        self._sending_seconds = 0.0 if self._function in _sent and self.starting.warm_workers() else once
+        self.carrying_seconds = each + self._sending_seconds
         return True
 
     def stay(self) -> None:
@@ -203,7 +205,7 @@ class Policy:
             return None
         self.measure_carrying()
         profile = self.machine(work)
-        plan = choose(self._with_reading(work), _as_if_running(profile), n_items, self.limits())
+        plan = choose(self._with_reading(work), self._as_if_running(profile), n_items, self.limits())
         if plan.backend == "serial" or missed < self._price(profile, plan.n_jobs):
             return None
         said = f"{plan.reason}, and calls like it have missed the price of a start"
@@ -336,7 +338,7 @@ class Policy:
         if self.patience_seconds == float("inf") or self._function in unfit:
             return 0.0
         work = self._measured(serial, or_known=True)
-        there, here = self._predicted(work, _as_if_running(self.machine(work)), self._source.index)
+        there, here = self._predicted(work, self._as_if_running(self.machine(work)), self._source.index)
         return max(0.0, here - there)
 
     def would_start(self, missed_seconds: float) -> bool:
@@ -353,7 +355,7 @@ class Policy:
 
         load_known = self.known is not None and self.known.load_seconds is not None
         beside = load_known and self.starting.method() != "fork"  # then the profile has the share already
-        return (1.0 if beside else STARTED_BESIDE) * start_seconds(profile, n_jobs)
+        return (1.0 if beside else STARTED_BESIDE) * start_seconds(profile, n_jobs) + self._sending_seconds
 
     def knows_transfer(self) -> bool:
         """Say whether items can be sent, and it is known what that costs."""
@@ -439,6 +441,8 @@ class Policy:
         if backend.start.load_seconds is not None:
             machine.learn_load(backend.route, backend.start.load_seconds)
             self._load_seconds = backend.start.load_seconds
+        if seen.items and seen.move.row is PROCESSES:
+            _sent.add(self._function)
         if not backend.start.warm or not seen.items or backend.width < 1:
             return
         from ..plan.model import processes_line
@@ -582,6 +586,9 @@ class Policy:
             seconds_load=STARTED_BESIDE * load,
         )
 
-
-def _as_if_running(profile: MachineProfile) -> MachineProfile:
-    return profile._replace(seconds_first_start=0.0, seconds_next_start=0.0, seconds_load=0.0)
+    def _as_if_running(self, profile: MachineProfile) -> MachineProfile:
+        """Return the profile as it will be once workers run and have the function."""
+        call = profile.seconds_per_call - self._sending_seconds
+        return profile._replace(
+            seconds_first_start=0.0, seconds_next_start=0.0, seconds_load=0.0, seconds_per_call=max(0.0, call)
+        )

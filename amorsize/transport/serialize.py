@@ -12,6 +12,7 @@ alone. Large memory that a value offers beside its pickle (PEP 574) is not copie
 from __future__ import annotations
 
 import pickle
+from functools import partial
 from itertools import chain, repeat
 from types import FunctionType, SimpleNamespace
 
@@ -151,8 +152,13 @@ def dump_function(function: object) -> bytes:
     return b"".join(function_pieces(function))
 
 
-def function_pieces(function: object) -> list[bytes]:
-    """Return the pieces of what `dump_function` returns, because copying large bound data into one takes time."""
+def function_pieces(function: object, beside: list[memoryview] | None = None) -> list[bytes]:
+    """Return the pieces of what `dump_function` returns, because copying large bound data into one takes time.
+
+    Args:
+        function: any callable.
+        beside: takes the memory of large arrays, uncopied, which is then not in the pieces; None if it is to be there.
+    """
     pieces: list[bytes] = []
 
     def write(piece: bytes | bytearray) -> None:
@@ -162,13 +168,16 @@ def function_pieces(function: object) -> list[bytes]:
 
     if type(function) is not FunctionType or function.__module__ != "__main__":
         try:
-            pickle.Pickler(SimpleNamespace(write=write), PROTOCOL).dump(function)
+            keep = None if beside is None else partial(by_value.keep_beside, beside)
+            pickle.Pickler(SimpleNamespace(write=write), PROTOCOL, buffer_callback=keep).dump(function)
         except Exception as error:  # any class may raise anything here, as in `dump`
             let_signals_through(error)
         else:
             if not _names_main(pieces[-1]):
                 return pieces
-    return by_value.Outgoing().function_pieces(function)
+    if beside is not None:
+        beside.clear()
+    return by_value.Outgoing().function_pieces(function, beside)
 
 
 def _names_main(piece: bytes) -> bool:
