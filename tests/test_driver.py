@@ -29,7 +29,7 @@ from amorsize.measure.sampling import Transfer
 from amorsize.measure.startup import Costs
 from amorsize.plan import escalate
 from amorsize.plan.profile import WorkProfile
-from amorsize.transport import serialize
+from amorsize.transport import bound, serialize
 
 STEP = 0.010  # seconds that an item takes, by the clock of these tests
 
@@ -361,7 +361,7 @@ class TestMissed:
             dumped.append(function)
             raise TypeError("no such thing")
 
-        monkeypatch.setattr(serialize, "dump_function", dump)
+        monkeypatch.setattr(bound, "pieces_of", dump)
 
         def function(item):
             return world.work(item)

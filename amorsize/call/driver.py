@@ -291,10 +291,10 @@ class Call:
 
     def _can_be_sent(self) -> bool:
         """Say whether the function can be sent to workers. No warning is given, because nobody asked for workers."""
-        from ..transport.serialize import dump_function
+        from ..transport.bound import pieces_of
 
         try:
-            dump_function(self._request.function)
+            pieces_of(self._request.function)
         except BaseException as error:  # pickling runs the user's code
             let_signals_through(error)
             debug("no workers for short calls of %r: %r", self._request.function, error)
