@@ -124,7 +124,9 @@ class Policy:
         """
         if self.transfer is None and serial.recent and not others_import():
             items, results = zip(*serial.recent, strict=True)
-            self.transfer = measure_transfer(list(items), list(results), perf_counter)
+            row = self._source.row_bytes
+            found = measure_transfer(list(items) if row is None else [], list(results), perf_counter)
+            self.transfer = found if row is None else found._replace(bytes_in=float(row))
             return True
         return False
 

@@ -1,9 +1,9 @@
 """Large data that are bound to a function: have they changed since workers were sent them?
 
 Data may be changed in place between two calls, so every call that sends work looks at all of them. A look compares them
-with a copy of what was sent, at the speed of memory, and hashes nothing: 80 MB take 15 ms, where SHA-256 takes 50 to 100
-and a copy into new memory 45 (`bound` in benchmarks/transport.py). The copy is what is sent, too, so a call needs no
-other. It stays after the call, for the next one to be compared with, in bounded memory. What is equal has the same
+with a copy of what was sent, at the speed of memory, and hashes nothing: 80 MB take 15 ms, where SHA-256 takes 50 to
+100 and a copy into new memory 45 (`bound` in benchmarks/transport.py). The copy is what is sent, too, so a call needs
+no other. It stays after the call, for the next one to be compared with, in bounded memory. What is equal has the same
 *mark*, a random number that stands for its content in the function's digest.
 
 The memory of plain arrays that a partial binds is not even pickled: it stands beside the pickle (PEP 574).

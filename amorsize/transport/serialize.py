@@ -26,6 +26,7 @@ from .values import (
     SCALARS,
     Fixed,
     HeldIteratorError,
+    Rows,
     held_iterator_error,
     holds_iterator,
     holds_plain_arrays,
@@ -48,6 +49,8 @@ __all__ += ["rebuilt"]
 _RAW_BYTES = 1 << 16
 # Each frame begins with one of these operations, PROTO or FRAME; data that do, too, are searched in vain.
 _FRAME_CODES = b"\x80\x95"
+# Items of these kinds are one pickle.
+_WHOLE = frozenset({range, Rows})
 
 
 class Undumpable(Exception):
@@ -217,7 +220,7 @@ def dump_items(items: Sequence[object], outgoing: Outgoing | None = None) -> Env
         Undumpable: an item could not be pickled. Its error is a `HeldIteratorError` if the item is or holds an
             iterator, because pickling an iterator might copy, or use up, the rest of the input.
     """
-    if type(items) is range or _all_scalars(items):
+    if type(items) in _WHOLE or _all_scalars(items):
         return Envelope((pickle.dumps(items, PROTOCOL),), plain=True)
     return _joined(items, dump if plainly_hold_none(items) else dump_item, outgoing)
 
