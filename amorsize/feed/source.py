@@ -246,10 +246,11 @@ class Source:
         """How many bytes an item of a NumPy array has, if its items can be sent as `Rows`; else None."""
         return None if self._sequence is None else row_bytes(self._sequence, LEAST_SHARED_BYTES)
 
-    def _take_rows(self, count: int) -> Rows:
+    def _take_rows(self, count: int) -> Sequence[Any]:
         array: Any = self._sequence
         start = len(array) - length_hint(self.iterator)
-        rows = Rows.of(array, start, start + count)
+        copied: Any = Rows.of(array, start, start + count)
+        rows: Sequence[Any] = copied
         self.seek(start + len(rows))
         if len(rows) < count:
             self.end()
