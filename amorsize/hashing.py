@@ -25,7 +25,7 @@ else:
 _LONG_BYTES = 1 << 18
 
 
-def hash_of(pieces: Sequence[bytes | memoryview]) -> Any:
+def hash_of(pieces: Sequence[bytes | bytearray | memoryview]) -> Any:
     """Return a SHA-256 object that has read some pieces as if they were joined; large ones are not copied.
 
     >>> hash_of([b"a", b"b"]).digest() == sha256(b"ab").digest()

@@ -31,7 +31,7 @@ from amorsize.measure.sampling import Transfer
 from amorsize.measure.startup import Costs
 from amorsize.plan import escalate
 from amorsize.plan.profile import WorkProfile
-from amorsize.transport import serialize
+from amorsize.transport import bound, serialize
 
 STEP = 0.010  # seconds that an item takes, by the clock of these tests
 
@@ -299,6 +299,17 @@ class TestKnown:
         assert set(world.started.values()) == {1}
 
 
+def test_a_call_that_is_over_before_workers_start_is_not_planned(world, monkeypatch):
+    """Nobody asks the planner again and again whether it should move."""
+    asked = []
+    monkeypatch.setattr(escalate, "should_escalate", lambda *_: asked.append(1))
+    monkeypatch.setattr(policy_module.Starting, "least_seconds", lambda _: 201 * STEP)
+    list(amorsize.map(world.work, list(range(200))))
+    assert not asked
+    list(amorsize.map(world.work, list(range(202))))
+    assert asked
+
+
 class TestMissed:
     """Calls that are too short to repay a start, one after another."""
 
@@ -308,7 +319,7 @@ class TestMissed:
         for name in ("miss", "missed", "forget_missed"):
             monkeypatch.setattr(machine, name, getattr(costs, name))
         monkeypatch.setattr(fingerprint, "remembers", lambda _: True)
-        monkeypatch.setattr(policy_module.Policy, "_warm_workers", lambda _: 0)
+        monkeypatch.setattr(policy_module.Starting, "warm_workers", lambda _: 0)
         monkeypatch.setattr(machine, "start_method", lambda _: "fork")
         monkeypatch.setattr(serialize, "dump", lambda _: b"")
         self.loaded = {PROCESSES.module: None}
@@ -360,7 +371,7 @@ class TestMissed:
             dumped.append(function)
             raise TypeError("no such thing")
 
-        monkeypatch.setattr(serialize, "dump_function", dump)
+        monkeypatch.setattr(bound, "pieces_of", dump)
 
         def function(item):
             return world.work(item)
@@ -382,7 +393,7 @@ class TestMissed:
         missed = []
         monkeypatch.setattr(machine, "miss", lambda seconds, _: missed.append(seconds))
         self.started(world, 1)
-        monkeypatch.setattr(policy_module.Policy, "_warm_workers", lambda _: 2)
+        monkeypatch.setattr(policy_module.Starting, "warm_workers", lambda _: 2)
         self.started(world, 1)
 
         assert len(missed) == 1

@@ -55,12 +55,33 @@ def test_fields_stand_in_order_by_name_and_with_defaults():
         ((1, 2, 3), {}, "positional arguments"),
         ((1,), {"x": 1}, "multiple values for argument 'x'"),
         ((1,), {"z": 1}, "unexpected keyword argument 'z'"),
+        ((1, 2), {"y": 1}, "multiple values for argument 'y'"),
+        ((), {"y": 1, "z": 1}, "unexpected keyword argument 'z'"),
     ],
 )
 def test_wrong_fields_are_refused(values, named, text):
     """What would leave a field out, or fill it twice, is an error."""
     with pytest.raises(TypeError, match=text):
         Point(*values, **named)
+
+    class New(NamedTuple):
+        x: int
+        y: int = 0
+
+    with pytest.raises(TypeError, match=text):  # before its quick constructor is made
+        New(*values, **named)
+
+
+def test_the_first_records_of_a_class_are_like_the_others():
+    """The quick constructor is made when several records were."""
+
+    class New(NamedTuple):
+        x: int
+        y: int = 0
+
+    for _ in range(20):
+        assert (New(1), New(1, 2), New(y=3, x=1), New(1, y=4)) == ((1, 0), (1, 2), (1, 3), (1, 4))
+        assert type(New(1)) is New
 
 
 def test_a_record_has_the_methods_of_named_tuples():

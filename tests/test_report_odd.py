@@ -15,8 +15,7 @@ import pytest
 
 import amorsize
 from amorsize.backends.events import Results
-from amorsize.call.driver import staying
-from amorsize.call.stay import Stay
+from amorsize.call.stay import Stay, staying
 from amorsize.report.record import Record
 from amorsize.report.tally import MOST_WORKERS, Tally
 

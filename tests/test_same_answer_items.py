@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import builtins
 import itertools
+import os
 import threading
 import warnings
+from functools import partial
 
 import item_programs as programs
 import pytest
@@ -173,6 +175,35 @@ def test_numpy_arrays_as_inputs(anywhere):
         numpy.array([(1, 2.5), (3, 4.5)], dtype=[("a", "i4"), ("b", "f8")]),
     ):
         assert list(amorsize.map(type_and_text, array, **anywhere)) == list(map(type_and_text, array))
+
+
+def test_what_an_item_of_an_array_changes_stays_its_own(one_method):
+    """A second try, and one after the worker died, gets the row as it was."""
+    numpy = pytest.importorskip("numpy")
+    array = numpy.arange(40.0).reshape(20, 2)
+    fails_once = partial(spoils_and_fails, os.getpid())
+
+    found = list(amorsize.map(fails_once, array, retries=3, chunksize=5, **one_method))
+
+    assert found == [float(row.sum()) for row in numpy.arange(40.0).reshape(20, 2)]
+    assert array.tolist() == numpy.arange(40.0).reshape(20, 2).tolist()
+
+
+_spoilt = set()
+
+
+def spoils_and_fails(caller, row):
+    """Change the row, and fail with some rows the first time in each worker; with some, that worker ends."""
+    assert os.getpid() != caller
+    total = float(row.sum())
+    place = row[0] // 2
+    row[:] = -1
+    if total >= 0 and place % 7 == 3 and place not in _spoilt:
+        _spoilt.add(place)
+        if place == 17 and len(_spoilt) > 1:
+            os._exit(1)
+        raise ValueError("the first time")
+    return total
 
 
 def type_and_text(item):

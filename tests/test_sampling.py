@@ -8,6 +8,7 @@ import random
 import statistics
 import sys
 import threading
+import tracemalloc
 import types
 from collections import deque
 from itertools import islice
@@ -303,6 +304,22 @@ def test_unpicklable_is_none(stuck):
     found = measure_transfer([1, 2], [stuck, stuck], Clock())
     assert found.bytes_in is not None
     assert found.bytes_out is None
+
+
+def test_large_arrays_are_priced_by_their_length_and_a_copy_of_some():
+    """Of a result of 8 MB that loading would copy, no more than a part is copied; of an item nothing is."""
+    numpy = pytest.importorskip("numpy")
+    arrays = [numpy.zeros(1_000_000) for _ in range(2)]
+    tracemalloc.start()
+    try:
+        found = measure_transfer(arrays, arrays, Clock(1e-6))
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert found.bytes_in == found.bytes_out == pytest.approx(8_000_000, rel=0.001)
+    assert found.seconds_per_item > 0
+    assert most < 2_000_000
 
 
 class Rude:

@@ -11,8 +11,9 @@ import weakref
 import pytest
 
 import amorsize
-from amorsize.call.driver import Call, staying
+from amorsize.call.driver import Call
 from amorsize.call.short import ShortCall
+from amorsize.call.stay import staying
 
 
 def quick(item):

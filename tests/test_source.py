@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import pickle
 import threading
+from itertools import pairwise
 
 import pytest
 
 from amorsize.feed.source import Source
-from amorsize.transport.values import Fixed
+from amorsize.transport.serialize import dump_items, load_values
+from amorsize.transport.values import Fixed, Rows
 
 
 class Scripted:
@@ -422,6 +424,77 @@ class TestArrays:
         assert source.is_drained()
         assert [type(item) for item in found] == [type(item) for item in array]
         assert str(found) == str(list(array))
+
+    @pytest.mark.parametrize("shape", [(7,), (7, 3), (7, 3, 2), (1,), (0,), (3, 0)])
+    @pytest.mark.parametrize("order", ["C", "F", "strided", "backwards", "read-only"])
+    def test_they_cross_as_one_array(self, shape, order):
+        """Where a pump sends them; what it gives there is what the builtin's loop gives here, whatever the strides."""
+        numpy = pytest.importorskip("numpy")
+        array = numpy.arange(numpy.prod(shape), dtype=float).reshape(shape)
+        if order == "F":
+            array = numpy.asfortranarray(array)
+        if order in {"strided", "backwards"}:
+            array = numpy.repeat(array, 2, axis=0)[:: 2 if order == "strided" else -2]
+        array.flags.writeable = order != "read-only"
+        source = Source((array,))
+        source.crosses = True
+        found = [source.take(2, fix=Fixed), source.take(3, fix=Fixed), source.take(100, fix=Fixed)]
+        before = [*array.copy()]
+        if array.flags.writeable:
+            array[...] = -1  # what was read stays
+
+        assert {type(rows) for rows in found} <= {Rows, list}
+        sent = [item for rows in found for item in load_values(memoryview(b"".join(dump_items(rows).pieces())))]
+        assert [type(item) for item in sent] == [type(item) for item in before]
+        assert str(sent) == str(before)
+        assert source.over
+        assert source.index == len(array)
+        for item in sent:
+            if array.ndim > 1 and item.size:
+                assert item.flags.writeable == array.flags.writeable
+        assert not any(numpy.shares_memory(one, other) for one, other in pairwise(sent) if array.ndim > 1)
+
+    def test_every_kind_of_number_crosses_so(self):
+        """Records, times and texts as well; objects, subclasses and large rows cross alone."""
+        numpy = pytest.importorskip("numpy")
+        together = [
+            numpy.arange(3).astype(kind) for kind in ("i1", ">f8", "c16", "M8[s]", "m8[D]", "u8")
+        ] + [
+            numpy.array(["a", "bc"]), numpy.array([b"a", b""]), numpy.array([True, False]),
+            numpy.array([(1, 2.5), (3, 4.5)], dtype=[("a", "i4"), ("b", "f8")]),
+            numpy.broadcast_to(numpy.arange(3.0), (4, 3)),
+        ]
+        alone = [
+            numpy.array([1, None], dtype=object), numpy.zeros((2, 8192)), numpy.zeros(2).view(numpy.matrix),
+            numpy.ma.zeros(3), numpy.array([(1, None)], dtype=[("a", "i4"), ("b", "O")]), numpy.zeros(2, dtype="V8"),
+        ]
+        for array in together + alone:
+            source = Source((array,))
+            source.crosses = True
+            items = source.take(2, fix=lambda item: item)
+            assert (type(items) is Rows) == any(array is each for each in together), array.dtype
+            assert str([*items]) == str([*array[:2]])
+
+    def test_they_stay_themselves_in_this_process(self):
+        """For threads, and for the caller, whose items may change the array that they are rows of."""
+        numpy = pytest.importorskip("numpy")
+        array = numpy.zeros((4, 2))
+        source = Source((array,))
+        source.take(1, fix=Fixed)[0][:] = 1
+        source.crosses = True
+        source.take(1)[0][:] = 2
+
+        assert array.tolist() == [[1, 1], [2, 2], [0, 0], [0, 0]]
+
+    def test_pieces_of_them_are_the_same(self):
+        """A chunk is cut where a worker hands back what it has not begun."""
+        numpy = pytest.importorskip("numpy")
+        rows = Rows.of(numpy.arange(10.0), 2, 8)
+
+        assert len(rows) == 6
+        assert [*rows[1:3]] == [3.0, 4.0]
+        assert type(rows[1:3]) is Rows
+        assert (rows[-1], [*rows[:0]]) == (7.0, [])
 
     def test_a_subclass_is_not(self):
         """It may run code of its own."""

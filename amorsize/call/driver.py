@@ -8,7 +8,7 @@ from time import monotonic, perf_counter
 from ..backends.registry import open_backend, stays
 from ..backends.rows import AUTO, SERIAL
 from ..code import fingerprint
-from ..code.functions import FunctionSet, FunctionTable, unfit
+from ..code.functions import FunctionSet, unfit
 from ..context import in_import
 from ..errors import SerializationError, let_signals_through
 from ..lean import deque
@@ -19,9 +19,9 @@ from .caller import Serial
 from .noted import note, tell
 from .one_item import OneItem
 from .phases import close_all, passed_on, recorded_here
-from .policy import SHORT_SECONDS, SILENT_SECONDS, Policy, holding
+from .policy import SILENT_SECONDS, Policy, holding
 from .serial_times import SerialTimes
-from .stay import MOST_SHORT_SECONDS, STAY_CALLS, STAY_SECONDS, Stay
+from .stay import let_stay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,12 +43,10 @@ if TYPE_CHECKING:
     from .noted import Brief, Noted
     from .request import Request
 
-__all__ = ["Call", "staying"]
+__all__ = ["Call"]
 
 # Fewer items than this, of a call that was left before its end, say nothing about the next call.
 _LEAST_ITEMS = 2
-# The next calls may take so many times as long as the last one before it is asked again where they should run.
-_LONGER = 1.5
 
 
 class Call:
@@ -292,10 +290,10 @@ class Call:
 
     def _can_be_sent(self) -> bool:
         """Say whether the function can be sent to workers. No warning is given, because nobody asked for workers."""
-        from ..transport.serialize import dump_function
+        from ..transport.bound import pieces_of
 
         try:
-            dump_function(self._request.function)
+            pieces_of(self._request.function)
         except BaseException as error:  # pickling runs the user's code
             let_signals_through(error)
             debug("no workers for short calls of %r: %r", self._request.function, error)
@@ -373,7 +371,7 @@ class Call:
                 # `zip` with another input that ends first does not ask again after the last result.
                 whole = self._over or self._source.remaining() == 0
                 if whole and serial is not None and serial.times.n:
-                    self._let_stay(spent, missed)
+                    let_stay(self._request.function, spent, missed, distrusted=self._policy.is_distrusted())
                 if serial is None or not self._policy.is_news(serial.times.n, spent):
                     return
                 if not self._note_missed(serial, missed) and not asked:
@@ -391,14 +389,6 @@ class Call:
         except Exception as error:  # as said above
             let_signals_through(error)
             debug("nothing is learnt of this call: %r", error)
-
-    def _let_stay(self, seconds: float, missed: float) -> None:
-        """Have the next calls begin as the builtin would if this one was short, and so will they be."""
-        if seconds < SHORT_SECONDS:
-            staying.put(self._request.function, Stay(SHORT_SECONDS))
-        elif seconds < MOST_SHORT_SECONDS and not self._policy.is_distrusted():
-            until = monotonic() + STAY_SECONDS
-            staying.put(self._request.function, Stay(_LONGER * seconds, missed, STAY_CALLS, until))
 
     def _note_missed(self, serial: Serial, missed: float) -> bool:
         """Count what running workers would have saved a call that ran here; say whether they may start for the next."""
@@ -601,8 +591,6 @@ def _outgoing() -> Outgoing:
     return Outgoing()
 
 
-# Functions whose last call stayed in the caller and was short (`short`).
-staying: FunctionTable[Stay] = FunctionTable()
 # Functions with a call about which nobody had to ask (`looks`). What workers would have saved is counted from the next
 # one on, because asking that costs a process a millisecond, and a single call gets nothing for it.
 _again = FunctionSet()

@@ -5,11 +5,12 @@ Only calls that were long, or were taken for long, are worth it. So a process th
 
 from __future__ import annotations
 
+from ..backends.rows import PROCESSES
 from ..cache import lookup
 from ..measure import machine
 from ..plan.profile import WorkProfile
 from ..plan.trust import Trust
-from .policy import trusted
+from .policy import sent, trusted
 from .waiting import system_of
 
 TYPE_CHECKING = False
@@ -80,6 +81,8 @@ class Learning:
         if backend.start.load_seconds is not None:
             self._load_seconds = loaded = backend.start.load_seconds
             machine.learn_load(backend.route, loaded, self._policy.starting.modules(self._function))
+        if seen.items and seen.move.row is PROCESSES:
+            sent.add(self._function)
         if not backend.start.warm or not seen.items or backend.width < 1:
             return
         from ..plan.model import processes_line

@@ -9,24 +9,20 @@ an item or starts a worker. Questions change nothing; the driver calls `look_up`
 
 from __future__ import annotations
 
-import sys
 from time import monotonic, perf_counter
 
 from ..backends.rows import AUTO, PROCESSES, THREADS
 from ..code.functions import FunctionSet, FunctionTable, unfit
 from ..context import imported_here, others_import
 from ..measure import machine
-from ..measure.startup import IMPORT_SECONDS
 from ..plan.profile import Limits, WorkProfile
 from ..transport.values import holds_iterator
 from .looks import Looks
-from .starting import Starting, is_served
+from .starting import STARTED_BESIDE, Starting, is_served
 from .waiting import Waiting, system_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from ..backends.rows import Row
     from ..feed.pace import Pace
     from ..feed.source import Source
@@ -38,13 +34,10 @@ if TYPE_CHECKING:
     from .move import Move, Visit
     from .request import Request
 
-__all__ = ["SHORT_SECONDS", "SILENT_SECONDS", "Policy", "holding", "trusted"]
+__all__ = ["SILENT_SECONDS", "Policy", "holding", "sent", "trusted"]
 
 # Less work than this is not worth a look at the cache or the machine, which costs about as much on a first call.
 SILENT_SECONDS = 200e-6
-# A call that is over in this time begins as the builtin would the next time. On two cores workers could save half of
-# it, which is about what a call on warm workers costs; a look at cache and machine would cost a tenth.
-SHORT_SECONDS = 0.001
 # In a call that spent so long in the caller, what sending costs is measured even though the call stays: several such
 # calls may repay a start of workers together, and their items may be gone when that is asked (rows of an array).
 _MEASURED_SECONDS = 0.004
@@ -52,13 +45,6 @@ _FOR_EVER_SECONDS = 1e6
 # What it costs to read an item ahead of an input that is not read as it is. A smaller value sends items that are over
 # sooner (with none, the last row of benchmarks/lines.py is 3 instead of 1); a larger one keeps some that would gain.
 _READ_SECONDS = 1.5e-6
-# What a start costs the calls that go on beside it, as a share of what it takes: the caller works meanwhile, and only
-# shares the machine with the workers that load. A larger value means that short calls wait longer for workers which
-# would help them; a smaller one means that workers start for calls that are not repeated (benchmarks/clients.py).
-_STARTED_BESIDE = 0.25
-# What it costs that a function reaches a worker, as a multiple of what pickling it costs: sending it and rebuilding it
-# in each worker take about three times as long (a dict of six million numbers).
-_WAY_OF_FUNCTION = 4.0
 # A call that began in the caller is asked again once it has taken so many times as long as was known.
 _LONGER = 1.25
 # After workers turned out not to help, at least this much serial work must pass before they are considered again.
@@ -66,6 +52,8 @@ _PATIENCE_SECONDS = 0.1
 
 # Functions whose items held iterators; their next calls begin in the caller, so that their first items are looked at.
 holding = FunctionSet()
+# Functions that workers of ours were sent in this process; those that run may still have them.
+sent = FunctionSet()
 # What calls on workers have taught of each function.
 trusted: FunctionTable[Trust] = FunctionTable()
 
@@ -93,6 +81,7 @@ class Policy:
         self.known: WorkProfile | None = None
         self.transfer: Transfer | None = None
         self.carrying_seconds: float | None = None
+        self._sending_seconds = 0.0  # the part of these that only a function pays which workers do not have
         self.visits: list[Visit] = []
         self.slowdown = 1.0
         self.starting, self.waiting = Starting(request.options), Waiting(request.function, request.options)
@@ -123,7 +112,9 @@ class Policy:
             from ..measure import sampling
 
             items, results = zip(*serial.recent, strict=True)
-            self.transfer = sampling.measure_transfer(list(items), list(results), perf_counter)
+            row = self._source.row_bytes
+            found = sampling.measure_transfer(list(items) if row is None else [], list(results), perf_counter)
+            self.transfer = found if row is None else found._replace(bytes_in=float(row))
             return True
         return False
 
@@ -134,9 +125,11 @@ class Policy:
         """
         if self.carrying_seconds is not None or (self.known is not None and self.known.call_seconds is not None):
             return False
-        from ..transport.carried import carried, carrying_seconds
+        from ..transport.carried import carried, price
 
-        self.carrying_seconds = _WAY_OF_FUNCTION * carrying_seconds(carried(self._function))
+        each, once = price(carried(self._function))
+        self._sending_seconds = 0.0 if self._function in sent and self.starting.warm_workers() else once
+        self.carrying_seconds = each + self._sending_seconds
         return True
 
     def stay(self) -> None:
@@ -191,7 +184,7 @@ class Policy:
     def _paid_for(self, work: WorkProfile, n_items: int) -> Move | None:
         """Return a move if workers would help once they run, and earlier calls have missed the price of a start."""
         missed = machine.missed(monotonic())
-        if not missed or n_items < 1 or self._warm_workers() or self._function in unfit:
+        if not missed or n_items < 1 or self.starting.warm_workers() or self._function in unfit:
             return None
         if work.bytes_in is None or work.bytes_out is None:
             return None
@@ -202,7 +195,7 @@ class Policy:
             return None
         self.measure_carrying()
         profile = self.machine(work)
-        plan = choose(self._with_reading(work), _as_if_running(profile), n_items, self.limits())
+        plan = choose(self._with_reading(work), self._as_if_running(profile), n_items, self.limits())
         if plan.backend == "serial" or missed < self._price(profile, plan.n_jobs):
             return None
         said = f"{plan.reason}, and calls like it have missed the price of a start"
@@ -216,9 +209,14 @@ class Policy:
 
     def is_due(self, serial: Serial) -> bool:
         """Say whether enough time was spent in the caller (`plan.escalate`), by what was measured so far."""
+        remaining = self._source.remaining()
+        if remaining is not None:
+            whole = serial.seconds + remaining * serial.seconds_per_item
+            if whole < self.starting.least_seconds():  # so no answer below says that it is due
+                return False
         from ..plan.escalate import should_escalate
 
-        remaining, work = self._source.remaining(), self._with_reading(self._measured(serial))
+        work = self._with_reading(self._measured(serial))
         if not self._is_trusted(serial.seconds + (remaining or 0) * work.seconds_per_item):
             return False
         spent, done = serial.seconds, serial.times.n
@@ -326,12 +324,12 @@ class Policy:
 
     def has_missed(self, serial: Serial) -> float:
         """Return the seconds that workers would have saved this call, had they been running; 0 if none."""
-        if serial.seconds < SILENT_SECONDS or not self._options.use_cache or self._warm_workers():
+        if serial.seconds < SILENT_SECONDS or not self._options.use_cache or self.starting.warm_workers():
             return 0.0
         if self.patience_seconds == float("inf") or self._function in unfit:
             return 0.0
         work = self._measured(serial, or_known=True)
-        there, here = self._predicted(work, _as_if_running(self.machine(work)), self._source.index)
+        there, here = self._predicted(work, self._as_if_running(self.machine(work)), self._source.index)
         return max(0.0, here - there)
 
     def would_start(self, missed_seconds: float) -> bool:
@@ -348,9 +346,9 @@ class Policy:
 
         load_known = self.known is not None and self.known.load_seconds is not None
         # Where loading is known the profile has the share already. Nothing goes on beside the caller's own imports.
-        share = 1.0 if load_known and self.starting.method() != "fork" else _STARTED_BESIDE
-        here = 0.0 if share == 1.0 or PROCESSES.module in sys.modules else IMPORT_SECONDS
-        return here + share * (start_seconds(profile, n_jobs) - here)
+        share = 1.0 if load_known and self.starting.method() != "fork" else STARTED_BESIDE
+        here = 0.0 if share == 1.0 else self.starting.import_seconds()
+        return here + share * (start_seconds(profile, n_jobs) - here) + self._sending_seconds
 
     def knows_transfer(self) -> bool:
         """Say whether items can be sent, and it is known what that costs."""
@@ -438,25 +436,15 @@ class Policy:
         load = self.known.load_seconds if self.known is not None and not served else None
         return profile.seconds_first_start + (profile.seconds_load if load is None else load)
 
-    def _warm_workers(self) -> int:
-        """Return how many idle workers this call would get."""
-        pool: Any = sys.modules.get(PROCESSES.module or "")
-        # The module has no such function while a thread is still importing it; then there are no workers.
-        if not hasattr(pool, "warm_count"):
-            return 0
-        count: int = pool.warm_count(self.starting.method(), self._options.initializer, self._options.initargs)
-        return count
-
     def limits(self) -> Limits:
         return Limits(machine.workers_asked(self._options.n_jobs), self._options.chunksize)
 
     def machine(self, work: WorkProfile | None = None) -> MachineProfile:
         """Return the machine profile, with what the function takes to be loaded if that is known."""
-        method, warm, modules = self.starting.method(), self._warm_workers(), self.starting.modules(self._function)
-        served = is_served(method)
+        method, warm = self.starting.method(), self.starting.warm_workers()
+        served, modules = is_served(method), self.starting.modules(self._function)
         profile = machine.machine_profile(method, warm_workers=warm, served=served, modules=modules)
-        if PROCESSES.module not in sys.modules:
-            profile = profile._replace(seconds_first_start=profile.seconds_first_start + IMPORT_SECONDS)
+        profile = profile._replace(seconds_first_start=profile.seconds_first_start + self.starting.import_seconds())
         load, carrying = profile.seconds_load, self.carrying_seconds or 0.0
         load = work.load_seconds if work is not None and work.load_seconds is not None and not served else load
         profile = profile._replace(seconds_load=load, seconds_per_call=profile.seconds_per_call + carrying)
@@ -464,17 +452,19 @@ class Policy:
             return profile
         # The function has been on such workers before, and will be again: a start costs what goes on beside it.
         return profile._replace(
-            seconds_first_start=_STARTED_BESIDE * profile.seconds_first_start,
-            seconds_next_start=_STARTED_BESIDE * profile.seconds_next_start,
-            seconds_load=_STARTED_BESIDE * load,
+            seconds_first_start=STARTED_BESIDE * profile.seconds_first_start,
+            seconds_next_start=STARTED_BESIDE * profile.seconds_next_start,
+            seconds_load=STARTED_BESIDE * load,
         )
 
+    def _as_if_running(self, profile: MachineProfile) -> MachineProfile:
+        """Return the profile as it will be once workers run and have the function."""
+        call = profile.seconds_per_call - self._sending_seconds
+        return profile._replace(
+            seconds_first_start=0.0, seconds_next_start=0.0, seconds_load=0.0, seconds_per_call=max(0.0, call)
+        )
 
 def _move_to(row: Row, plan: Plan, n_items: int = 0, *, pays_missed: bool = False) -> Move:
     from .move import Move  # most calls stay
 
     return Move(row, plan, pays_missed, n_items)
-
-
-def _as_if_running(profile: MachineProfile) -> MachineProfile:
-    return profile._replace(seconds_first_start=0.0, seconds_next_start=0.0, seconds_load=0.0)

@@ -23,11 +23,12 @@ from ..lean import NamedTuple
 from ..measure import machine
 from ..options import DEFAULTS
 from ..runners import runs_items
-from .driver import Call, staying
+from .driver import Call
 from .noted import Brief, short
 from .phases import Dropped, Phases
 from .places import in_caller
 from .request import Request, name_of
+from .stay import staying
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from time import perf_counter, sleep
 
 from ..backends.rows import PROCESSES
 from ..measure import machine
+from ..measure.startup import IMPORT_SECONDS
 from . import preload
 
 TYPE_CHECKING = False
@@ -15,7 +16,12 @@ if TYPE_CHECKING:
 
     from ..options import Options
 
-__all__ = ["Starting", "is_served"]
+__all__ = ["STARTED_BESIDE", "Starting", "is_served"]
+
+# What a start costs the calls that go on beside it, as a share of what it takes: the caller works meanwhile, and only
+# shares the machine with the workers that load. A larger value means that short calls wait longer for workers which
+# would help them; a smaller one means that workers start for calls that are not repeated (benchmarks/clients.py).
+STARTED_BESIDE = 0.25
 
 # A thread that has ended is still counted until the system has ended it, which takes less than this.
 _THREAD_END_SECONDS = 0.002
@@ -30,6 +36,7 @@ class Starting:
 
     def __init__(self, options: Options) -> None:
         self._asked = options.start_method
+        self._initializer = options.initializer, options.initargs
         self._method: str | None = None
         self._modules: int | None = None
 
@@ -64,6 +71,30 @@ class Starting:
         """Return how workers are started while a second thread runs, so that a fork is not safe."""
         method = machine.configured_start_method(self._asked)
         return machine.threaded_start_method() if method == "fork" else method
+
+    def warm_workers(self) -> int:
+        """Return how many idle workers this call would get."""
+        pool: Any = sys.modules.get(PROCESSES.module or "")
+        # The module has no such function while a thread is still importing it; then there are no workers.
+        if not hasattr(pool, "warm_count"):
+            return 0
+        count: int = pool.warm_count(self.method(), *self._initializer)
+        return count
+
+    def import_seconds(self) -> float:
+        """Return what importing takes that a start needs."""
+        return 0.0 if PROCESSES.module in sys.modules else IMPORT_SECONDS
+
+    def least_seconds(self) -> float:
+        """Return what a start of workers costs this call at least, whatever is known of its function.
+
+        A call that is over in this time need not ask for anything else.
+        """
+        if self.warm_workers():
+            return 0.0
+        method = self.method()
+        seconds = machine.seconds_first_start(method, served=is_served(method)) + self.import_seconds()
+        return seconds if method == "fork" else STARTED_BESIDE * seconds
 
 
 def is_served(start_method: str) -> bool:

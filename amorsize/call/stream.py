@@ -16,10 +16,11 @@ from ..feed.source import Source
 from ..lean import TypeVar, map, partial, public
 from ..options import DEFAULTS, any_given
 from .caller import apply_star
-from .driver import Call, staying
+from .driver import Call
 from .phases import Dropped, Phases
 from .request import Request
 from .short import Asked, Notes, ShortCall, hint_of, short_part
+from .stay import staying
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from ..transport import by_value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
 __all__ = ["ByValue", "load_function", "new_space"]
@@ -68,9 +68,9 @@ def new_space() -> by_value.Space:
     return by_value.Space(_first)
 
 
-def load_function(data: bytes | memoryview, space: by_value.Space) -> Any:
+def load_function(data: bytes | memoryview, space: by_value.Space, beside: Sequence[bytearray] = ()) -> Any:
     """Rebuild a function that was sent to this process, with what the initializer left for it, and enter its space."""
-    function = by_value.load_function(data, space)
+    function = by_value.load_function(data, space, beside)
     if space.main:
         space.main.update(_left)
     return function

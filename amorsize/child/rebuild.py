@@ -13,6 +13,7 @@ from ..code.reach import Entry, different, find_place
 from ..code.strict import ABSENT
 from ..lean import map
 from ..transport import by_value
+from ..transport.bound import unpacked
 from ..transport.payload import LENGTH, Outdated
 from .initialize import load_function, new_space
 
@@ -99,7 +100,8 @@ def rebuild(data: bytes | memoryview, digest: bytes) -> Rebuilt:
     settings = load_function(ambient, space)
     rebuilt = Rebuilt(space, digest, tuple(map(Entry._make, entries)), tuple(values), settings)
     rebuilt.enter()  # it comes before the function, whose module may read what was carried when it is imported
-    rebuilt.function = load_function(data[at + length :], space)
+    pickled, beside = unpacked(data[at + length :])
+    rebuilt.function = load_function(pickled, space, beside)
     return rebuilt
 
 

@@ -116,7 +116,7 @@ class Pump:
         self.seconds = 0.0
         self.failures = failures
         self.backend = backend
-        self._source = source
+        self._source, source.crosses = source, crosses
         self._options = options
         self._meant_width = width
         self._pace = pace

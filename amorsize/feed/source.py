@@ -4,6 +4,8 @@ A list, tuple, range, string, bytes or NumPy array is read ahead as it is. Any o
 all its items, end a group when the next one begins, or be tied to its thread. So such an input is advanced only in the
 thread that calls `take`, and each item is fixed before the next is pulled: an item that cannot change waits as it is,
 any other waits as its pickle. `unfixed` holds an item that cannot be fixed; it must run before anything more is read.
+
+Small items of a NumPy array are read for workers as one array (`transport.values.Rows`).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from time import perf_counter
 
 from ..errors import let_signals_through
 from ..lean import NamedTuple, map
-from ..transport.values import SCALARS, holds_iterator, is_array, is_plain
+from ..transport.values import SCALARS, Rows, holds_iterator, is_array, is_plain, row_bytes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,8 +60,11 @@ class Source:
         unfixed: the item that `take` read after those it returned, if that item cannot wait; else None.
         slow: whether reading took long the last time.
         over: whether the input has ended, or is asked no more.
+        crosses: whether what `take` returns is sent to other processes, so that it may be `Rows`.
         failed_at: when an item raised in serial work, which ended it, in `time.perf_counter()` seconds; 0 if none did.
     """
+
+    crosses = False  # until a pump says so
 
     def __init__(
         self, iterables: tuple[Iterable[Any], ...], *, strict: bool = False, iterators: tuple[Iterator[Any], ...] = ()
@@ -177,6 +182,8 @@ class Source:
         """
         items: list[Any] = []
         self.held, self.slow, self.unfixed = False, False, None
+        if self.crosses and fix is not None and not plain_only and not self.over and self.row_bytes is not None:
+            return self._take_rows(count)
         if not self.over:
             if self.exact:
                 asked = self._askable(count, to_end, plain_only) if self._growing is not None or plain_only else count
@@ -233,6 +240,25 @@ class Source:
             self.error = error
         self.index += len(items)
         return len(items) < count
+
+    @property
+    def row_bytes(self) -> int | None:
+        """How many bytes an item of a NumPy array has, if its items can be sent as `Rows`; else None."""
+        if self._sequence is None or not is_array(self._sequence):
+            return None
+        from ..transport.memory import LEAST_SHARED_BYTES
+
+        return row_bytes(self._sequence, LEAST_SHARED_BYTES)
+
+    def _take_rows(self, count: int) -> Sequence[Any]:
+        array: Any = self._sequence
+        start = len(array) - length_hint(self.iterator)
+        copied: Any = Rows.of(array, start, start + count)
+        rows: Sequence[Any] = copied
+        self.seek(start + len(rows))
+        if len(rows) < count:
+            self.end()
+        return rows
 
     def _take_fixed(
         self, items: list[Any], count: int, to_end: bool, fix: Callable[[Any], Any] | None, in_time: bool

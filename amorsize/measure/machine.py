@@ -207,6 +207,7 @@ def known_costs() -> dict[str, float]:
             f"{route} seconds_per_chunk": _costs.chunk_seconds(route),
             f"{route} seconds_per_call": _costs.call_seconds(route),
             f"{route} bytes_per_second": _costs.bytes_per_second(route),
+            f"{route} shared_bytes_per_second": _costs.bytes_per_second(route, shared=True),
         }
     return found
 

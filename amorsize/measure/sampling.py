@@ -33,6 +33,12 @@ DEAR_DUMP_SECONDS = 2e-3  # a dump or load that takes this long is measured once
 # take longer than the figure is worth.
 _MOST_REPEATS = 20
 _REPEATS_SECONDS = 100e-6
+_NUMBER_SECONDS = 0.03e-6
+_NUMBERS = frozenset({int, float, bool, type(None)})
+# Of a large buffer so much is copied to learn what copying it takes, 0.2 ms. With a smaller value, memory that the
+# process has at hand already tells too good a figure; with a larger one, first calls that stay in the caller are held
+# up by it (`results` in benchmarks/transport.py).
+_COPIED_BYTES = 1_000_000
 _PROTOCOL = 5
 
 
@@ -162,7 +168,7 @@ def _crossing(values: list[Any], clock: Callable[[], float], *, load: bool) -> t
     from ..transport.memory import LEAST_SHARED_BYTES
 
     def cross(n: int) -> tuple[int, float, float]:
-        beside: list[memoryview] = []
+        beside.clear()
 
         def keep(buffer: PickleBuffer) -> bool:
             memory = buffer.raw()
@@ -175,27 +181,43 @@ def _crossing(values: list[Any], clock: Callable[[], float], *, load: bool) -> t
         data = dumps(values[:n], _PROTOCOL, buffer_callback=keep)
         middle = clock()
         if load:
-            loads(data, buffers=[bytearray(memory) for memory in beside])
+            loads(data, buffers=beside)
         end = clock()
         nbytes = len(data) + sum([memory.nbytes for memory in beside])
         return nbytes, (end - middle if load else middle - start), end - start
 
+    def copying(nbytes: float) -> float:
+        if not (load and beside):
+            return 0.0
+        some = memoryview(beside[0])[:_COPIED_BYTES]
+        start = clock()
+        bytearray(some)
+        return (clock() - start) * nbytes / len(some)
+
+    beside: list[memoryview] = []
     try:
         empty_length, empty_seconds, _ = cross(0)
         one_length, one_seconds, all_seconds = cross(1)
         n = min(len(values), int(DEAR_DUMP_SECONDS / all_seconds) if all_seconds > 0 else len(values))
         if n < 2:
-            return float(one_length - empty_length), max(0.0, one_seconds - empty_seconds)
+            nbytes = float(one_length - empty_length)
+            return nbytes, max(0.0, one_seconds - empty_seconds) + copying(nbytes)
         # One value is dumped again because the first dump of a type also looked up how the type is pickled. For cheap
         # values a single dump more would show little but noise, which is several times what they cost.
+        # Of large ones nearly all is told by their length, and numbers are all alike.
+        numbers = _NUMBERS.issuperset(map(type, values))
         repeats = max(1, min(_MOST_REPEATS, int(_REPEATS_SECONDS / all_seconds) if all_seconds > 0 else 1))
+        repeats = 1 if beside or numbers else repeats
         one_seconds = min(cross(1)[1] for _ in range(repeats))
         length, seconds = min(cross(n)[:2] for _ in range(repeats))
     except BaseException as error:  # noqa: BLE001 - an item's own pickling code may raise anything: it cannot cross
         let_signals_through(error)
         debug("not picklable, so taken for impossible to send: %s: %s", type(error).__name__, error)
         return None, 0.0
-    return (length - one_length) / (n - 1), max(0.0, (seconds - one_seconds) / (n - 1))
+    nbytes = (length - one_length) / (n - 1)
+    if numbers:
+        return nbytes, _NUMBER_SECONDS
+    return nbytes, max(0.0, (seconds - one_seconds) / (n - 1)) + copying(nbytes)
 
 
 def _reading_seconds(clock: Callable[[], float]) -> float:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
+from functools import partial
 from itertools import count
 from types import FunctionType, SimpleNamespace
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
@@ -32,13 +33,18 @@ from ..state import register
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
-__all__ = ["PROTOCOL", "InheritedSpace", "MainGlobals", "ModuleGlobals", "Outgoing", "Space", "Token"]
-__all__ += ["dump_for_place", "enter", "find", "here", "load_function", "load_wrapped", "make_function"]
+__all__ = ["LARGE_BYTES", "PROTOCOL", "InheritedSpace", "MainGlobals", "ModuleGlobals", "Outgoing", "Space", "Token"]
+__all__ += ["dump_for_place", "enter", "find", "here", "keep_beside", "load_function", "load_wrapped", "make_function"]
 __all__ += ["return_by_value", "set_function"]
 
 PROTOCOL = 5
+# What a function is bound to is large from this size on, so that it is compared with what was sent before; what is
+# smaller is hashed (`bound`). With a smaller value, copies of data that are hashed in no time are kept; with a larger
+# one, data of some megabytes are hashed at each call, at 0.6 to 1.2 ms a megabyte (benchmarks/transport.py).
+LARGE_BYTES = 1 << 20
 
 
 class Token(NamedTuple):
@@ -132,12 +138,12 @@ def enter(space: Space | None) -> None:
     _here = space
 
 
-def load_function(data: bytes | memoryview, space: Space) -> Any:
-    """Rebuild a function in a worker, in a space that is then entered."""
+def load_function(data: bytes | memoryview, space: Space, beside: Sequence[bytearray] = ()) -> Any:
+    """Rebuild a function in a worker, in a space that is then entered; `beside` is memory that its pickle refers to."""
     enter(space)
     space.loads_function = True
     try:
-        return pickle.loads(data)
+        return pickle.loads(data, buffers=beside)
     finally:
         space.loads_function = False
 
@@ -163,9 +169,9 @@ class Outgoing:
         """Pickle a function by value, with the classes that it refers to."""
         return _dump(function, _Inline())
 
-    def function_pieces(self, function: object) -> list[bytes]:
-        """Return the pieces of what `function` returns."""
-        return _pieces(function, _Inline())
+    def function_pieces(self, function: object, beside: list[memoryview] | None = None) -> list[bytes]:
+        """Return the pieces of what `function` returns; `beside` as for `serialize.function_pieces`."""
+        return _pieces(function, _Inline(), beside)
 
     def item(self, item: object) -> bytes:
         """Pickle an item by value."""
@@ -256,14 +262,26 @@ def _dump(value: object, way: Any) -> bytes:
     return b"".join(_pieces(value, way))
 
 
-def _pieces(value: object, way: Any) -> list[bytes]:
+def keep_beside(beside: list[memoryview], buffer: pickle.PickleBuffer) -> bool:
+    """Take memory that a value offers beside its pickle, if it is large; return True for it to be pickled."""
+    try:
+        memory = buffer.raw()
+    except BufferError:  # it is not in one piece
+        return True
+    if memory.nbytes < LARGE_BYTES:
+        return True
+    beside.append(memory)
+    return False
+
+
+def _pieces(value: object, way: Any, beside: list[memoryview] | None = None) -> list[bytes]:
     """Return a pickle as it is written: in frames, between which large data stand uncopied."""
     from .pickler import ByValuePickler  # cloudpickle takes 18 ms to import
 
     pieces: list[bytes] = []
     # A bytearray is written as it is and may change later, so it is copied, which leaves bytes as they are.
     file = SimpleNamespace(write=lambda piece: pieces.append(bytes(piece)))
-    ByValuePickler(file, way).dump(value)
+    ByValuePickler(file, way, None if beside is None else partial(keep_beside, beside)).dump(value)
     return pieces
 
 

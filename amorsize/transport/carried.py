@@ -32,6 +32,7 @@ from types import (
 from ..code.bytecode import outer_names
 from ..errors import let_signals_through
 from ..lean import NamedTuple, map
+from .bound import MOST_KEPT_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,13 +41,24 @@ if TYPE_CHECKING:
 
     Size = tuple[float, float]  # bytes and parts
 
-__all__ = ["SECONDS_PER_BYTE", "SECONDS_PER_PART", "Carried", "carried", "carrying_seconds"]
+__all__ = ["SECONDS_PER_BYTE", "SECONDS_PER_PART", "Carried", "Price", "carried", "carrying_seconds", "price"]
 
 # What the caller spends on a part and on a byte of the pickle, hashing included. With larger values functions with much
 # data stay in the caller when workers would pay; with smaller ones calls of them are slower than the builtin. Bytes of
 # raw data took 0.6 ns if they cannot change and 1.3 ns if they can; numbers took 13 ns, texts 80 to 300 ns.
 SECONDS_PER_PART = 16e-9
 SECONDS_PER_BYTE = 1.0e-9
+# The same for a byte of raw data that are compared with what was sent before (`bound`): 0.15 ns in an array that a
+# partial binds, 0.8 ns in a bytearray, which is copied for it.
+_COMPARED_PER_BYTE = 0.3e-9
+# What it takes once that raw data reach workers: they are copied, written to each of two workers, and copied there
+# (2.4 to 3 ns for 80 MB; `bound` in benchmarks/transport.py). Too large, and functions stay that would gain over a few
+# calls; too small, and a first call on workers takes longer than the builtin.
+_SENT_PER_BYTE = 2.6e-9
+# Sending and rebuilding other data take so many times as long as pickling them (a dict of six million numbers).
+_SENT_TIMES = 3.0
+# Data are raw as far as there are more bytes than this for each part; texts have fewer.
+_RAW_PER_PART = 64
 
 # So many visits are shared out among what a function holds, and no more than `_MOST_VISITS` are made, as a share is at
 # least one. So many elements of a container are looked at. With larger values the look takes longer, about 1 us a
@@ -96,7 +108,7 @@ def carried(function: object) -> Carried:
 
 
 def carrying_seconds(of: Carried) -> float:
-    """Return how long the caller takes to make a function ready to be sent, at each call that sends work.
+    """Return how long the caller takes to make a function ready to be sent, where nothing of it was sent before.
 
     This is pickling, searching and hashing (`payload.payload_of`). It is within a factor of two of what was measured
     for 80 MB of bytes, an array of 80 MB, a list of six million floats, a dict of six million ints, three million
@@ -107,6 +119,30 @@ def carrying_seconds(of: Carried) -> float:
     0.10000016
     """
     return of.nbytes * SECONDS_PER_BYTE + of.parts * SECONDS_PER_PART
+
+
+class Price(NamedTuple):
+    """What a function costs on its way to workers, in seconds.
+
+    Attributes:
+        each: at each call that sends work: pickling it, and finding out whether its data have changed.
+        once: beyond that where the workers do not have it yet: sending it, and rebuilding it there.
+    """
+
+    each: float
+    once: float
+
+
+def price(of: Carried) -> Price:
+    """Return what it costs that a function reaches workers.
+
+    >>> price(Carried(100_000_000, 10)).each < carrying_seconds(Carried(100_000_000, 10))
+    True
+    """
+    raw = max(0, of.nbytes - _RAW_PER_PART * of.parts)
+    rest = carrying_seconds(Carried(of.nbytes - raw, of.parts))
+    compared = _COMPARED_PER_BYTE if raw <= MOST_KEPT_BYTES else SECONDS_PER_BYTE
+    return Price(rest + raw * compared, _SENT_TIMES * rest + raw * _SENT_PER_BYTE)
 
 
 class _Look:

@@ -31,7 +31,7 @@ from ..seeding import Seeded
 from . import by_value
 from .ambient import packed_snapshot
 from .blame import said_of
-from .serialize import function_pieces
+from .bound import pieces_of, settled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..code.reach import Surroundings
+    from .memory import Buffer
 
     Place = tuple[str, str]
 
@@ -91,7 +92,7 @@ class Payload:
         carried: for each place where workers had something else, what the caller has there, pickled.
         waived: places that are not compared any more.
         ambient: the caller's settings (`transport.ambient`), pickled.
-        read: a hash object that has read the pickled function, for another payload of the same; None if there is none.
+        read: a hash object that stands for the pickled function; None if there is none.
 
     Attributes:
         surroundings: what the function and its items' classes reach by name.
@@ -99,7 +100,7 @@ class Payload:
 
     def __init__(
         self,
-        function: Sequence[bytes],
+        function: Sequence[Buffer],
         look: Callable[[Iterable[type]], Surroundings],
         kinds: frozenset[type] = frozenset(),
         *,
@@ -139,7 +140,7 @@ class Payload:
         """The modules in which a worker will look whether it has what the caller has."""
         return frozenset([entry.module for entry in self.surroundings.entries]) - {"__main__", "builtins"}
 
-    def parts(self) -> list[bytes]:
+    def parts(self) -> list[Buffer]:
         """Return the buffers that, when joined, are what `rebuild` takes."""
         if not self._around:
             entries = [
@@ -225,14 +226,14 @@ def payload_of(
         KeptHere: if its random numbers would differ in a worker and the user named no backend.
     """
     try:
-        pickled = function_pieces(function)
+        pickled, read = settled(pieces_of(function))
     except BaseException as error:  # user code may raise anything, even SystemExit
         let_signals_through(error)
         raise SerializationError(f"{function!r} cannot be sent to a worker: {said_of(error, function)}") from error
     plain = function.function if isinstance(function, Seeded) else function
     most_parts = max(_ALWAYS_PARTS, gain_seconds * _SHARE_OF_GAIN / _SECONDS_PER_PART)
     look = partial(surroundings, plain, most_parts)
-    payload = Payload(pickled, look, initialized=initializer is not None, ambient=packed_snapshot())
+    payload = Payload(pickled, look, initialized=initializer is not None, ambient=packed_snapshot(), read=read)
     reason = must_draw_here(plain, payload.surroundings, seeded=plain is not function, initializer=initializer)
     if reason and not by_name:
         raise KeptHere(reason)

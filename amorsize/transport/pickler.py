@@ -18,6 +18,7 @@ from .by_value import PROTOCOL, MainGlobals, ModuleGlobals, find, load_wrapped, 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 __all__ = ["ByValuePickler"]
@@ -35,10 +36,11 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # it ships no 
     Args:
         file: what it writes to; only its `write` is used.
         way: the direction, which decides how classes are pickled; an `Outgoing` or one of its relatives.
+        keep: takes memory that stays out of the pickle; None if none does.
     """
 
-    def __init__(self, file: Any, way: Any) -> None:
-        super().__init__(file, PROTOCOL)
+    def __init__(self, file: Any, way: Any, keep: Callable[[pickle.PickleBuffer], bool] | None = None) -> None:
+        super().__init__(file, PROTOCOL, buffer_callback=keep)
         self._way = way
 
     def reducer_override(self, value: Any) -> Any:

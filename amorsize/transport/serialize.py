@@ -12,6 +12,7 @@ alone. Large memory that a value offers beside its pickle (PEP 574) is not copie
 from __future__ import annotations
 
 import pickle
+from functools import partial
 from itertools import chain, repeat
 from types import FunctionType, SimpleNamespace
 
@@ -25,6 +26,7 @@ from .values import (
     SCALARS,
     Fixed,
     HeldIteratorError,
+    Rows,
     held_iterator_error,
     holds_iterator,
     holds_plain_arrays,
@@ -47,6 +49,8 @@ __all__ += ["rebuilt"]
 _RAW_BYTES = 1 << 16
 # Each frame begins with one of these operations, PROTO or FRAME; data that do, too, are searched in vain.
 _FRAME_CODES = b"\x80\x95"
+# Items of these kinds are one pickle.
+_WHOLE = frozenset({range, Rows})
 
 
 class Undumpable(Exception):
@@ -151,8 +155,13 @@ def dump_function(function: object) -> bytes:
     return b"".join(function_pieces(function))
 
 
-def function_pieces(function: object) -> list[bytes]:
-    """Return the pieces of what `dump_function` returns, because copying large bound data into one takes time."""
+def function_pieces(function: object, beside: list[memoryview] | None = None) -> list[bytes]:
+    """Return the pieces of what `dump_function` returns, because copying large bound data into one takes time.
+
+    Args:
+        function: any callable.
+        beside: takes the memory of large arrays, uncopied, which is then not in the pieces; None if it is to be there.
+    """
     pieces: list[bytes] = []
 
     def write(piece: bytes | bytearray) -> None:
@@ -162,13 +171,16 @@ def function_pieces(function: object) -> list[bytes]:
 
     if type(function) is not FunctionType or function.__module__ != "__main__":
         try:
-            pickle.Pickler(SimpleNamespace(write=write), PROTOCOL).dump(function)
+            keep = None if beside is None else partial(by_value.keep_beside, beside)
+            pickle.Pickler(SimpleNamespace(write=write), PROTOCOL, buffer_callback=keep).dump(function)
         except Exception as error:  # any class may raise anything here, as in `dump`
             let_signals_through(error)
         else:
             if not _names_main(pieces[-1]):
                 return pieces
-    return by_value.Outgoing().function_pieces(function)
+    if beside is not None:
+        beside.clear()
+    return by_value.Outgoing().function_pieces(function, beside)
 
 
 def _names_main(piece: bytes) -> bool:
@@ -208,7 +220,7 @@ def dump_items(items: Sequence[object], outgoing: Outgoing | None = None) -> Env
         Undumpable: an item could not be pickled. Its error is a `HeldIteratorError` if the item is or holds an
             iterator, because pickling an iterator might copy, or use up, the rest of the input.
     """
-    if type(items) is range or _all_scalars(items):
+    if type(items) in _WHOLE or _all_scalars(items):
         return Envelope((pickle.dumps(items, PROTOCOL),), plain=True)
     return _joined(items, dump if plainly_hold_none(items) else dump_item, outgoing)
 

@@ -16,11 +16,11 @@ from ..lean import MemberDescriptorType, deque, lru_cache, map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
-__all__ = ["SCALARS", "Fixed", "HeldIteratorError", "held_iterator_error", "holds_iterator", "is_array", "is_plain"]
-__all__ += ["holds_plain_arrays", "plainly_hold_none", "rough_size"]
+__all__ = ["SCALARS", "Fixed", "HeldIteratorError", "Rows", "held_iterator_error", "holds_iterator", "is_array"]
+__all__ += ["holds_plain_arrays", "is_plain", "plainly_hold_none", "rough_size", "row_bytes"]
 
 SCALARS = frozenset({int, float, complex, str, bytes, bool, type(None)})
 # So many elements of an item are looked at; in a longer container they are spread over all of it. With a larger value,
@@ -45,6 +45,64 @@ class Fixed:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
+
+
+class Rows:
+    """Consecutive items of an input that is a NumPy array, as one array, which has their values from when it was made.
+
+    They cross as one pickle. The items are made when they are asked for, as iterating over the input makes them:
+    scalars, or views of rows, of which no two share memory.
+
+    Args:
+        array: the items; nobody else refers to it.
+    """
+
+    __slots__ = ("_array",)
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._array)
+
+    def __getitem__(self, at: Any) -> Any:
+        return Rows(self._array[at]) if type(at) is slice else self._array[at]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Rows, (self._array,)
+
+    @classmethod
+    def of(cls, array: Any, start: int, stop: int) -> Rows:
+        """Return rows of an array, copied one after another, whatever their order and strides there."""
+        rows = array[start:stop].copy()
+        rows.flags.writeable = array.flags.writeable
+        return cls(rows)
+
+
+# Kinds of NumPy's data types whose values are theirs alone: numbers, times, texts, bytes.
+_ROW_KINDS = frozenset("biufcmMSU")
+
+
+def row_bytes(array: object, most_bytes: int) -> int | None:
+    """Return how many bytes an item of an array has, if its items can cross as `Rows`; None if each crosses alone.
+
+    Args:
+        array: any input.
+        most_bytes: larger items cross alone, because then none of their bytes is pickled.
+    """
+    if not is_array(array):
+        return None
+    whole: Any = array
+    kind = whole.dtype
+    if not whole.ndim or kind.hasobject or kind.metadata or not (kind.kind in _ROW_KINDS or kind.names):
+        return None
+    nbytes = kind.itemsize
+    for length in whole.shape[1:]:
+        nbytes *= length
+    return nbytes if nbytes < most_bytes else None
 
 
 class HeldIteratorError(TypeError):

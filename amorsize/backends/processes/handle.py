@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ...transport.envelope import Envelope
+    from ...transport.memory import Buffer
     from ...transport.payload import Payload
     from ...transport.slots import Shared
     from ..events import Chunk
@@ -133,7 +134,7 @@ class Worker:
             pieces = [bytes(piece) for piece in pieces]  # change them
         self.outbox.put(wire.CHUNK, [head, *pieces])
 
-    def _put_function(self, digest: bytes, parts: list[bytes]) -> None:
+    def _put_function(self, digest: bytes, parts: list[Buffer]) -> None:
         starts = [*accumulate(map(len, parts), initial=0)]
         nbytes = starts.pop()
         self._functions.add(digest, nbytes)

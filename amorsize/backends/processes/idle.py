@@ -22,7 +22,7 @@ from ...errors import let_signals_through
 from ...lean import NamedTuple, map
 from ...measure import machine
 from ...state import register
-from ...transport import wire
+from ...transport import bound, wire
 from ...transport.ambient import raw_environ
 from .handle import LEAVE_SECONDS, Worker, all_workers
 from .start import serves_here, start_workers
@@ -195,7 +195,10 @@ def shutdown() -> None:
         _idle.clear()
     dismiss(workers)
     server = _server()
-    if server is not None and not all_workers():
+    if all_workers():
+        return
+    bound.forget()
+    if server is not None:
         server.stop()
 
 
