@@ -110,9 +110,12 @@ else:
             if cls._records < _FEW_RECORDS:
                 fields, known = cls._fields, cls._fields[: len(values)]
                 given = {**cls._field_defaults, **dict(zip(known, values, strict=False)), **named}
-                if len(given) == len(fields) >= len(values) and named.keys().isdisjoint(known):
+                whole = [given[field] for field in fields if field in given]
+                twice = not named.keys().isdisjoint(known)
+                if len(whole) == len(given) == len(fields) >= len(values) and not twice:
                     cls._records += 1
-                    return tuple.__new__(cls, [given[field] for field in fields])
+                    return tuple.__new__(cls, whole)
+            # It also says what is wrong with the arguments.
             names = ", ".join(cls._fields)
             quick = eval(f"lambda _cls, {names}: _new(_cls, ({names},))", {"_new": tuple.__new__})  # noqa: S307
             quick.__name__, quick.__defaults__ = cls.__name__, tuple(cls._field_defaults.values())

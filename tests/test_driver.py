@@ -22,6 +22,7 @@ from amorsize.cache.lookup import Found
 from amorsize.call import caller as serial_module
 from amorsize.call import move as move_module
 from amorsize.call import policy as policy_module
+from amorsize.call import starting as starting_module
 from amorsize.call.driver import Call
 from amorsize.code import fingerprint
 from amorsize.errors import SerializationError
@@ -323,7 +324,7 @@ class TestMissed:
         monkeypatch.setattr(machine, "start_method", lambda _: "fork")
         monkeypatch.setattr(serialize, "dump", lambda _: b"")
         self.loaded = {PROCESSES.module: None}
-        monkeypatch.setattr(policy_module, "sys", SimpleNamespace(modules=self.loaded))
+        monkeypatch.setattr(starting_module, "sys", SimpleNamespace(modules=self.loaded))
         world.known = WorkProfile(3, STEP, bytes_in=10.0, bytes_out=10.0)
         world.pays = False
 

@@ -107,6 +107,7 @@ KNOWN = {
     "state._resets": FILLED,
     "transport.ambient._packed": LEARNT,
     "transport.bare_names._unset": IN_WORKER,
+    "transport.bound._kept": LEARNT,
     "transport.by_value._built": TOKENS,
     "transport.by_value._classes": TOKENS,
     "transport.by_value._here": IN_WORKER,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from weakref import ref
+from _weakref import ref  # `weakref`, without its classes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

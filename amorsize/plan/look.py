@@ -8,8 +8,6 @@ take a small share of the call.
 
 from __future__ import annotations
 
-from .escalate import TRUST
-
 __all__ = ["can_gain", "next_look"]
 
 # Looks may take this share of the time between them. With a smaller value, work goes to workers later; with a larger
@@ -41,6 +39,8 @@ def can_gain(
     >>> can_gain(0.001, 9, 0.004, 0.030, 8), can_gain(0.001, 9, 0.400, 0.030, 8), can_gain(0.001, 9, None, 0.030, 8)
     (False, True, False)
     """
+    from .escalate import TRUST  # most calls are over before anybody asks
+
     saved_share = 1.0 - 1.0 / max(1, width)
     if saved_share * seconds_spent >= TRUST * price_seconds:
         return True
