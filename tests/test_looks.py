@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -10,9 +11,11 @@ from amorsize.backends.rows import PROCESSES
 from amorsize.call import headstart as headstart_module
 from amorsize.call import looks as looks_module
 from amorsize.call import preload
+from amorsize.call import waiting as waiting_module
 from amorsize.call.headstart import Headstart
 from amorsize.call.looks import Looks
-from amorsize.measure import machine
+from amorsize.call.waiting import Waiting
+from amorsize.measure import machine, platforms
 from amorsize.measure.sampling import ItemTimes
 from amorsize.options import DEFAULTS
 from amorsize.plan.escalate import TRUST
@@ -27,9 +30,8 @@ def looks(monkeypatch):
     """Give the looks of a call in a process on two cores that has loaded nothing of what workers need."""
     monkeypatch.setattr(looks_module, "sys", SimpleNamespace(modules={}))
     monkeypatch.setattr(machine, "cores", lambda: 2)
-    monkeypatch.setattr(machine, "seconds_first_start", lambda *_, **__: 0.010)
     waits = SimpleNamespace(seems_due=lambda serial: serial.waits)
-    return Looks(DEFAULTS, SimpleNamespace(method=lambda: "fork"), waits)
+    return Looks(DEFAULTS, SimpleNamespace(least_seconds=lambda: PRICE), waits)
 
 
 def ran(items, seconds_per_item, *, waits=False):
@@ -136,3 +138,54 @@ class TestAShortFirstItem:
         threads[0]()
         assert not preload.glancing
         preload.wait_for_glances()
+
+
+class TestBusyMachines:
+    """Other programs have the processors, so that items which compute seem to wait."""
+
+    @pytest.fixture
+    def waiting(self, monkeypatch):
+        self.ready = 1.0
+        monkeypatch.setattr(platforms, "thread_ready_seconds", lambda _: self.ready)
+        return Waiting(math.sqrt, DEFAULTS)
+
+    def shown(self, waiting, items):
+        """Say whether threads are due after so many items of 20 ms, which used a tenth of it."""
+        seconds, busy = items * 0.020, items * 0.002
+        serial = SimpleNamespace(
+            times=SimpleNamespace(n=items),
+            seconds=seconds,
+            seconds_per_item=0.020,
+            cpu_seconds=busy,
+            note_cpu=lambda: None,
+            busy_seconds=lambda: busy,
+        )
+        return waiting.to_threads(serial, 400) is not None
+
+    def test_items_that_were_ready_to_run_do_not_wait(self, waiting):
+        """However long they were kept."""
+        for items in range(1, 20):
+            assert not self.shown(waiting, items)
+            self.ready += 0.018
+
+    def test_items_that_wait_go_to_threads_after_one_more(self, waiting):
+        """Here and there they were kept, too."""
+        assert not self.shown(waiting, 1)
+        self.ready += 0.002
+        assert self.shown(waiting, 2)
+
+    def test_they_go_at_once_where_nothing_tells(self, waiting):
+        """On systems that do not count it."""
+        self.ready = 0.0
+        assert self.shown(waiting, 1)
+
+    def test_a_first_item_that_was_ready_to_run_does_not_wait(self, waiting, monkeypatch):
+        """It is looked at by the thread beside it."""
+        now = [0.0]
+        monkeypatch.setattr(waiting_module, "perf_counter", lambda: now[0])
+        monkeypatch.setattr(machine, "busy_seconds", lambda: 0.0)
+        waiting.note_first()
+        now[0], self.ready = 0.2, 1.19
+        assert waiting.beside_first() is None
+        self.ready = 1.01
+        assert waiting.beside_first() is not None

@@ -6,9 +6,7 @@ import sys
 
 from ..backends.rows import PROCESSES
 from ..measure import machine
-from ..measure.startup import IMPORT_SECONDS
 from ..plan.look import can_gain, next_look
-from .starting import is_served
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,8 +57,7 @@ class Looks:
     def _workers_may_gain(self, serial: Serial, remaining: int | None) -> bool:
         """Say whether the first workers of this process could be worth what they cost at least."""
         if self._price is None:
-            method = self._starting.method()
-            self._price = IMPORT_SECONDS + machine.seconds_first_start(method, served=is_served(method))
+            self._price = self._starting.least_seconds()
         left = None if remaining is None else remaining * serial.seconds_per_item
         done = serial.seconds, serial.times.n, left, self._price
         # On any number of cores first, because asking how many there are reads files.

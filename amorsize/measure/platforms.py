@@ -156,6 +156,18 @@ def thread_cpu_seconds(ident: int) -> float:
         return 0.0
 
 
+def thread_ready_seconds(native_id: int) -> float:
+    """Return how long a thread of this process was ready and had no processor; 0 where nothing tells.
+
+    Linux counts it in nanoseconds, in the second field (Documentation/scheduler/sched-stats).
+    """
+    try:
+        with open(f"/proc/self/task/{native_id}/schedstat", "rb") as file:
+            return int(file.read().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
 def has_fork() -> bool:
     """Return whether a fork is safe here in a process with one thread. macOS's own libraries forbid it there."""
     return hasattr(os, "fork") and sys.platform != "darwin"
