@@ -8,11 +8,12 @@ from __future__ import annotations
 import builtins
 import sys
 
-from .call.stream import Stream, start, start_if_short
+from .call.stay import staying
+from .call.stream import Stream, start, start_short
 from .code.coroutines import is_coroutine_function
 from .lean import TypeVar, overload, public
 from .lean import map as builtin_map
-from .options import check, resolve, undecorated
+from .options import any_given, check, resolve, undecorated
 from .replaced import means_the_builtin, standing_in
 
 TYPE_CHECKING = False
@@ -197,8 +198,9 @@ def map(
         if coroutines or means_the_builtin(sys._getframe(1), asked, None if replaced else stands):
             only_strict = {"strict": True} if strict else {}  # CPython 3.14's own option; a wrapper's others are ours
             return builtin_map(func, iterable, *iterables, **only_strict)  # type: ignore[return-value]
-    if not (options or strict) and (short := start_if_short(func, (iterable, *iterables))) is not None:
-        return short
+    # What rules most calls out is asked first. A decorated function is known by the function inside, so not here.
+    if not (options or strict) and (stay := staying.get(func)) is not None and not any_given():
+        return start_short(func, (iterable, *iterables), stay)
     plain, decorated = undecorated(func)
     given = resolve(check(options, "map") if options else options, decorated)
     return start(plain, (iterable, *iterables), given, strict=strict)
@@ -233,8 +235,8 @@ def starmap(
     >>> list(amorsize.starmap(pow, [(2, 5), (3, 2)]))
     [32, 9]
     """
-    if not options and (short := start_if_short(func, (iterable,), star=True)) is not None:
-        return short
+    if not options and (stay := staying.get(func)) is not None and not any_given():
+        return start_short(func, (iterable,), stay, star=True)
     plain, decorated = undecorated(func)
     return start(plain, (iterable,), resolve(check(options, "starmap"), decorated), star=True)
 

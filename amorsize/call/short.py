@@ -151,8 +151,11 @@ class ShortCall:
         self._notes.asked = self._notes.asked._replace(iterables=(), iterators=(iter(()),))
 
 
-def hint_of(notes: Notes) -> Any:
-    """Return about how many results are still to come."""
+def hint_of(stream: Any) -> Any:
+    """Return about how many results of a stream are still to come."""
+    if stream._short is None:
+        return stream._call.length_hint()
+    notes: Notes = stream._short[1]
     if notes.call is not None:
         return notes.call.length_hint()
     if notes.ended_at:

@@ -14,7 +14,7 @@ from ..backends.rows import AUTO, SERIAL
 from ..code.coroutines import is_coroutine_function
 from ..feed.source import Source
 from ..lean import TypeVar, map, partial, public
-from ..options import DEFAULTS, any_given
+from ..options import DEFAULTS
 from .caller import apply_star
 from .driver import Call
 from .phases import Dropped, Phases
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .noted import Brief, Noted
     from .stay import Stay
 
-__all__ = ["Stream", "last_report", "start", "start_if_short"]
+__all__ = ["Stream", "last_report", "start", "start_short"]
 
 R = TypeVar("R")
 new_tuple = tuple.__new__
@@ -67,7 +67,7 @@ def start(
         TypeError: an iterable is not iterable.
     """
     if options is DEFAULTS and not strict and abandoned is None and (stay := staying.get(function)) is not None:
-        return _short(function, iterables, stay, star=star)
+        return start_short(function, iterables, stay, star=star)
     if is_coroutine_function(function):
         return _on_own_loop(function, iterables, options, star=star, strict=strict)
     row = find(function, options)
@@ -93,21 +93,20 @@ def start(
     return stream
 
 
-def start_if_short(
-    function: Callable[..., R], iterables: tuple[Iterable[Any], ...], *, star: bool = False
-) -> Stream[R] | None:
-    """Begin a call that has no options of its own, if its function's calls are known to be short; else return None.
+def start_short(
+    function: Callable[..., R], iterables: tuple[Iterable[Any], ...], stay: Stay, *, star: bool = False
+) -> Stream[R]:
+    """Begin a call without options of a function whose calls are known to be short, and to stay.
 
-    This asks first what rules most calls out, and so costs the calls of programs that make very many a half of `start`.
-    What a decorated function is known by is that of the function inside, so it is never found here.
+    All is in one place and in as few Python functions as can be, because each costs a program that makes very many
+    short calls half a microsecond: what its own code does in between has displaced it from the processor's caches.
+
+    Args:
+        function: the user's function, undecorated.
+        iterables: as for `start`.
+        stay: what is known of the function.
+        star: whether each item is a tuple of arguments.
     """
-    stay = staying.get(function)
-    return None if stay is None or any_given() else _short(function, iterables, stay, star=star)
-
-
-def _short(function: Callable[..., R], iterables: tuple[Iterable[Any], ...], stay: Stay, *, star: bool) -> Stream[R]:
-    # All in one place and with as few Python functions as can be, because each costs a program that makes very many
-    # short calls a microsecond: what its own code does in between has displaced it from the processor's caches.
     run: Any
     items: Iterable[Any]
     if star or len(iterables) > 1:
@@ -230,15 +229,7 @@ class Stream(chain[R]):
     ) -> None:
         self.close()
 
-    def __length_hint__(self) -> int:
-        # `list` asks every stream, so the state behind that of a short call is not made for this.
-        short: Any = self._short
-        if short is not None:
-            hint: int = hint_of(short[1])
-        else:
-            state: Any = self._call
-            hint = state.length_hint()
-        return hint
+    __length_hint__ = hint_of  # `list` asks every stream, so there is no function in between
 
     # There must be no `__copy__`, because `itertools.tee` would call it.
     def __reduce__(self) -> Any:

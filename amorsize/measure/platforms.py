@@ -164,7 +164,8 @@ def thread_ready_seconds(native_id: int) -> float:
     try:
         with open(f"/proc/self/task/{native_id}/schedstat", "rb") as file:
             return int(file.read().split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError, IndexError) as error:
+        let_signals_through(error)
         return 0.0
 
 
