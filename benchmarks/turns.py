@@ -49,6 +49,7 @@ def parts() -> Iterator[tuple[str, int, float]]:
     from amorsize.backends.rows import PROCESSES
     from amorsize.cache import lookup
     from amorsize.call.policy import Policy
+    from amorsize.call.waiting import system_of
     from amorsize.call.request import Request
     from amorsize.feed.source import Source
     from amorsize.options import DEFAULTS
@@ -68,7 +69,7 @@ def parts() -> Iterator[tuple[str, int, float]]:
 
     request = Request(some, DEFAULTS, find(some, DEFAULTS))
     policy = Policy(request, Source((many,)))
-    system = policy._system()
+    system = system_of(DEFAULTS)
     profile = WorkProfile(2_000, 100e-6, bytes_in=10.0, bytes_out=10.0)
     lookup.store(some, len(many), profile, None, system)
 
@@ -84,7 +85,7 @@ def parts() -> Iterator[tuple[str, int, float]]:
         lambda: lookup.store(some, len(many), profile, None, system, on_disk=False), 500
     )
 
-    job = Job(some, Outgoing(), 2, policy.start_method())
+    job = Job(some, Outgoing(), 2, policy.starting.method())
 
     def opened() -> None:
         open_backend(PROCESSES, job, None).close()

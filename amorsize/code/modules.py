@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from itertools import islice
 from types import FunctionType, MethodType, ModuleType
 
 from ..lean import map
@@ -106,7 +107,7 @@ def _parts(value: Any) -> Iterable[Any]:
     if kind is list:
         return tuple(value[:_MOST_MEMBERS])
     if kind is dict:
-        return tuple(value.values())[:_MOST_MEMBERS]
+        return tuple(islice(value.values(), _MOST_MEMBERS))  # it may have millions
     own_names = _own_names(value)
     wrapped = [own_names[name] for name in ("__wrapped__", "_amorsize_function") if name in own_names]
     if issubclass(kind, type):
