@@ -49,8 +49,8 @@ def parts() -> Iterator[tuple[str, int, float]]:
     from amorsize.backends.rows import PROCESSES
     from amorsize.cache import lookup
     from amorsize.call.policy import Policy
-    from amorsize.call.waiting import system_of
     from amorsize.call.request import Request
+    from amorsize.call.waiting import system_of
     from amorsize.feed.source import Source
     from amorsize.options import DEFAULTS
     from amorsize.plan.profile import WorkProfile

@@ -28,9 +28,6 @@ would have spent too.
 
 from __future__ import annotations
 
-from .model import caller_seconds_per_item, predict_seconds, start_seconds
-from .planner import best_width, gains, widest
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .profile import Limits, MachineProfile, WorkProfile
@@ -70,6 +67,9 @@ def should_escalate(
     >>> should_escalate(0.1, 10, 1, WorkProfile(10, 0.01), machine, Limits())
     False
     """
+    from .model import caller_seconds_per_item, predict_seconds  # others want this module for its constant alone
+    from .planner import best_width, gains, widest
+
     if "processes" not in limits.backends or (remaining is not None and remaining < 2):
         return False
     width = max(1, limits.n_jobs) if limits.n_jobs is not None else widest(machine, work)[0]
@@ -94,5 +94,7 @@ def should_escalate(
 
 
 def _switch_seconds(work: WorkProfile, machine: MachineProfile, n_jobs: int) -> float:
+    from .model import start_seconds
+
     call = machine.seconds_per_call if work.call_seconds is None else work.call_seconds
     return start_seconds(machine, n_jobs) + max(0.0, call) + n_jobs * max(0.0, machine.seconds_per_chunk)
