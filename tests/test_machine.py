@@ -19,7 +19,9 @@ from amorsize.measure import container, machine, platforms
 from amorsize.measure.startup import (
     DEFAULT_BYTES_PER_SECOND,
     DEFAULT_CHUNK_SECONDS,
+    DEFAULT_MODULE_SECONDS,
     DEFAULT_STARTS,
+    LEAST_MODULES_OBSERVED,
     RUNNING_FORKSERVER,
     SLOW_OBSERVATION,
     Costs,
@@ -438,6 +440,18 @@ def test_what_calls_miss_adds_up_until_workers_start():
     assert costs.missed(300.0) == 0.125
     costs.learn_start("processes/fork", 0.01)
     assert costs.missed(300.0) == 0.0
+
+
+def test_loading_is_priced_by_the_number_of_modules():
+    """What many modules took teaches what one takes; a few say nothing of modules."""
+    costs, route = Costs(), "processes/forkserver"
+    assert costs.load_seconds(route, 0) == 0.0
+    assert costs.load_seconds(route, 500) == 500 * DEFAULT_MODULE_SECONDS
+    costs.learn_load(route, 5.0, LEAST_MODULES_OBSERVED - 1)
+    assert costs.load_seconds(route, 500) == 500 * DEFAULT_MODULE_SECONDS
+    costs.learn_load(route, 4 * 100 * DEFAULT_MODULE_SECONDS, 100)
+    assert costs.load_seconds(route, 500) == pytest.approx(2 * 500 * DEFAULT_MODULE_SECONDS)
+    assert costs.load_seconds("processes/spawn", 500) == 500 * DEFAULT_MODULE_SECONDS
 
 
 def test_costs_begin_with_the_documented_defaults():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import tracemalloc
 import types
 from functools import partial
 from importlib.machinery import ModuleSpec
@@ -13,7 +15,8 @@ import pytest
 import workers
 
 import amorsize
-from amorsize.code.modules import wanted_modules
+from amorsize.code import modules
+from amorsize.code.modules import modules_to_load, wanted_modules
 from amorsize.seeding import Seeded
 
 
@@ -122,3 +125,66 @@ def test_no_code_runs():
         _ = Wild().anything
     assert wanted_modules(Wild()) == {__name__}
     assert item_programs.__name__ in wanted_modules(partial(workers.square, item_programs))
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Give a way to pretend that a module is installed and loaded."""
+
+    def make(name, **names):
+        module = types.ModuleType(name)
+        module.__spec__ = ModuleSpec(name, None)
+        vars(module).update(names)
+        monkeypatch.setitem(sys.modules, name, module)
+        return module
+
+    return make
+
+
+class TestModulesToLoad:
+    """How many modules a fresh interpreter would load."""
+
+    def test_none_of_the_standard_library(self):
+        """They take little time each."""
+        assert modules_to_load(math.sqrt) == 0
+
+    def test_those_that_modules_refer_to(self, installed, main_function):
+        """As modules, by functions and by classes; with their packages, and each once."""
+        installed("low_package")
+        low = installed("low_package.low")
+        other = installed("other")
+        kind = type("Kind", (), {"__module__": "other"})
+        installed("unrelated")
+        top = installed("top", low=low, Kind=kind, sqrt=math.sqrt)
+        vars(other)["top"] = top
+        work = main_function("def work(n): import top; return top.low")
+
+        assert modules_to_load(work) == 4
+
+    def test_all_in_a_program_with_very_many_names(self, installed, main_function, monkeypatch):
+        """Looking at all would take longer than it is worth."""
+        monkeypatch.setattr(modules, "_MOST_NAMES", 10)
+        installed("unrelated")
+        installed("top", **{f"name{number}": number for number in range(20)})
+        work = main_function("def work(n): import top; return n")
+
+        assert modules_to_load(work) >= 2 + len({"pytest"} & sys.modules.keys())
+
+    def test_a_module_that_is_loaded_later_counts(self, installed, main_function):
+        """What was counted holds as long as nothing was loaded."""
+        top = installed("top")
+        work = main_function("def work(n): import top; return n")
+        assert modules_to_load(work) == 1
+        vars(top)["late"] = installed("late")
+
+        assert modules_to_load(work) == 2
+
+    def test_large_data_are_not_copied(self, main_function):
+        """A table of the main module may have millions of entries."""
+        work = main_function("TABLE = dict.fromkeys(range(300_000))\ndef work(n): return TABLE[n]")
+        tracemalloc.start()
+        try:
+            modules_to_load(work)
+            assert tracemalloc.get_traced_memory()[1] < 1_000_000
+        finally:
+            tracemalloc.stop()

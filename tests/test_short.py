@@ -13,7 +13,7 @@ import pytest
 import amorsize
 from amorsize.call.driver import Call
 from amorsize.call.short import ShortCall
-from amorsize.call.stay import staying
+from amorsize.call.stay import Stay, staying
 
 
 def quick(item):
@@ -278,6 +278,43 @@ def test_closing_lets_the_input_go(known):
     gc.collect()
 
     assert seen() is None
+
+
+def test_a_call_that_zip_leaves_at_its_last_result_was_short():
+    """`zip` asks its other inputs first, so that it never hears of the map's end."""
+    function = Turning()
+    for _ in range(2):
+        assert list(zip([1, 2, 3], amorsize.map(function, [4, 5, 6]), strict=False)) == [(1, -4), (2, -5), (3, -6)]
+    assert is_short(amorsize.map(function, [7]))
+
+
+def test_a_call_that_is_left_early_was_not_known_to_be_short():
+    """Its later items may be long."""
+    function = Turning()
+    assert next(amorsize.map(function, range(9))) == 0
+    assert staying.get(function) is None
+
+
+def test_calls_that_are_left_early_are_counted(known):
+    """After so many, it is asked anew."""
+    function = known(Turning())
+    staying.put(function, Stay(1.0, calls=2, until=float("inf")))
+    for left in (1, None):
+        next(amorsize.map(function, range(9)))
+        stay = staying.get(function)
+        assert (stay and stay.calls) == left
+
+
+def test_options_of_a_block_and_of_the_environment_count(known, monkeypatch):
+    """Such calls are no short ones, from one call to the next."""
+    function = known(Turning())
+    with amorsize.config(n_jobs=1):
+        assert not is_short(amorsize.map(function, range(3)))
+    assert is_short(amorsize.map(function, range(3)))
+    monkeypatch.setenv("AMORSIZE_BACKEND", "serial")
+    assert not is_short(amorsize.map(function, range(3)))
+    monkeypatch.setenv("AMORSIZE_BACKEND", "")
+    assert is_short(amorsize.map(function, range(3)))
 
 
 def test_two_calls_of_one_function_in_turn(known):
