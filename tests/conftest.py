@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +14,10 @@ import psutil
 import pytest
 
 import amorsize
+
+# A shell that runs the suite in its background has it ignore Ctrl-C, and so would all programs that it starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["amorsize.testing"]
 
