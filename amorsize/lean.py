@@ -172,7 +172,7 @@ def public(made: _Made) -> _Made:
     """
     named: Any = made
     named.__module__ = _OURS
-    vars(sys.modules[_OURS])[named.__name__] = made
+    vars(sys.modules[_OURS]).setdefault(named.__name__, made)  # a program may have put something else there
     return made
 
 

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 
 import amorsize
+from amorsize.backends.processes.handle import all_workers
 from amorsize.seeding import Seeded
 from amorsize.transport import bound
 from amorsize.transport.bound import pieces_of, settled, unpacked
@@ -30,6 +31,10 @@ def loaded(function):
     pieces, _ = settled(pieces_of(function))
     data, beside = unpacked(memoryview(b"".join(pieces)))
     return load_function(data, Space(), beside)
+
+
+def data_and_item(data, item):
+    return len(data) + item
 
 
 class TestDigest:
@@ -82,6 +87,25 @@ class TestKept:
         payload_of(partial(max, bytes(3 * SIZE)))
         payload_of(partial(max, 5))
         assert sum(kept.nbytes for kept in bound._kept.values()) == 2 * SIZE
+
+    def test_of_data_that_change_two_states_are_kept(self):
+        """Each call would leave a copy otherwise."""
+        data = bytearray(SIZE)
+        for byte in range(5):
+            data[0] = byte
+            payload_of(partial(max, data))
+
+        assert len(bound._kept) == 2
+
+    def test_none_is_left_when_all_workers_have_died(self):
+        """Nobody has what it could be compared with."""
+        data = bytearray(SIZE)
+        list(amorsize.map(partial(data_and_item, data), range(2), backend="processes", n_jobs=1))
+        assert bound._kept
+        for worker in all_workers():
+            worker.end(kill=True)
+
+        assert not bound._kept
 
     def test_none_is_left_without_workers(self):
         """Nothing could be spared by them."""

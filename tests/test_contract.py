@@ -337,6 +337,15 @@ class TestStream:
             list(stream)
         assert list(stream) == []
 
+    def test_seeded_items_of_an_array(self, anywhere):
+        """All of them, in order, with the position of an error."""
+        numpy = pytest.importorskip("numpy")
+        array = numpy.arange(12.0)
+        assert list(amorsize.map(abs, array, seed=7, **anywhere)) == list(array)
+        with pytest.raises(KeyError, match="seven") as raised:
+            list(amorsize.map(workers.fail_at_seven, numpy.arange(12), seed=7, **anywhere))
+        assert raised.value.amorsize_index == 7
+
     def test_length_hint_counts_what_is_left(self, anywhere):
         """The hint is the input's length, less what was handed out; an endless input gives none."""
         with amorsize.map(workers.square, range(10), **anywhere) as stream:

@@ -188,3 +188,13 @@ class TestModulesToLoad:
             assert tracemalloc.get_traced_memory()[1] < 1_000_000
         finally:
             tracemalloc.stop()
+
+    def test_odd_names_are_passed_over(self, installed, main_function):
+        """Modules without a name, and classes that say anything of their module."""
+        nameless = types.ModuleType("nameless")
+        del vars(nameless)["__name__"]
+        odd = type("Odd", (), {"__module__": ["unhashable"]})
+        installed("top", nameless=nameless, Odd=odd)
+        work = main_function("def work(n): import top; return n")
+
+        assert modules_to_load(work) == 1

@@ -71,6 +71,16 @@ class TestAuto:
         assert stream.plan.backend == "threads"
         assert "wait for most of their" in stream.plan.reason
 
+    @pytest.mark.parametrize("use_cache", [True, False])
+    def test_it_does_so_after_work_that_computes_too(self, use_cache):
+        """However long this thread has waited for a processor before, and whatever processes could gain."""
+        list(amorsize.map(sum, [range(3_000_000)] * 4, backend="processes", n_jobs=1))
+        sum(range(3_000_000))
+        for _ in range(2):
+            stream = amorsize.map(nap, range(60), use_cache=use_cache)
+            assert list(stream) == list(range(60))
+            assert stream.plan.backend == "threads"
+
     def test_what_was_found_is_known_to_the_next_call(self):
         """It begins on threads, with the width of the last one."""
         list(amorsize.map(where, range(120)))

@@ -222,6 +222,7 @@ class Call:
             yield from self._on_workers(move)
         if not self._over:
             self._one.initialize()
+            self._policy.waiting.note_begin()
         while not self._over:
             serial = self._serial = Serial(
                 self._one.here(),

@@ -50,7 +50,9 @@ class OneItem:
 
         source = self._source
         scalars = type(source.iterator) is _RANGE_ITERATOR
-        source.iterator, running = numbered(source.iterator, source.index)
+        iterator, running = numbered(source.iterator, source.index)
+        if iterator is not source.iterator:
+            source.through(iterator)
         self.seeded = Seeded.of(self.here(), seed)
         source.streams, self._seeded_here = self.seeded.begin(running, keep=True, plain=scalars)
 

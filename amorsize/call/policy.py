@@ -139,7 +139,7 @@ class Policy:
     def wait_as_predicted(self) -> None:
         """Take in that the call begins in the caller: where the rest runs is asked once it takes longer than known."""
         known, n_items = self.known, self._source.remaining()
-        if known is None or n_items is None:
+        if known is None or n_items is None or self.waiting.is_undecided(known):
             return
         seconds = _LONGER * n_items * known.seconds_per_item
         if seconds < _MEASURED_SECONDS or self.knows_transfer():

@@ -21,7 +21,7 @@ from ..lean import map
 from ..log import debug
 from ..measure import machine, platforms
 from ..plan.profile import WorkProfile
-from ..plan.waiting import WAITING_SHARE, is_due, is_worth_it, predicted_seconds, waits
+from ..plan.waiting import is_due, is_worth_it, predicted_seconds, waits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,9 +125,9 @@ class Waiting:
         self._options = options
         self._reason: str | None = None  # why threads must not share the function; empty if they may
         self._given_up = self._asked = False
-        self._first_began = (0.0, 0.0, 0.0)
+        self._first_began = (0.0, 0.0)
         self._thread = 0  # the system's number of the thread that runs items
-        self._ready: tuple[float, float] | None = None
+        self._ready = 0.0  # how long it was ready to run, and could not, when the call began
         self._known_move: Move | None = None
         self._alone_seconds = 0.0
 
@@ -192,8 +192,9 @@ class Waiting:
             return None
         if not is_due(serial.times.n, serial.seconds, serial.busy_seconds(), clock_step=_CLOCK_STEP):
             return None
-        if self._waits_for_a_processor(serial.seconds):
-            return None
+        ready = platforms.thread_ready_seconds(self._thread) - self._ready
+        if not is_due(serial.times.n, serial.seconds, serial.busy_seconds() + ready, clock_step=_CLOCK_STEP):
+            return None  # other programs have the processors, which looks the same
         left = 2 * serial.times.n if remaining is None else remaining
         loaded = THREADS.module in sys.modules
         if not is_worth_it(serial.seconds_per_item, left, loaded=loaded) or not self.may():
@@ -201,23 +202,14 @@ class Waiting:
         self._alone_seconds = serial.seconds_per_item
         return self._move(serial.seconds_per_item, left)
 
-    def _waits_for_a_processor(self, seconds: float) -> bool:
-        """Say whether the items seem to wait only because other programs have the processors, which looks the same.
-
-        How long this thread was ready to run is known from the first time on that this is asked, so the answer is yes
-        then, and once more items have run it is what these have shown.
-        """
-        ready = platforms.thread_ready_seconds(get_native_id())
-        if self._ready is None:
-            self._ready = seconds, ready
-            return ready > 0.0  # it is 0 where nothing tells
-        since, before = seconds - self._ready[0], ready - self._ready[1]
-        return since <= 0.0 or before > WAITING_SHARE * since
+    def note_begin(self) -> None:
+        """Take in that items begin to run in this thread."""
+        self._thread = get_native_id()
+        self._ready = platforms.thread_ready_seconds(self._thread)
 
     def note_first(self) -> None:
         """Take in that the first item begins now."""
-        self._thread = get_native_id()
-        self._first_began = perf_counter(), machine.busy_seconds(), platforms.thread_ready_seconds(self._thread)
+        self._first_began = perf_counter(), machine.busy_seconds()
 
     def beside_first(self) -> Move | None:
         """Return the move to threads beside a first item that has mostly waited so far; None if it has not.
@@ -226,9 +218,9 @@ class Waiting:
         """
         if self._known_move is not None:
             return self._known_move
-        began, busy, ready = self._first_began
+        began, busy = self._first_began
         seconds = perf_counter() - began
-        busy = machine.busy_seconds() - busy + platforms.thread_ready_seconds(self._thread) - ready
+        busy = machine.busy_seconds() - busy + platforms.thread_ready_seconds(self._thread) - self._ready
         if is_due(1, seconds, busy, clock_step=_CLOCK_STEP) and self.may():
             return self._move(seconds, self.most())
         return None

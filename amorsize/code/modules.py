@@ -89,9 +89,9 @@ def _count(wanted: Iterable[str]) -> int:
         names_left -= len(values)
         if names_left < 0:
             return sum(map(_is_installed, list(sys.modules)))
-        pending += [value.__name__ for value in values if type(value) is ModuleType]
-        homes = [value.__module__ for value in values if type(value) is type or type(value) is FunctionType]
-        pending += [home for home in set(homes) if type(home) is str]
+        homes = [vars(value).get("__name__") for value in values if type(value) is ModuleType]
+        homes += [getattr(value, "__module__", None) for value in values if type(value) in (type, FunctionType)]
+        pending += {home for home in homes if type(home) is str}
     return len(found)
 
 

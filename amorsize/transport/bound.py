@@ -88,7 +88,10 @@ def settled(pieces: Sequence[Buffer]) -> tuple[list[Buffer], Any]:
     read = hash_of(told)
     rest = read.digest()
     mark, kept = _found(rest, large) or (os.urandom(16), _Kept(rest, tuple(map(_copy, large))))
-    _kept.pop(mark, None)
+    # Of what is alike but for the large pieces, two are kept: one is mostly an older state of the other.
+    alike = [known for known, each in tuple(_kept.items()) if each.rest == rest and known != mark]
+    for old in (mark, *alike[:-1]):
+        _kept.pop(old, None)
     _make_room(kept.nbytes)
     _kept[mark] = kept
     read.update(mark)

@@ -12,7 +12,7 @@ from time import monotonic, monotonic_ns, perf_counter, sleep
 
 from ...errors import let_signals_through
 from ...lean import map
-from ...transport import wire
+from ...transport import bound, wire
 from ...transport.memory import LEAST_SHARED_BYTES, PLACE
 from ...transport.slots import (
     BEGAN,
@@ -318,6 +318,8 @@ class Worker:
         """Close the caller's ends of the socket and of the shared memory."""
         self.forget()
         _all_workers.discard(self)
+        if not _all_workers:
+            bound.forget()
 
 
 def _ended(sentinel: int, seconds: float) -> bool:
