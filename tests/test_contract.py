@@ -341,7 +341,11 @@ class TestStream:
         """All of them, in order, with the position of an error."""
         numpy = pytest.importorskip("numpy")
         array = numpy.arange(12.0)
-        assert list(amorsize.map(abs, array, seed=7, **anywhere)) == list(array)
+        try:
+            results = amorsize.map(abs, array, seed=7, **anywhere)
+        except amorsize.UnsupportedError as error:
+            pytest.skip(str(error))
+        assert list(results) == list(array)
         with pytest.raises(KeyError, match="seven") as raised:
             list(amorsize.map(workers.fail_at_seven, numpy.arange(12), seed=7, **anywhere))
         assert raised.value.amorsize_index == 7
