@@ -11,7 +11,8 @@ pytest.importorskip("hypothesis")
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from amorsize.plan.escalate import TRUST, should_escalate
+from amorsize.plan.escalate import should_escalate
+from amorsize.plan.look import TRUST
 from amorsize.plan.model import caller_seconds_per_item, start_seconds
 from amorsize.plan.profile import Limits, MachineProfile, WorkProfile
 

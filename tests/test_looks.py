@@ -18,8 +18,7 @@ from amorsize.call.waiting import Waiting
 from amorsize.measure import machine, platforms
 from amorsize.measure.sampling import ItemTimes
 from amorsize.options import DEFAULTS
-from amorsize.plan.escalate import TRUST
-from amorsize.plan.look import can_gain, next_look
+from amorsize.plan.look import TRUST, can_gain, next_look
 from amorsize.plan.waiting import is_worth_it
 
 PRICE = 0.030

@@ -177,11 +177,11 @@ def test_numpy_arrays_as_inputs(anywhere):
         assert list(amorsize.map(type_and_text, array, **anywhere)) == list(map(type_and_text, array))
 
 
-def test_what_an_item_of_an_array_changes_stays_its_own(one_method):
+def test_what_an_item_of_an_array_changes_stays_its_own(one_method, tmp_path):
     """A second try, and one after the worker died, gets the row as it was."""
     numpy = pytest.importorskip("numpy")
     array = numpy.arange(40.0).reshape(20, 2)
-    fails_once = partial(spoils_and_fails, os.getpid())
+    fails_once = partial(spoils_and_fails, os.getpid(), str(tmp_path))
 
     found = list(amorsize.map(fails_once, array, retries=3, chunksize=5, **one_method))
 
@@ -189,18 +189,18 @@ def test_what_an_item_of_an_array_changes_stays_its_own(one_method):
     assert array.tolist() == numpy.arange(40.0).reshape(20, 2).tolist()
 
 
-_spoilt = set()
-
-
-def spoils_and_fails(caller, row):
-    """Change the row, and fail with some rows the first time in each worker; with some, that worker ends."""
+def spoils_and_fails(caller, folder, row):
+    """Change the row, and fail with some rows the first time; with one of them, the worker ends."""
     assert os.getpid() != caller
     total = float(row.sum())
-    place = row[0] // 2
+    place = int(row[0]) // 2
     row[:] = -1
-    if total >= 0 and place % 7 == 3 and place not in _spoilt:
-        _spoilt.add(place)
-        if place == 17 and len(_spoilt) > 1:
+    if place % 7 == 3:
+        try:
+            open(os.path.join(folder, str(place)), "x").close()
+        except FileExistsError:
+            return total
+        if place == 17:
             os._exit(1)
         raise ValueError("the first time")
     return total

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from ..backends.rows import PROCESSES
+from ..errors import let_signals_through
 from ..measure import machine
 from ..plan.look import can_gain, next_look
 
@@ -52,7 +53,11 @@ class Looks:
             return False
         if self.any or known or PROCESSES.module in sys.modules:
             return True
-        return self._workers_may_gain(serial, remaining) or self._waiting.seems_due(serial)
+        try:
+            return self._workers_may_gain(serial, remaining) or self._waiting.seems_due(serial)
+        except Exception as error:
+            let_signals_through(error)
+            return True  # no file is to be had, for example; the look meets the same, and says so
 
     def _workers_may_gain(self, serial: Serial, remaining: int | None) -> bool:
         """Say whether the first workers of this process could be worth what they cost at least."""

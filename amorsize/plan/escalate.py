@@ -28,18 +28,15 @@ would have spent too.
 
 from __future__ import annotations
 
+from .look import TRUST
+from .model import caller_seconds_per_item, predict_seconds, start_seconds
+from .planner import best_width, gains, widest
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .profile import Limits, MachineProfile, WorkProfile
 
-__all__ = ["TRUST", "should_escalate"]
-
-# How far a prediction is trusted, between 0 and 1. A smaller value means that workers start sooner on a right
-# prediction, and that a wrong one may cost more (see the bound above); at 1, predictions count for nothing. If all
-# items take equally long and the prediction keeps them in the caller, the saving missed stays below (1 + TRUST) times
-# the cost. 1 / TRUST must be larger than 1 + TRUST, or workers would start for the last few of these items; so TRUST
-# must be below 0.61. The rows of first calls in benchmarks/regret.py show what the value costs.
-TRUST = 0.5
+__all__ = ["should_escalate"]
 
 
 def should_escalate(
@@ -67,9 +64,6 @@ def should_escalate(
     >>> should_escalate(0.1, 10, 1, WorkProfile(10, 0.01), machine, Limits())
     False
     """
-    from .model import caller_seconds_per_item, predict_seconds  # others want this module for its constant alone
-    from .planner import best_width, gains, widest
-
     if "processes" not in limits.backends or (remaining is not None and remaining < 2):
         return False
     width = max(1, limits.n_jobs) if limits.n_jobs is not None else widest(machine, work)[0]
@@ -94,7 +88,5 @@ def should_escalate(
 
 
 def _switch_seconds(work: WorkProfile, machine: MachineProfile, n_jobs: int) -> float:
-    from .model import start_seconds
-
     call = machine.seconds_per_call if work.call_seconds is None else work.call_seconds
     return start_seconds(machine, n_jobs) + max(0.0, call) + n_jobs * max(0.0, machine.seconds_per_chunk)

@@ -8,8 +8,14 @@ take a small share of the call.
 
 from __future__ import annotations
 
-__all__ = ["can_gain", "next_look"]
+__all__ = ["TRUST", "can_gain", "next_look"]
 
+# How far a prediction is trusted, between 0 and 1. A smaller value means that workers start sooner on a right
+# prediction, and that a wrong one may cost more (see the bound in `escalate`); at 1, predictions count for nothing. If
+# all items take equally long and the prediction keeps them in the caller, the saving missed stays below (1 + TRUST)
+# times the cost. 1 / TRUST must be larger than 1 + TRUST, or workers would start for the last few of these items; so
+# TRUST must be below 0.61. The rows of first calls in benchmarks/regret.py show what the value costs.
+TRUST = 0.5
 # Looks may take this share of the time between them. With a smaller value, work goes to workers later; with a larger
 # one, a call that stays pays more for being asked (the rows of reads in benchmarks/waiting.py).
 _LOOK_SHARE = 0.04
@@ -39,8 +45,6 @@ def can_gain(
     >>> can_gain(0.001, 9, 0.004, 0.030, 8), can_gain(0.001, 9, 0.400, 0.030, 8), can_gain(0.001, 9, None, 0.030, 8)
     (False, True, False)
     """
-    from .escalate import TRUST  # most calls are over before anybody asks
-
     saved_share = 1.0 - 1.0 / max(1, width)
     if saved_share * seconds_spent >= TRUST * price_seconds:
         return True
