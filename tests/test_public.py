@@ -147,6 +147,14 @@ def test_importing_loads_nothing_heavy(python):
 
 
 @pytest.mark.slow
+def test_what_a_program_puts_in_a_names_place_stays(python):
+    """Also if what the name stands for is loaded only then."""
+    code = "import amorsize; amorsize.optimize = 1; import amorsize.advise; print(amorsize.optimize)"
+
+    assert python("-c", code).stdout == "1\n"
+
+
+@pytest.mark.slow
 def test_importing_does_nothing(python, tmp_path):
     """`import amorsize` starts no thread or process, writes no file, sets no variable and no exit hook."""
     code = """if True:
