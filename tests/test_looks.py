@@ -16,7 +16,7 @@ from amorsize.call.headstart import Headstart
 from amorsize.call.looks import Looks
 from amorsize.call.waiting import Waiting
 from amorsize.measure import machine, platforms
-from amorsize.measure.sampling import ItemTimes
+from amorsize.measure.times import ItemTimes
 from amorsize.options import DEFAULTS
 from amorsize.plan.look import TRUST, can_gain, next_look
 from amorsize.plan.waiting import is_worth_it

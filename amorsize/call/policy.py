@@ -464,6 +464,7 @@ class Policy:
             seconds_first_start=0.0, seconds_next_start=0.0, seconds_load=0.0, seconds_per_call=max(0.0, call)
         )
 
+
 def _move_to(row: Row, plan: Plan, n_items: int = 0, *, pays_missed: bool = False) -> Move:
     from .move import Move  # most calls stay
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..measure.sampling import ItemTimes
+from ..measure.times import ItemTimes
 from .caller import ONE_TIME_FACTOR
 
 TYPE_CHECKING = False

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Stream", "last_report", "start", "start_short"]
 
 R = TypeVar("R")
-new_tuple = tuple.__new__
+_new_tuple = tuple.__new__
 
 
 def start(
@@ -117,7 +117,7 @@ def start_short(
         items = iter(iterables[0])
         run, iterators = function, (items,)
     notes = Notes()
-    notes.asked = new_tuple(Asked, (function, iterables, iterators, star, stay))
+    notes.asked = _new_tuple(Asked, (function, iterables, iterators, star, stay))
     results = short_part(run, items, stay, notes)
     stream: Stream[Any] = Stream.from_iterable((results,))  # type: ignore[assignment]  # as its subclass
     stream._short = results, notes
