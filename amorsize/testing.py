@@ -33,7 +33,7 @@ def amorsize_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     ...     assert not amorsize.optimize(work, range(100)).cache_hit
     ...     assert amorsize.optimize(work, range(100)).cache_hit
     """
-    folder = tmp_path / "amorsize-cache"
+    folder = tmp_path.with_name(f"{tmp_path.name}-amorsize-cache")  # a test may list all that is in `tmp_path`
     monkeypatch.setenv("AMORSIZE_CACHE_DIR", str(folder))
     reset_all()
     yield folder

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from amorsize.cache import entry
-from amorsize.cache.entry import _parsed, _written
+from amorsize.cache import json_text
+from amorsize.cache.json_text import parsed, written
 
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
@@ -28,7 +28,7 @@ def read(parse, text):
 @hypothesis.given(VALUES, st.sampled_from([None, 1]), st.booleans())
 def test_what_json_writes(value, indent, plain):
     """Every value comes back."""
-    assert _parsed(json.dumps(value, indent=indent, ensure_ascii=plain)) == value
+    assert parsed(json.dumps(value, indent=indent, ensure_ascii=plain)) == value
 
 
 @hypothesis.given(st.text(alphabet='{}[]",:0123456789.-+eEntrufalsINy \\\n\t\x00', max_size=30))
@@ -37,37 +37,37 @@ def test_any_text(text):
     expected = read(json.loads, text)
     if read(lambda text: json.loads(text, parse_constant=int), text) is ValueError:  # a constant, or no JSON at all
         expected = ValueError
-    assert read(_parsed, text) == expected
+    assert read(parsed, text) == expected
 
 
 @hypothesis.given(VALUES)
 def test_what_json_reads(value):
     """Every value comes back through `json`, and is written as it writes."""
-    text = _written(value)
+    text = written(value)
     assert json.loads(text) == value
     assert text == json.dumps(value, separators=(",\n", ": "))
 
 
-def test_infinity_is_not_written():
+def test_infinity_is_notwritten():
     """It is no JSON."""
     with pytest.raises(ValueError, match="JSON"):
-        _written([float("inf")])
+        written([float("inf")])
 
 
 def test_without_the_encoder(monkeypatch):
     """Where the interpreter has no such encoder, `json` itself writes the same."""
     value = {"a": [1, 2.5, None]}
-    text = _written(value)
-    monkeypatch.setattr(entry, "make_encoder", None)
-    assert _written(value) == text
+    text = written(value)
+    monkeypatch.setattr(json_text, "make_encoder", None)
+    assert written(value) == text
 
 
 def test_without_the_scanner(monkeypatch):
     """Where the interpreter has no such scanner, `json` itself reads."""
-    monkeypatch.setattr(entry, "make_scanner", None)
-    assert _parsed('{"a": [1, 2.5, null]}') == {"a": [1, 2.5, None]}
+    monkeypatch.setattr(json_text, "make_scanner", None)
+    assert parsed('{"a": [1, 2.5, null]}') == {"a": [1, 2.5, None]}
     with pytest.raises(ValueError, match="NaN"):
-        _parsed("NaN")
+        parsed("NaN")
 
 
 @pytest.mark.parametrize("text", ['{"a": 1, "', '{"a" 1}', "[1,", '"\\u12', "{"])
@@ -77,4 +77,4 @@ def test_what_is_cut_off_is_no_value_in_a_process_without_json(text, monkeypatch
         monkeypatch.delitem(sys.modules, name)
 
     with pytest.raises(ValueError, match=r"."):
-        _parsed(text)
+        parsed(text)

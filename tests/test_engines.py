@@ -17,6 +17,7 @@ import pytest
 import amorsize
 from amorsize import context
 from amorsize.backends.events import Chunk, Lost
+from amorsize.cache import lookup
 from amorsize.child import task
 from amorsize.feed.feed import Feed
 from amorsize.feed.outcome import Outcome
@@ -257,12 +258,12 @@ def is_marked(_):
     return context.worker_process or context.in_worker.get()
 
 
-def test_what_was_measured_is_found_again(amorsize_cache):
+def test_what_was_measured_is_found_again():
     """By the executor's own route, in a later call and in another process."""
     with ThreadPoolExecutor(2) as executor:
         list(amorsize.map(slow, range(20), backend=executor))
 
-    assert [path.name.split("-")[3] for path in amorsize_cache.rglob("*.json")] == ["executor.threadpoolexecutor"]
+    assert [entry.key.route for entry in lookup.entries()] == ["executor/threadpoolexecutor"]
 
 
 def slow(number):

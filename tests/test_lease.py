@@ -332,12 +332,24 @@ class TestLearning:
 
         def learnt():
             profile = machine.machine_profile(one_method["start_method"])
-            return profile.bytes_per_second, profile.shared_bytes_per_second
+            return [*profile.pipe, *(profile.shared or ())]
 
         before = learnt()
         list(amorsize.map(abs, range(400), **one_method))
         assert learnt() == before
 
-        list(amorsize.map(bytes, [bytes(3_000_000)] * 4, chunksize=1, **one_method))
+        list(amorsize.map(bytearray, [bytes(3_000_000)] * 4, chunksize=1, **one_method))
         changed = [now != then for now, then in zip(learnt(), before, strict=True)]
-        assert changed == [not shared, shared]
+        assert changed == [not shared, not shared, shared, False]
+
+    def test_bandwidth_of_arrays_on_their_way_back(self, one_method):
+        """They are copied out of shared memory."""
+        zeros = pytest.importorskip("numpy").zeros
+        if not shares_memory():
+            pytest.skip("there is no shared memory")
+        before = machine.machine_profile(one_method["start_method"]).shared
+        list(amorsize.map(zeros, [500_000] * 4, chunksize=1, **one_method))
+        after = machine.machine_profile(one_method["start_method"]).shared
+
+        assert before.bytes_per_second_in == after.bytes_per_second_in
+        assert before.bytes_per_second_out != after.bytes_per_second_out

@@ -459,7 +459,7 @@ def test_costs_begin_with_the_documented_defaults():
     costs = Costs()
     assert {method: costs.start(f"processes/{method}") for method in DEFAULT_STARTS} == DEFAULT_STARTS
     assert costs.chunk_seconds("processes/fork") == DEFAULT_CHUNK_SECONDS
-    assert costs.bytes_per_second("processes/fork") == DEFAULT_BYTES_PER_SECOND
+    assert set(costs.bandwidth("processes/fork")) == {DEFAULT_BYTES_PER_SECOND}
 
 
 def test_what_was_seen_on_one_route_never_prices_another():
@@ -469,12 +469,12 @@ def test_what_was_seen_on_one_route_never_prices_another():
         costs, untouched = Costs(), Costs()
         costs.learn_start(learnt, 3.0)
         costs.learn_chunk(learnt, 3.0)
-        costs.learn_bandwidth(learnt, 10_000_000, 3.0)
+        costs.learn_bandwidth(learnt, 10_000_000, 3.0, out=True)
         for route in routes:
             same = [
                 costs.start(route) == untouched.start(route),
                 costs.chunk_seconds(route) == untouched.chunk_seconds(route),
-                costs.bytes_per_second(route) == untouched.bytes_per_second(route),
+                costs.bandwidth(route) == untouched.bandwidth(route),
             ]
             assert same == [route != learnt] * 3
 
@@ -502,16 +502,38 @@ def test_starts_with_and_without_a_fork_server_are_told_apart():
     assert costs.start(route).first == pytest.approx(before)
 
 
-def test_bandwidth_follows_large_transfers_only():
-    """A small transfer's time is its fixed cost."""
-    costs = Costs()
-    route = "processes/fork"
-    costs.learn_bandwidth(route, 100, 1.0)
-    assert costs.bytes_per_second(route) == DEFAULT_BYTES_PER_SECOND
-    costs.learn_bandwidth(route, 4_000_000, 4e-3 / 4)
-    assert costs.bytes_per_second(route) == pytest.approx(2e9)
-    costs.learn_bandwidth(route, 4_000_000, 0.0)
-    assert costs.bytes_per_second(route) == pytest.approx(2e9)
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("out", [False, True])
+def test_bandwidth_follows_large_transfers_only(shared, out):
+    """A small transfer's time is its fixed cost; the other way and the other direction are as they were."""
+    costs, route = Costs(), "processes/fork"
+    before, other = costs.bandwidth(route, shared=shared), costs.bandwidth(route, shared=not shared)
+    costs.learn_bandwidth(route, 100, 1.0, shared=shared, out=out)
+    assert costs.bandwidth(route, shared=shared) == before
+    costs.learn_bandwidth(route, 4_000_000, 4e6 / before[out] / 4, shared=shared, out=out)
+    assert costs.bandwidth(route, shared=shared)[out] == pytest.approx(2 * before[out])
+    costs.learn_bandwidth(route, 4_000_000, 0.0, shared=shared, out=out)
+    assert costs.bandwidth(route, shared=shared)[out] == pytest.approx(2 * before[out])
+    assert costs.bandwidth(route, shared=shared)[not out] == before[not out]
+    assert costs.bandwidth(route, shared=not shared) == other
+
+
+def test_another_process_may_start_from_what_lasts():
+    """It does so where it has learnt nothing itself; what a call costs is not handed on."""
+    costs, other, route = Costs(), Costs(), "processes/fork"
+    costs.learn_start(route, 0.1)
+    costs.learn_bandwidth(route, 4_000_000, 1.0, shared=True, out=True)
+    costs.learn_call(route, 1.0)
+    costs.learn_prediction(route, 1.0, 2.0)
+    other.learn_start(route, 0.2)
+    known = other.start(route)
+    other.take_over({**costs.lasting(), "pool/fork": {"nonsense": 1.0}})
+
+    assert other.start(route) == known
+    assert other.bandwidth(route, shared=True) == costs.bandwidth(route, shared=True)
+    assert other.call_seconds(route) == Costs().call_seconds(route)
+    assert other.prediction_error(route) == Costs().prediction_error(route)
+    assert other.lasting().keys() == {route}
 
 
 @given(st.lists(st.floats(), max_size=30))

@@ -26,7 +26,7 @@ from amorsize.plan.profile import MachineProfile, WorkProfile
 advisor = importlib.import_module("amorsize.advise")
 optimize = advisor.optimize
 
-TWO_CORES = MachineProfile(2, 2, 8_000_000_000, "fork", 0.011, 0.003, 20e-6, 1e9)
+TWO_CORES = MachineProfile(2, 2, 8_000_000_000, "fork", 0.011, 0.003, 20e-6)
 
 
 class Clock:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from amorsize.plan.model import caller_seconds_per_item, predict_seconds
 from amorsize.plan.planner import Plan, best_width, choose, seconds_in_words, widest
-from amorsize.plan.profile import Limits, MachineProfile, WorkProfile
+from amorsize.plan.profile import Bandwidth, Limits, MachineProfile, WorkProfile
 
 COLD = MachineProfile(2, 2, None, "fork", seconds_first_start=0.010, seconds_next_start=0.001)
 WARM = COLD._replace(warm_workers=2)
@@ -23,6 +23,7 @@ def _plausible(largest: float) -> st.SearchStrategy[float]:
     return st.one_of(st.just(0.0), st.floats(1e-9, largest))
 
 
+BANDWIDTHS = st.builds(Bandwidth, st.floats(1e6, 1e11), st.floats(1e6, 1e11))
 works = st.builds(
     WorkProfile,
     items=st.integers(1, 10**6),
@@ -44,13 +45,13 @@ machines = st.builds(
     seconds_first_start=_plausible(10.0),
     seconds_next_start=_plausible(1.0),
     seconds_per_chunk=st.floats(1e-6, 1e-2),
-    bytes_per_second=st.floats(1e6, 1e11),
+    pipe=BANDWIDTHS,
     worker_bytes=st.integers(1, 10**9),
     warm_workers=st.integers(0, 300),
     seconds_per_call=_plausible(1.0),
     seconds_load=_plausible(10.0),
     prediction_error=st.floats(0.0, 1.0),
-    shared_bytes_per_second=st.none() | st.floats(1e6, 1e11),
+    shared=st.none() | BANDWIDTHS,
 )
 limits = st.builds(
     Limits,
@@ -290,9 +291,10 @@ def test_chosen_is_among_the_alternatives(
         finite,
         finite,
         finite,
-        finite,
+        st.builds(Bandwidth, finite, finite),
         st.integers(-(2**63), 2**63),
         st.integers(-5, 10**6),
+        shared=st.none() | st.builds(Bandwidth, finite, finite),
     ),
     st.integers(-5, 2**63),
     limits,
@@ -328,14 +330,14 @@ def test_seconds_in_words(seconds: float, text: str) -> None:
 class TestLargeValues:
     """What crosses in shared memory is cheaper than what crosses in messages, and the words say how much it is."""
 
-    HERE = WARM._replace(bytes_per_second=1e9, shared_bytes_per_second=8e9)
+    HERE = WARM._replace(pipe=Bandwidth(1e9, 1e9), shared=Bandwidth(8e9, 4e9))
 
     def test_they_are_priced_by_their_way(self):
         """From a size on, the bandwidth of shared memory counts."""
         small, large = (WorkProfile(100, 0.01, bytes_in=nbytes) for nbytes in (60_000.0, 80_000.0))
 
         assert caller_seconds_per_item(small, self.HERE) > caller_seconds_per_item(large, self.HERE)
-        without = self.HERE._replace(shared_bytes_per_second=None)
+        without = self.HERE._replace(shared=None)
         ratio = caller_seconds_per_item(large, without) / caller_seconds_per_item(large, self.HERE)
         assert ratio == pytest.approx(8, rel=0.05)
 
@@ -344,6 +346,9 @@ class TestLargeValues:
         """Of work that moves, and of work that stays because of what it would have to send."""
         work = WorkProfile(100, seconds, bytes_in=8e6, bytes_out=8.0)
 
-        assert "(800 MB in shared memory at 8.0 GB/s)" in choose(work, self.HERE, 100).reason
-        slow = self.HERE._replace(shared_bytes_per_second=None)
-        assert "(800 MB through pipes at 1.0 GB/s)" in choose(work, slow, 100).reason
+        assert "(800 MB to workers in shared memory at 8.0 GB/s)" in choose(work, self.HERE, 100).reason
+        both = work._replace(bytes_out=5e5)
+        told = "(800 MB to workers in shared memory at 8.0 GB/s, 50 MB back in shared memory at 4.0 GB/s)"
+        assert told in choose(both, self.HERE, 100).reason
+        slow = self.HERE._replace(shared=None)
+        assert "(800 MB to workers through pipes at 1.0 GB/s)" in choose(work, slow, 100).reason

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
+    "COSTS",
     "ROOM_ENTRIES",
     "StoredFile",
     "clear",
@@ -43,6 +44,7 @@ _MAX_FILE_BYTES = 16_384  # an entry takes 1 KB, and at most 4 KB with the longe
 _ABANDONED_SECONDS = 3_600.0  # a file not yet renamed after this belongs to a process that was stopped in mid-write
 _ASIDE = ".tmp"
 _COUNTER = ".writes"
+COSTS = ".costs.json"  # it is no function's, so it does not count as an entry
 
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _NO_LINK  # a named pipe must not make a reader wait
@@ -225,7 +227,7 @@ def prune(path: str, *, now: float, ttl_seconds: float, limit: int | None = None
 def clear(path: str) -> set[str]:
     """Remove every file of the cache, and return the names of the entries' files among them."""
     names = [found.name for found in _listed(path)]
-    _remove(path, [_COUNTER])
+    _remove(path, [_COUNTER, COSTS])
     return {name for name in _remove(path, names) if not name.endswith(_ASIDE)}
 
 
@@ -235,7 +237,8 @@ def _listed(path: str) -> list[StoredFile]:
         for item in listing:
             name = item.name
             entry_name = name.rsplit(".", 2)[0] if name.endswith(_ASIDE) else name
-            if Key.of_filename(entry_name) is None:
+            is_entry = Key.of_filename(entry_name) is not None
+            if not (is_entry or (entry_name == COSTS and name != COSTS)):
                 continue
             try:
                 state = item.stat(follow_symlinks=False)

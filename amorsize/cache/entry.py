@@ -10,12 +10,7 @@ from ..code.describe import DIGITS
 from ..lean import NamedTuple
 from ..plan.buckets import SIZES, TIMES, time_bucket
 from ..plan.profile import CALLER, WorkProfile
-
-try:
-    # `json` itself reads and writes with these. Importing `json` costs 5 ms, most of it for regular expressions.
-    from _json import encode_basestring_ascii, make_encoder, make_scanner
-except ImportError:  # this is not CPython
-    make_encoder = make_scanner = None  # type: ignore[assignment,misc]
+from .json_text import parsed, written
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -199,7 +194,7 @@ def encode(entry: Entry) -> bytes:
         "profile": {name: getattr(entry.profile, name) for name in _KEPT},
         "plan": plan._asdict() if plan is not None else None,
     }
-    return _written(content).encode()
+    return written(content).encode()
 
 
 def decode(data: bytes, key: Key) -> Entry:
@@ -214,7 +209,7 @@ def decode(data: bytes, key: Key) -> Entry:
         ValueError: anything else is wrong with the file.
     """
     try:
-        content = _parsed(data.decode())
+        content = parsed(data.decode())
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(content, dict):
@@ -296,48 +291,6 @@ def checked(entry: Entry) -> Entry:
         profile,
         plan,
     )
-
-
-def _written(value: Any) -> str:
-    """Return a value as JSON text, with each member of an object on a line of its own, or raise ValueError."""
-    separators = (",\n", ": ")
-    if make_encoder is None:
-        import json
-
-        return json.dumps(value, separators=separators, allow_nan=False)
-    comma, colon = separators
-    refuse: Any = None
-    encode = make_encoder(None, refuse, encode_basestring_ascii, None, colon, comma, False, False, False)
-    return "".join(encode(value, 0))
-
-
-class _Strictly:
-    """Tells the scanner of `json` to read as `json.loads` does by default, but to refuse NaN and infinities."""
-
-    strict = True
-    object_hook = object_pairs_hook = None
-    parse_float, parse_int = float, int
-
-    @staticmethod
-    def parse_constant(name: str) -> float:
-        raise ValueError(f"{name} is not a number")
-
-
-def _parsed(text: str) -> Any:
-    """Return the value that JSON text stands for, or raise ValueError."""
-    if make_scanner is None:
-        import json
-
-        return json.loads(text, parse_constant=_Strictly.parse_constant)
-    text = text.strip(" \t\n\r")
-    try:
-        content, end = make_scanner(_Strictly)(text, 0)  # type: ignore[arg-type]  # it asks for these attributes only
-    except (StopIteration, SystemError):
-        # Older CPythons' scanner fails without saying why as long as nobody has imported `json.decoder`.
-        raise ValueError("no JSON value where one is expected") from None
-    if end != len(text):
-        raise ValueError("more than one JSON value")
-    return content
 
 
 def _object(content: dict[str, Any], name: str) -> dict[str, Any] | None:

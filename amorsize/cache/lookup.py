@@ -290,6 +290,8 @@ def store(
 def clear_cache() -> int:
     """Remove every entry, in memory and on disk, and return how many there were. Other files are left alone.
 
+    What workers cost on this machine, which is kept in the same folder, goes with them and is learnt anew.
+
     >>> import amorsize
     >>> amorsize.clear_cache() >= 0
     True

@@ -6,7 +6,7 @@ Only calls that were long, or were taken for long, are worth it. So a process th
 from __future__ import annotations
 
 from ..backends.rows import PROCESSES
-from ..cache import lookup
+from ..cache import costs, lookup
 from ..measure import machine
 from ..plan.profile import WorkProfile
 from ..plan.trust import Trust
@@ -68,6 +68,8 @@ class Learning:
         for visit in self._policy.visits:
             self._take_in(visit)
         self._store(here, seconds_here, cpu_seconds_here, pace, plan, on_disk=on_disk)
+        if self._policy.visits and self._options.use_cache and on_disk:
+            costs.keep(system_of(self._options))
         if self._policy.row_was_named():
             return
         for visit in self._policy.visits:

@@ -93,15 +93,17 @@ class Policy:
         """Ask the cache what is known of the function, on a `route` to others' workers or ours, and fits `serial`."""
         self.looked_up = True
         if self._options.use_cache:
-            from ..cache import lookup
+            from ..cache import costs, lookup
 
+            system = system_of(self._options)
+            costs.recall(system)
             seconds = serial.seconds_per_item if serial is not None else None
             remaining = self._source.remaining()
             self.known = lookup.find(
                 self._function,
                 # As in `remember`, the whole length counts, some of which may have run.
                 None if remaining is None else self._source.index + remaining,
-                system_of(self._options),
+                system,
                 route=route or (THREADS.name if self._row is THREADS else machine.route_of(self.starting.method())),
                 seconds_per_item=seconds,
             ).profile

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["finish", "glancing", "loaded", "preload", "preload_what_decides", "wait_for_glances"]
 
 # What it takes to decide where a call runs, beyond what `import amorsize` loads.
-_DECIDING = "cache.lookup", "measure.container", "plan.escalate", "transport.memory"
+_DECIDING = "cache.costs", "cache.lookup", "measure.container", "plan.escalate", "transport.memory"
 _OURS = __name__.partition(".")[0]
 # How long anybody waits for such a thread. It is as long as an import of our own can reasonably take.
 _LONGEST_SECONDS = 1.0

@@ -15,7 +15,7 @@ from ..lean import Generic, TypeVar
 from ..plan.profile import MachineProfile
 from ..state import register
 from . import platforms
-from .startup import LEAST_BYTES_OBSERVED, Costs
+from .startup import LEAST_BYTES_OBSERVED, PIPE, SHARED, Costs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ __all__ = [
     "configured_start_method",
     "cores",
     "known_costs",
+    "lasting_costs",
     "learn_bandwidth",
     "learn_call",
     "learn_chunk",
@@ -39,6 +40,7 @@ __all__ = [
     "seconds_first_start",
     "seconds_per_chunk",
     "start_method",
+    "take_over_costs",
     "threaded_start_method",
     "workers_asked",
 ]
@@ -206,9 +208,10 @@ def known_costs() -> dict[str, float]:
             f"{route} seconds_next_start": start.following,
             f"{route} seconds_per_chunk": _costs.chunk_seconds(route),
             f"{route} seconds_per_call": _costs.call_seconds(route),
-            f"{route} bytes_per_second": _costs.bytes_per_second(route),
-            f"{route} shared_bytes_per_second": _costs.bytes_per_second(route, shared=True),
         }
+        for names, shared in ((PIPE, False), (SHARED, True)):
+            bandwidth = _costs.bandwidth(route, shared=shared)
+            found |= {f"{route} {name}": value for name, value in zip(names, bandwidth, strict=True)}
     return found
 
 
@@ -236,8 +239,8 @@ def machine_profile(
         seconds_first_start=start.first,
         seconds_next_start=start.following,
         seconds_per_chunk=_costs.chunk_seconds(route),
-        bytes_per_second=_costs.bytes_per_second(route),
-        shared_bytes_per_second=_costs.bytes_per_second(route, shared=True) if shares_memory() else None,
+        pipe=_costs.bandwidth(route),
+        shared=_costs.bandwidth(route, shared=True) if shares_memory() else None,
         shared_least_bytes=LEAST_SHARED_BYTES,
         warm_workers=warm_workers,
         seconds_per_call=_costs.call_seconds(route),
@@ -275,6 +278,8 @@ learn_bandwidth = _costs.learn_bandwidth
 learn_call = _costs.learn_call
 learn_load = _costs.learn_load
 learn_prediction = _costs.learn_prediction
+lasting_costs = _costs.lasting
+take_over_costs = _costs.take_over
 miss = _costs.miss
 missed = _costs.missed
 forget_missed = _costs.forget_missed

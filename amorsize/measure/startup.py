@@ -9,6 +9,7 @@ otherwise keep workers from being started at all, and then nothing would ever co
 from __future__ import annotations
 
 from ..lean import NamedTuple
+from ..plan.profile import Bandwidth
 
 __all__ = ["Costs", "StartCost"]
 
@@ -58,6 +59,17 @@ DEFAULT_CALL_SECONDS = 300e-6
 # regain what loading takes from the caller (benchmarks/clients.py); with a larger one, a first call moves later.
 DEFAULT_MODULE_SECONDS = 1.4e-3
 LEAST_MODULES_OBSERVED = 20  # the time of fewer is that of rebuilding the function and says nothing of modules
+# What is learnt, by the names that the cache keeps it by. Two names: to the workers, and back.
+START, SERVED_START, CHUNK, MODULE = (
+    "seconds_first_start",
+    "seconds_first_start_served",
+    "seconds_per_chunk",
+    "seconds_per_module",
+)
+PIPE = "bytes_per_second_in", "bytes_per_second_out"
+SHARED = "shared_bytes_per_second_in", "shared_bytes_per_second_out"
+CALL, PREDICTION_ERROR = "seconds_per_call", "prediction_error"
+LASTING = frozenset({START, SERVED_START, CHUNK, MODULE, *PIPE, *SHARED})
 DEFAULT_PREDICTION_ERROR = 0.05
 MOST_PREDICTION_ERROR = 1.0
 # The weight of the newest error. With a larger value one odd call keeps the next ones in the caller.
@@ -84,16 +96,26 @@ class Costs:
 
     def forget(self) -> None:
         """Forget everything learnt, so that only the defaults are known."""
-        self._chunk_seconds: dict[str, float] = {}
-        self._bytes_per_second: dict[str, float] = {}
-        self._shared_bytes_per_second: dict[str, float] = {}
-        self._starts: dict[str, StartCost] = {}
-        self._served_starts: dict[str, StartCost] = {}
-        self._call_seconds: dict[str, float] = {}
-        self._module_seconds: dict[str, float] = {}
-        self._prediction_errors: dict[str, float] = {}
+        self._known: dict[tuple[str, str], float] = {}
         self._missed_seconds = 0.0
         self._missed_at = 0.0
+
+    def lasting(self) -> dict[str, dict[str, float]]:
+        """Return what was learnt that other processes of this machine may start from: routes, names, and values.
+
+        What a call costs, and how wrong predictions are, depend on what else a process does, and are left out.
+        """
+        found: dict[str, dict[str, float]] = {}
+        for (name, route), value in self._known.copy().items():
+            if name in LASTING:
+                found.setdefault(route, {})[name] = value
+        return found
+
+    def take_over(self, lasting: dict[str, dict[str, float]]) -> None:
+        """Begin with what another process has learnt, where nothing was learnt here."""
+        for route, values in lasting.items():
+            for name in LASTING & values.keys():
+                self._known.setdefault((name, route), values[name])
 
     def miss(self, seconds: float, now: float) -> None:
         """Take in that a call without workers would have been `seconds` shorter if workers had been running already.
@@ -115,10 +137,12 @@ class Costs:
 
     def start(self, route: str, *, served: bool = False) -> StartCost:
         """Return what starting workers on a route is expected to cost; `served`: their fork server runs already."""
-        if served:
-            return self._served_starts.get(route, RUNNING_FORKSERVER)
         # A route that does not say how its workers are started is taken for one of fresh interpreters.
-        return self._starts.get(route) or DEFAULT_STARTS.get(route.rpartition("/")[2], DEFAULT_STARTS["spawn"])
+        default = DEFAULT_STARTS.get(route.rpartition("/")[2], DEFAULT_STARTS["spawn"])
+        if served:
+            default = RUNNING_FORKSERVER
+        first = self._known.get((SERVED_START if served else START, route))
+        return default if first is None else StartCost(first, default.following * first / default.first)
 
     def learn_start(self, route: str, first_seconds: float, *, served: bool = False) -> float:
         """Take in that the first worker answered `first_seconds` after its start began; `served` as for `start`.
@@ -128,66 +152,63 @@ class Costs:
             no server was started.
         """
         self.forget_missed()
-        known = self.start(route, served=served)
+        known = self.start(route, served=served).first
         loading = 0.0
         if not served and route.endswith("/forkserver"):
-            loading = max(0.0, first_seconds - known.first)
+            loading = max(0.0, first_seconds - known)
             first_seconds -= loading
-        first = _nearer(known.first, first_seconds)
-        table = self._served_starts if served else self._starts
-        table[route] = StartCost(first, known.following * first / known.first)
+        self._known[SERVED_START if served else START, route] = _nearer(known, first_seconds)
         return loading
 
     def chunk_seconds(self, route: str) -> float:
         """Return the seconds that one chunk's way to a warm worker and back costs on a route."""
-        known = self._chunk_seconds.get(route)
+        known = self._known.get((CHUNK, route))
         return DEFAULT_TASK_SECONDS.get(route.partition("/")[0], DEFAULT_CHUNK_SECONDS) if known is None else known
 
     def learn_chunk(self, route: str, seconds: float) -> None:
         """Take in that one chunk's way to a warm worker and back took `seconds`, its items' running time excluded."""
-        self._chunk_seconds[route] = _nearer(self.chunk_seconds(route), seconds)
+        self._known[CHUNK, route] = _nearer(self.chunk_seconds(route), seconds)
 
     def call_seconds(self, route: str) -> float:
         """Return the fixed cost of a call on warm workers on a route."""
-        return self._call_seconds.get(route, DEFAULT_CALL_SECONDS)
+        return self._known.get((CALL, route), DEFAULT_CALL_SECONDS)
 
     def learn_call(self, route: str, seconds: float) -> None:
         """Take in that a call on warm workers took `seconds` more than its items on them."""
-        self._call_seconds[route] = _nearer(self.call_seconds(route), seconds)
+        self._known[CALL, route] = _nearer(self.call_seconds(route), seconds)
 
     def load_seconds(self, route: str, modules: int) -> float:
         """Return how long a fresh worker on a route takes to load a function that never was on one, and its modules."""
-        return modules * self._module_seconds.get(route, DEFAULT_MODULE_SECONDS)
+        return modules * self._known.get((MODULE, route), DEFAULT_MODULE_SECONDS)
 
     def learn_load(self, route: str, seconds: float, modules: int) -> None:
         """Take in that a fresh worker took `seconds` to load a function and the modules it needs."""
         if modules >= LEAST_MODULES_OBSERVED:
-            known = self._module_seconds.get(route, DEFAULT_MODULE_SECONDS)
-            self._module_seconds[route] = _nearer(known, seconds / modules)
+            self._known[MODULE, route] = _nearer(self.load_seconds(route, 1), seconds / modules)
 
     def prediction_error(self, route: str) -> float:
         """Return by what share predictions for workers on a route were wrong lately, on average."""
-        return self._prediction_errors.get(route, DEFAULT_PREDICTION_ERROR)
+        return self._known.get((PREDICTION_ERROR, route), DEFAULT_PREDICTION_ERROR)
 
     def learn_prediction(self, route: str, predicted_seconds: float, seconds: float) -> None:
         """Take in that a call on workers took `seconds`, for which `predicted_seconds` were predicted."""
         if predicted_seconds > 0.0:
             error = min(MOST_PREDICTION_ERROR, abs(seconds / predicted_seconds - 1.0))
             known = self.prediction_error(route)
-            self._prediction_errors[route] = known + NEWEST_SHARE * (error - known)
+            self._known[PREDICTION_ERROR, route] = known + NEWEST_SHARE * (error - known)
 
-    def bytes_per_second(self, route: str, *, shared: bool = False) -> float:
-        """Return how many bytes cross in a second on a route, by its pipe or `shared` memory."""
-        if shared:
-            return self._shared_bytes_per_second.get(route, DEFAULT_SHARED_BYTES_PER_SECOND)
-        return self._bytes_per_second.get(route, DEFAULT_BYTES_PER_SECOND)
+    def bandwidth(self, route: str, *, shared: bool = False) -> Bandwidth:
+        """Return how fast bytes cross on a route, by its messages or in `shared` memory."""
+        default = DEFAULT_SHARED_BYTES_PER_SECOND if shared else DEFAULT_BYTES_PER_SECOND
+        names = SHARED if shared else PIPE
+        return Bandwidth(self._known.get((names[0], route), default), self._known.get((names[1], route), default))
 
-    def learn_bandwidth(self, route: str, nbytes: int, seconds: float, *, shared: bool = False) -> None:
-        """Take in that `nbytes` crossed on a route in `seconds`. Small transfers are ignored."""
+    def learn_bandwidth(self, route: str, nbytes: int, seconds: float, *, shared: bool = False, out: bool) -> None:
+        """Take in that `nbytes` crossed on a route in `seconds`; `out`: back from workers. Few bytes are ignored."""
         if nbytes >= LEAST_BYTES_OBSERVED and seconds > 0:
-            known = self.bytes_per_second(route, shared=shared)
-            table = self._shared_bytes_per_second if shared else self._bytes_per_second
-            table[route] = nbytes / _nearer(nbytes / known, seconds)
+            known = self.bandwidth(route, shared=shared)[out]
+            name = (SHARED if shared else PIPE)[out]
+            self._known[name, route] = nbytes / _nearer(nbytes / known, seconds)
 
 
 def _nearer(known: float, seen: float) -> float:

@@ -25,9 +25,9 @@ from .schedule import OVERHEAD_SHARE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .profile import MachineProfile, WorkProfile
+    from .profile import Bandwidth, MachineProfile, WorkProfile
 
-__all__ = ["Line", "bytes_per_second", "caller_seconds_per_item", "crosses_shared", "predict_seconds", "processes_line"]
+__all__ = ["Line", "bandwidth", "caller_seconds_per_item", "crosses_shared", "predict_seconds", "processes_line"]
 __all__ += ["start_seconds"]
 
 # The least that an item's way through workers costs the caller, however cheap the item is to pickle. A smaller value
@@ -135,30 +135,31 @@ def start_seconds(machine: MachineProfile, n_jobs: int) -> float:
 
 def caller_seconds_per_item(work: WorkProfile, machine: MachineProfile) -> float:
     """Return the caller's own seconds for sending one item and taking its result, without a chunk's fixed cost."""
-    crossing = _crossing_seconds(work.bytes_in, machine) + _crossing_seconds(work.bytes_out, machine)
+    crossing = _seconds(work.bytes_in, bandwidth(work.bytes_in, machine).bytes_per_second_in)
+    crossing += _seconds(work.bytes_out, bandwidth(work.bytes_out, machine).bytes_per_second_out)
     return max(LEAST_TRANSFER_SECONDS, work.transfer_seconds_per_item) + crossing
 
 
-def crosses_shared(nbytes: float, machine: MachineProfile) -> bool:
+def crosses_shared(nbytes: float | None, machine: MachineProfile) -> bool:
     """Say whether a value of this size crosses in shared memory, and not in a message."""
-    return machine.shared_bytes_per_second is not None and nbytes >= machine.shared_least_bytes
+    return machine.shared is not None and nbytes is not None and nbytes >= machine.shared_least_bytes
 
 
-def bytes_per_second(nbytes: float, machine: MachineProfile) -> float:
+def bandwidth(nbytes: float | None, machine: MachineProfile) -> Bandwidth:
     """Return how fast values of this size cross.
 
-    >>> from amorsize.plan.profile import MachineProfile
-    >>> here = MachineProfile(2, 2, None, "fork", 0.01, 0.001, bytes_per_second=1e9, shared_bytes_per_second=4e9)
-    >>> bytes_per_second(100, here), bytes_per_second(1e6, here)
-    (1000000000.0, 4000000000.0)
+    >>> from amorsize.plan.profile import Bandwidth, MachineProfile
+    >>> here = MachineProfile(2, 2, None, "fork", 0.01, 0.001, pipe=Bandwidth(1e9, 1e9), shared=Bandwidth(4e9, 2e9))
+    >>> bandwidth(100, here).bytes_per_second_out, bandwidth(1e6, here).bytes_per_second_out
+    (1000000000.0, 2000000000.0)
     """
-    shared = machine.shared_bytes_per_second if crosses_shared(nbytes, machine) else None
-    return max(machine.bytes_per_second if shared is None else shared, 1.0)
+    shared = machine.shared if crosses_shared(nbytes, machine) else None
+    return machine.pipe if shared is None else shared
 
 
-def _crossing_seconds(nbytes: float | None, machine: MachineProfile) -> float:
+def _seconds(nbytes: float | None, bytes_per_second: float) -> float:
     """Return how long one side takes to write a value of this size, or to read it, once it is pickled."""
-    return nbytes / bytes_per_second(nbytes, machine) if nbytes is not None and nbytes > 0.0 else 0.0
+    return nbytes / max(bytes_per_second, 1.0) if nbytes is not None and nbytes > 0.0 else 0.0
 
 
 def _positive(number: float) -> float:

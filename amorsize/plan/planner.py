@@ -11,7 +11,7 @@ from __future__ import annotations
 from ..lean import NamedTuple, public
 from .model import (
     Line,
-    bytes_per_second,
+    bandwidth,
     caller_seconds_per_item,
     crosses_shared,
     predict_seconds,
@@ -300,13 +300,17 @@ def _why_workers(
 
 
 def _way_in_words(work: WorkProfile, machine: MachineProfile, n_items: int) -> str:
-    """Return how many bytes cross, by which way and how fast; nothing where they are few."""
-    largest = max(work.bytes_in or 0.0, work.bytes_out or 0.0)
-    megabytes = n_items * ((work.bytes_in or 0.0) + (work.bytes_out or 0.0)) / 1e6
-    if megabytes < _WORTH_TELLING_MEGABYTES:
-        return ""
-    way = "in shared memory" if crosses_shared(largest, machine) else "through pipes"
-    return f" ({megabytes:,.0f} MB {way} at {bytes_per_second(largest, machine) / 1e9:.1f} GB/s)"
+    """Return how many bytes cross in each direction, by which way and how fast; nothing where they are few."""
+    told = []
+    for direction, nbytes, bytes_per_second in (
+        ("to workers", work.bytes_in, bandwidth(work.bytes_in, machine).bytes_per_second_in),
+        ("back", work.bytes_out, bandwidth(work.bytes_out, machine).bytes_per_second_out),
+    ):
+        megabytes = n_items * (nbytes or 0.0) / 1e6
+        if megabytes >= _WORTH_TELLING_MEGABYTES:
+            way = "in shared memory" if crosses_shared(nbytes, machine) else "through pipes"
+            told.append(f"{megabytes:,.0f} MB {direction} {way} at {bytes_per_second / 1e9:.1f} GB/s")
+    return f" ({', '.join(told)})" if told else ""
 
 
 def _loading_in_words(machine: MachineProfile) -> str:

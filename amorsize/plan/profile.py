@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..lean import NamedTuple
 
-__all__ = ["Limits", "MachineProfile", "WorkProfile"]
+__all__ = ["Bandwidth", "Limits", "MachineProfile", "WorkProfile"]
 
 
 # The route of items that run in the caller.
@@ -52,6 +52,18 @@ class WorkProfile(NamedTuple):
     width: int | None = None
 
 
+class Bandwidth(NamedTuple):
+    """How fast data cross by one way, without pickling.
+
+    Attributes:
+        bytes_per_second_in: to the workers.
+        bytes_per_second_out: back from them.
+    """
+
+    bytes_per_second_in: float = 1e9
+    bytes_per_second_out: float = 1e9
+
+
 class MachineProfile(NamedTuple):
     """What is known of this machine now.
 
@@ -64,8 +76,8 @@ class MachineProfile(NamedTuple):
         seconds_first_start: seconds until the first worker answers when none is running.
         seconds_next_start: further seconds for each worker after the first.
         seconds_per_chunk: fixed cost, in seconds, of one chunk's way to a warm worker and back.
-        bytes_per_second: bandwidth of a pipe in one direction, without pickling.
-        shared_bytes_per_second: the same of shared memory; None where there is none.
+        pipe: how fast messages cross.
+        shared: how fast shared memory is; None where there is none.
         shared_least_bytes: the size from which on values cross in shared memory.
         seconds_per_call: fixed cost of a call on warm workers, in seconds, where the work profile knows none.
         seconds_load: seconds that a fresh worker takes to load what the function needs, once it answers.
@@ -81,13 +93,13 @@ class MachineProfile(NamedTuple):
     seconds_first_start: float
     seconds_next_start: float
     seconds_per_chunk: float = 30e-6
-    bytes_per_second: float = 1e9
+    pipe: Bandwidth = Bandwidth()
     worker_bytes: int = 20_000_000
     warm_workers: int = 0
     seconds_per_call: float = 0.0
     seconds_load: float = 0.0
     prediction_error: float = 0.0
-    shared_bytes_per_second: float | None = None
+    shared: Bandwidth | None = None
     shared_least_bytes: int = 1 << 16
 
 

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     Buffer = bytes | bytearray | memoryview
 
-__all__ = ["LEAST_SHARED_BYTES", "PLACE", "Place", "Store", "aligned", "create_file", "lends", "shares_memory"]
+__all__ = ["LEAST_SHARED_BYTES", "PLACE", "Crossed", "Place", "Store", "aligned", "create_file", "lends"]
+__all__ += ["shares_memory"]
 
 # Smaller data stay in the message: below this, the system calls of a message cost less than a region's bookkeeping
 # (benchmarks/transport.py).
@@ -71,6 +72,16 @@ class Place(NamedTuple):
     offset: int
     capacity: int
     nbytes: int
+
+
+class Crossed(NamedTuple):
+    """How many bytes have crossed, and how many seconds that took."""
+
+    nbytes: int = 0
+    seconds: float = 0.0
+
+    def more(self, nbytes: int, seconds: float) -> Crossed:
+        return Crossed(self.nbytes + nbytes, self.seconds + seconds)
 
 
 class Region:
@@ -169,7 +180,7 @@ class Store:
         self._read: dict[int, Region] = {}
         self._lent: list[Region] = []
         self.bytes_put = 0
-        self._seen = 0, 0.0  # how many of these bytes `bandwidth_seen` has told of, and the seconds since
+        self._put = self._copied_out = Crossed()  # since `crossed_lately` was last asked
 
     # What this side writes.
 
@@ -189,15 +200,15 @@ class Store:
             for buffer, at in zip(buffers, offsets, strict=True):
                 view[at : at + len(buffer)] = buffer
         self.bytes_put += nbytes
-        self._seen = self._seen[0], self._seen[1] + perf_counter() - began
+        self._put = self._put.more(nbytes, perf_counter() - began)
         self._states[self._out + region.place.number] = _USED
         return region.place._replace(nbytes=nbytes)
 
-    def bandwidth_seen(self) -> tuple[int, float]:
-        """Return how many bytes this side has written since this was last asked, and how many seconds that took."""
-        told, seconds = self._seen
-        self._seen = self.bytes_put, 0.0
-        return self.bytes_put - told, seconds
+    def crossed_lately(self) -> tuple[Crossed, Crossed]:
+        """Return what this side has written, and what it has copied out, since this was last asked."""
+        seen = self._put, self._copied_out
+        self._put = self._copied_out = Crossed()
+        return seen
 
     def _free_region(self, nbytes: int) -> Region | None:
         best: Region | None = None
@@ -266,6 +277,13 @@ class Store:
                 debug("%d bytes are copied, because they cannot be mapped: %r", place.nbytes, error)
                 return None
         return region
+
+    def copied(self, view: memoryview) -> bytearray:
+        """Return a copy of what the other side has written."""
+        began = perf_counter()
+        copy = bytearray(view)
+        self._copied_out = self._copied_out.more(len(copy), perf_counter() - began)
+        return copy
 
     def _copied(self, place: Place) -> memoryview:
         copy = memoryview(bytearray(place.nbytes))

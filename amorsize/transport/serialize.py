@@ -321,16 +321,18 @@ def load_values(data: memoryview, store: Store | None = None) -> Sequence[Any]:
         return _values(data, None)
     try:
         with store.open(place) as region:
-            return _values(data, region)
+            return _values(data, region, store.copied)
     finally:
         store.free(place.number)
 
 
-def _values(data: memoryview, region: memoryview | None) -> Sequence[Any]:
+def _values(
+    data: memoryview, region: memoryview | None, copied: Callable[[memoryview], Buffer] = bytearray
+) -> Sequence[Any]:
     if is_scalars(data):
         values: Sequence[Any] = pickle.loads(whole_of(data, region))
         return values
-    return list(_each(opened(data, region), lent=False))
+    return list(_each(opened(data, region), lent=False, copied=copied))
 
 
 def load_lazily(data: memoryview, store: Store | None = None) -> Iterable[Any]:
@@ -347,7 +349,9 @@ def load_lazily(data: memoryview, store: Store | None = None) -> Iterable[Any]:
     return _values(data, region) if is_scalars(data) else _each(opened(data, region), lent=lends())
 
 
-def _each(contents: Contents, *, lent: bool) -> Iterator[Any]:
+def _each(
+    contents: Contents, *, lent: bool, copied: Callable[[memoryview], Buffer] = bytearray
+) -> Iterator[Any]:
     """Yield the values; those that are arrays, or hold some, are rebuilt in their turn, the others before the first."""
     rebuilt = [None if at in contents.buffers else _rebuilt(part) for at, part in enumerate(contents.parts)]
     rebuilt.reverse()
@@ -357,7 +361,7 @@ def _each(contents: Contents, *, lent: bool) -> Iterator[Any]:
             views, last = contents.buffers.pop(at)
             value = _rebuilt(
                 part,
-                [view if lent and is_last else bytearray(view) for view, is_last in zip(views, last, strict=True)],
+                [view if lent and is_last else copied(view) for view, is_last in zip(views, last, strict=True)],
             )
             views.clear()
         yield value

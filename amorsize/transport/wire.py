@@ -14,6 +14,7 @@ from time import perf_counter
 
 from ..errors import let_signals_through
 from ..lean import NamedTuple, map
+from .memory import Crossed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ class Outbox:
 
     def __init__(self, sock: socket.socket) -> None:
         self.told = b""
+        self._crossed = Crossed()
         self._sock = sock
         self._waiting: deque[bytes | bytearray | memoryview] = deque()
 
@@ -140,10 +142,13 @@ class Outbox:
         waiting = self._waiting
         while waiting:
             piece = self._joined() if len(waiting) > 1 else waiting[0]
+            began = perf_counter() if len(piece) >= _JOIN_BYTES else 0.0
             try:
                 sent = self._sock.send(piece)
             except BlockingIOError:
                 return
+            if began and sent >= _JOIN_BYTES:
+                self._crossed = self._crossed.more(sent, perf_counter() - began)
             if sent == len(piece):
                 waiting.popleft()
             else:
@@ -161,6 +166,11 @@ class Outbox:
         if small > 1:
             waiting.appendleft(b"".join([waiting.popleft() for _ in range(small)]))
         return waiting[0]
+
+    def crossed_lately(self) -> Crossed:
+        """Return what was written in large pieces since this was last asked, and how long the system took for it."""
+        crossed, self._crossed = self._crossed, Crossed()
+        return crossed
 
     def nbytes(self) -> int:
         """Return how many bytes wait."""

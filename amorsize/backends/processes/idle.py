@@ -268,10 +268,14 @@ def _is_stale(idle: Kind, wanted: Kind) -> bool:
 def give_back(kind: Kind, workers: list[Worker]) -> None:
     """Keep workers that have nothing under way for the next call."""
     until = monotonic() + _TAKEN_SHARE * IDLE_SECONDS
+    route = machine.route_of(kind.start_method)
     for worker in workers:
         worker.used = True
+        machine.learn_bandwidth(route, *worker.outbox.crossed_lately(), out=False)
         if worker.store is not None:
-            machine.learn_bandwidth(machine.route_of(kind.start_method), *worker.store.bandwidth_seen(), shared=True)
+            written, copied_out = worker.store.crossed_lately()
+            machine.learn_bandwidth(route, *written, shared=True, out=False)
+            machine.learn_bandwidth(route, *copied_out, shared=True, out=True)
             worker.store.trim()
         if worker.takes_chunks:
             worker.fresh = False

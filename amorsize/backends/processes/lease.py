@@ -479,7 +479,7 @@ class Lease:
             return
         if len(body) >= machine.LEAST_BYTES_OBSERVED and worker.inbox.body_began >= self._entered:
             # All of the message came while the caller waited for it, so the time includes no work of the user's.
-            machine.learn_bandwidth(self.route, len(body), perf_counter() - worker.inbox.body_began)
+            machine.learn_bandwidth(self.route, len(body), perf_counter() - worker.inbox.body_began, out=True)
         nbytes = len(body) + bytes_beside(payload)
         self._large |= nbytes >= LEAST_SHARED_BYTES
         values = load_values(payload, worker.store)
