@@ -265,25 +265,50 @@ def be_busy() -> None:
     np.ones((300, 300)) @ np.ones((300, 300))
     for _ in range(2):
         threading.Thread(target=threading.Event().wait, daemon=True).start()
-    _others.append(get_context("spawn").Pool(2))
+    pool = get_context("spawn").Pool(2)
+    pool.map(time.sleep, [0.1] * 2, chunksize=1)  # they have started, and do not disturb what is measured
+    _others.append(pool)
 
 
 _others: list[Any] = []
 
 
 def note_predictions(noted: list[tuple[float, float]]) -> None:
-    """Note what was predicted whenever work moved to workers, and what it took there."""
-    from amorsize.call.policy import Policy
+    """Note what was predicted whenever work moved to workers, and what it took there.
 
-    take_in = Policy._take_in
+    What notes it is put into a module of amorsize once a call has imported that, because imports are a part of calls.
+    """
 
-    def noting(policy: Any, seen: Any) -> None:
+    class Finder:
+        """Waits for the module."""
+
+        def find_spec(self, name: str, *_: object) -> Any:
+            if name != "amorsize.call.learning":
+                return None
+            sys.meta_path.remove(self)  # type: ignore[arg-type]
+            spec: Any = importlib.util.find_spec(name)
+            run = spec.loader.exec_module
+
+            def run_and_note(module: Any) -> None:
+                run(module)
+                _note_in(module.Learning, noted)
+
+            spec.loader.exec_module = run_and_note
+            return spec
+
+    sys.meta_path.insert(0, Finder())  # type: ignore[arg-type]
+
+
+def _note_in(learning: Any, noted: list[tuple[float, float]]) -> None:
+    take_in = learning._take_in
+
+    def noting(self: Any, seen: Any) -> None:
         # Of an input that does not tell its length, a whole was not predicted.
         if seen.withdrawal is None and seen.move.n_items and seen.move.plan.predicted_seconds > 0.0:
             noted.append((seen.move.plan.predicted_seconds, seen.open_seconds + seen.seconds))
-        take_in(policy, seen)
+        take_in(self, seen)
 
-    Policy._take_in = noting  # type: ignore[method-assign]
+    learning._take_in = noting
 
 
 if __name__ == "__main__":

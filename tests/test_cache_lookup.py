@@ -217,6 +217,26 @@ def test_of_an_uncertain_comparison_half_is_believed(clock):
     assert both(clock).slowdown == pytest.approx(2.0)
 
 
+def test_neighbours_tell_more_than_means_of_a_whole_call(clock):
+    """Items that grow on the way make the later ones, on workers, longer than the first ones in the caller."""
+    store(work, 500, FAST, None, SYSTEM, clock=clock)
+    clock.now += 1
+    store(work, 500, there(0.0025), None, SYSTEM, slowdown_seen=(1.1, 40), clock=clock)
+
+    assert both(clock).slowdown == pytest.approx(1.1)
+    assert both(clock).seconds_per_item == pytest.approx(0.0025 / 1.1)
+
+
+def test_of_few_unlike_neighbours_half_is_believed(clock):
+    """However many items the whole call had."""
+    spread = FAST._replace(items=1000, seconds_std=FAST.seconds_per_item)
+    store(work, 500, spread, None, SYSTEM, clock=clock)
+    clock.now += 1
+    store(work, 500, there(0.0025)._replace(items=1000), None, SYSTEM, slowdown_seen=(1.44, 40), clock=clock)
+
+    assert both(clock).slowdown == pytest.approx(1.2)
+
+
 def test_what_calls_on_workers_cost_is_kept_with_their_profile(clock):
     """It is told together with the caller's own profile."""
     store(work, 500, FAST, None, SYSTEM, clock=clock)

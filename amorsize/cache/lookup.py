@@ -193,7 +193,9 @@ def _together(here: Entry | None, there: Entry) -> WorkProfile:
     )
 
 
-def _slowdown(digits: str, size: str, profile: WorkProfile) -> float | None:
+def _slowdown(
+    digits: str, size: str, profile: WorkProfile, slowdown_seen: tuple[float, int] | None
+) -> float | None:
     """Return how many times as long items take on a route as in the caller, by what was measured there just now.
 
     Only the first measurement on workers after one in the caller is compared with it. Of a spread that leaves the
@@ -208,9 +210,9 @@ def _slowdown(digits: str, size: str, profile: WorkProfile) -> float | None:
     caller = here[0].entry.profile
     if not (caller.seconds_per_item > 0 and profile.seconds_per_item > 0):
         return slowdown
-    seen = profile.seconds_per_item / caller.seconds_per_item
+    seen, items = slowdown_seen or (profile.seconds_per_item / caller.seconds_per_item, profile.items)
     seen = max(_LEAST_SLOWDOWN, min(seen, _MOST_SLOWDOWN))
-    uncertain = caller.seconds_std > _CERTAIN_SHARE * caller.seconds_per_item * min(caller.items, profile.items) ** 0.5
+    uncertain = caller.seconds_std > _CERTAIN_SHARE * caller.seconds_per_item * min(caller.items, items) ** 0.5
     return ((slowdown or 1.0) * seen) ** 0.5 if uncertain else seen
 
 
@@ -242,6 +244,7 @@ def store(
     plan: Plan | None,
     system: System,
     *,
+    slowdown_seen: tuple[float, int] | None = None,
     on_disk: bool = True,
     clock: Clock = time.time,
 ) -> WorkProfile | None:
@@ -253,6 +256,8 @@ def store(
         profile: what was measured.
         plan: the plan that the profile gave, for people who read the file.
         system: the machine's facts now.
+        slowdown_seen: how many times as long items took on workers as neighbours of theirs in the caller, and how many
+            tell; None if that was not measured, so that whole calls are compared.
         on_disk: whether the disk may be used now, which it may not in a destructor.
         clock: returns seconds since the epoch.
 
@@ -262,7 +267,7 @@ def store(
     try:
         digits, size = fingerprints.fingerprint(func), size_bucket(n_items)
         if profile.route != CALLER:
-            profile = profile._replace(slowdown=_slowdown(digits, size, profile))
+            profile = profile._replace(slowdown=_slowdown(digits, size, profile, slowdown_seen))
         key = Key(digits, size, time_bucket(profile.seconds_per_item), profile.route)
         kept_plan = stored_plan(plan) if plan is not None else None
         entry = checked(Entry(key, _label(func), n_items, clock(), system, profile, kept_plan))

@@ -559,11 +559,10 @@ class Call:
         return open_backend(move.row, job, None if isinstance(backend, str) else backend)
 
     def _pump_on(self, move: Move, backend: Backend, outgoing: Outgoing, width: int | None = None) -> Pump:
-        from ..feed.pace import Pace
         from ..feed.pump import Pump
 
         if self._pace is None or self._pace.route != backend.route:
-            self._pace = Pace(route=backend.route)
+            self._pace = self._policy.pace_on(backend.route, self._serial)
         self._pace.seconds_per_item = self._policy.expected_seconds_per_item(self._serial)
         self._tally.serial_ends(self._source.index)
         self._pump = Pump(

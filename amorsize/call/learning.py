@@ -10,7 +10,7 @@ from ..cache import costs, lookup
 from ..measure import machine
 from ..plan.profile import WorkProfile
 from ..plan.trust import Trust
-from .policy import sent, trusted
+from .policy import LEAST_ITEMS_HERE, sent, trusted
 from .waiting import system_of
 
 TYPE_CHECKING = False
@@ -27,7 +27,6 @@ __all__ = ["Learning"]
 
 # A call with more work than this says little of what a call costs apart from its items.
 _CALL_LEARNT_SECONDS = 0.050
-_LEAST_ITEMS_HERE = 4
 
 
 class Learning:
@@ -144,7 +143,7 @@ class Learning:
         if waited is not None:
             lookup.store(self._function, n_items, work._replace(**waited), plan, system, on_disk=on_disk)
         # If only a few items ran here before the rest left, they say little, as the first may have imported something.
-        elif here.n and (not there or here.n >= _LEAST_ITEMS_HERE):
+        elif here.n and (not there or here.n >= LEAST_ITEMS_HERE):
             mean = seconds_here / here.n
             found = work._replace(
                 items=here.n,
@@ -167,5 +166,6 @@ class Learning:
                 route=pace.route,
                 width=pace.width,
             )
-            kept = lookup.store(self._function, n_items, found, plan, system, on_disk=on_disk)
+            seen = pace.slowdown_seen()
+            kept = lookup.store(self._function, n_items, found, plan, system, slowdown_seen=seen, on_disk=on_disk)
             self._policy.slowdown = (kept.slowdown if kept is not None else None) or 1.0

@@ -34,13 +34,15 @@ if TYPE_CHECKING:
     from .move import Move, Visit
     from .request import Request
 
-__all__ = ["SILENT_SECONDS", "Policy", "holding", "sent", "trusted"]
+__all__ = ["LEAST_ITEMS_HERE", "SILENT_SECONDS", "Policy", "holding", "sent", "trusted"]
 
 # Less work than this is not worth a look at the cache or the machine, which costs about as much on a first call.
 SILENT_SECONDS = 200e-6
 # In a call that spent so long in the caller, what sending costs is measured even though the call stays: several such
 # calls may repay a start of workers together, and their items may be gone when that is asked (rows of an array).
 _MEASURED_SECONDS = 0.004
+# Fewer items in the caller say little of what items take there, because the first may have imported something.
+LEAST_ITEMS_HERE = 4
 _FOR_EVER_SECONDS = 1e6
 # What it costs to read an item ahead of an input that is not read as it is. A smaller value sends items that are over
 # sooner (with none, the last row of benchmarks/lines.py is 3 instead of 1); a larger one keeps some that would gain.
@@ -386,6 +388,13 @@ class Policy:
         return work._replace(
             bytes_in=told.bytes_in, bytes_out=told.bytes_out, transfer_seconds_per_item=told.seconds_per_item
         )
+
+    def pace_on(self, route: str, serial: Serial | None) -> Pace:
+        """Return what will learn how fast items are on a route, by which those that ran here are judged, too."""
+        from ..feed.pace import Pace
+
+        enough = serial is not None and serial.times.n >= LEAST_ITEMS_HERE
+        return Pace(route=route, before_seconds_per_item=serial.seconds_per_item if serial and enough else None)
 
     def expected_seconds_per_item(self, serial: Serial | None) -> float | None:
         """Return how long the next items probably take, by those that ran here or by what is known; None if unknown."""

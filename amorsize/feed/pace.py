@@ -11,12 +11,30 @@ if TYPE_CHECKING:
 __all__ = ["Pace"]
 
 
-class Pace:
-    """What a call's own chunks say about its items on one route: the recent seconds per item, and the totals."""
+# The first items on workers are compared with the newest ones in the caller until they have taken so long. With a
+# larger value, items that grow or shrink on the way are taken for slow or quick workers; with a smaller one, chance is.
+_FIRST_SECONDS = 0.020
 
-    def __init__(self, seconds_per_item: float | None = None, route: str | None = None) -> None:
+
+class Pace:
+    """What a call's own chunks say about its items on one route: the recent seconds per item, and the totals.
+
+    Args:
+        seconds_per_item: what items are expected to take.
+        route: the route.
+        before_seconds_per_item: what the newest items in the caller took; None if there were few.
+    """
+
+    def __init__(
+        self,
+        seconds_per_item: float | None = None,
+        route: str | None = None,
+        before_seconds_per_item: float | None = None,
+    ) -> None:
         self.seconds_per_item = seconds_per_item
         self.route = route
+        self._before_seconds_per_item = before_seconds_per_item
+        self._first_items, self._first_seconds = 0, 0.0
         self.items = 0
         self.seconds = 0.0
         self.cpu_seconds = 0.0
@@ -28,9 +46,22 @@ class Pace:
         items, seconds = len(results.values), results.seconds
         self.items += items
         self.seconds += seconds
+        if self._first_seconds < _FIRST_SECONDS:
+            self._first_items += items
+            self._first_seconds += seconds
         self.cpu_seconds += results.cpu_seconds
         self.bytes_out += results.bytes_out
         if self.seconds_per_item is None:
             self.seconds_per_item = seconds / items
         else:
             self.seconds_per_item = smoothed(self.seconds_per_item, items, seconds)
+
+    def slowdown_seen(self) -> tuple[float, int] | None:
+        """Return how many times as long the first items took here as the newest ones in the caller, and how many tell.
+
+        Calls whose items take longer and longer, or less and less, would otherwise be taken for slow or quick workers.
+        """
+        before = self._before_seconds_per_item
+        if not before or not self._first_items:
+            return None
+        return self._first_seconds / self._first_items / before, self._first_items
