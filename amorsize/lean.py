@@ -130,7 +130,10 @@ else:
             return made
 
         def _replace(self, /, **named):
-            return type(self)(**{**self._asdict(), **named})
+            values = [*map(named.pop, self._fields, self)]
+            if named:
+                raise TypeError(f"{type(self).__name__} has no fields {[*named]}")
+            return tuple.__new__(type(self), values)
 
         def _asdict(self):
             return dict(zip(self._fields, self, strict=True))

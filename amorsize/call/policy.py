@@ -270,10 +270,12 @@ class Policy:
         if n_items < 1 or not self._is_trusted(n_items * work.seconds_per_item):
             return None
         # The plan with its words is made only for a move; that most calls stay is known from the numbers alone.
-        if not self._would_gain(work, self.machine(work), n_items):
+        profile = self.machine(work)
+        if not self._would_gain(work, profile, n_items):
             return None
-        self.measure_carrying()
-        plan = choose(self._with_reading(work), self.machine(work), n_items, self.limits())
+        if self.measure_carrying():
+            profile = self.machine(work)
+        plan = choose(self._with_reading(work), profile, n_items, self.limits())
         return None if plan.backend == "serial" else _move_to(PROCESSES, plan, self._known_length(n_items))
 
     def _known_length(self, n_items: int) -> int:

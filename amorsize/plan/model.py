@@ -163,5 +163,7 @@ def _seconds(nbytes: float | None, bytes_per_second: float) -> float:
 
 
 def _positive(number: float) -> float:
-    # Noise can make a small measurement come out below zero.
-    return max(0.0, number)
+    # Noise can make a small measurement come out below zero. This is asked often, and `max` takes twice as long.
+    if number > 0.0:
+        return number
+    return 0.0
