@@ -112,30 +112,30 @@ def test_systems_without_user_numbers_are_trusted(monkeypatch):
     assert disk.usable_folder() == disk.folder()
 
 
-def test_a_link_in_place_of_the_folder_is_not_followed(tmp_path):
+def test_a_link_in_place_of_the_folder_is_not_followed(tmp_path, amorsize_cache):
     """The folder itself must be one, not a link to one."""
-    (tmp_path / "amorsize-cache").mkdir()
+    amorsize_cache.mkdir()
     (tmp_path / "target").mkdir()
     os.symlink(tmp_path / "target", disk.folder())
     with pytest.raises(NotADirectoryError):
         disk.usable_folder(create=True)
 
 
-def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+def test_a_file_in_place_of_the_folder_is_refused(amorsize_cache):
     """A file where a folder should be is an error of its own."""
-    (tmp_path / "amorsize-cache").mkdir()
-    (tmp_path / "amorsize-cache" / "optimization_cache").write_text("")
+    amorsize_cache.mkdir()
+    (amorsize_cache / "optimization_cache").write_text("")
     with pytest.raises(NotADirectoryError):
         disk.usable_folder()
 
 
-def test_a_file_in_place_of_the_parent_is_refused(tmp_path):
+def test_a_file_in_place_of_the_parent_is_refused(amorsize_cache):
     """A file where the platform's folder should be is an error too."""
-    (tmp_path / "amorsize-cache").write_text("")
+    amorsize_cache.write_text("")
     with pytest.raises(NotADirectoryError):
         disk.usable_folder(create=True)
     with pytest.raises(FileExistsError):
-        disk._make_private(str(tmp_path / "amorsize-cache"))
+        disk._make_private(str(amorsize_cache))
 
 
 def test_a_folder_made_by_another_process_meanwhile_is_used(monkeypatch, tmp_path):

@@ -227,6 +227,17 @@ def test_neighbours_tell_more_than_means_of_a_whole_call(clock):
     assert both(clock).seconds_per_item == pytest.approx(0.0025 / 1.1)
 
 
+@pytest.mark.parametrize(("whole", "neighbours", "expected"), [(1.3, 21.0, 1.3), (0.4, 1.1, 1.1), (1.8, 1.7, 1.7)])
+def test_the_smaller_difference_counts(clock, whole, neighbours, expected):
+    """Workers may have paid for something once, and items may shrink on the way."""
+    store(work, 500, FAST, None, SYSTEM, clock=clock)
+    clock.now += 1
+    seen = neighbours, 40
+    store(work, 500, there(whole * FAST.seconds_per_item), None, SYSTEM, slowdown_seen=seen, clock=clock)
+
+    assert both(clock).slowdown == pytest.approx(expected)
+
+
 def test_of_few_unlike_neighbours_half_is_believed(clock):
     """However many items the whole call had."""
     spread = FAST._replace(items=1000, seconds_std=FAST.seconds_per_item)

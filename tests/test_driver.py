@@ -538,3 +538,13 @@ class TestLost:
                 break
         assert self.moved(world, 20)
         assert self.moved(world, 20)
+
+
+def test_a_function_of_which_nothing_is_known_gets_a_headstart_though_the_cache_was_asked():
+    """Its workers may have been measured on another route: a call after one whose first item was long."""
+    call = amorsize.map(abs, [1, 2, 3])._call
+    call._policy.looked_up = True
+    assert call._headstart_wanted() is not None
+    call._policy.known = WorkProfile(9, STEP)
+
+    assert call._headstart_wanted() is None

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
     from .entry import System
 
-    Costs = dict[str, dict[str, float]]
+    # Routes, names, and for each the value and when it was learnt, in seconds since the epoch.
+    Costs = dict[str, dict[str, tuple[float, float]]]
 
-__all__ = ["keep", "recall"]
+__all__ = ["forget", "keep", "recall"]
 
 FORMAT = 1
 # The file is written again when a cost has moved by more than this share. With a smaller value more calls write; with a
@@ -34,8 +35,6 @@ FORMAT = 1
 _CHANGED_SHARE = 0.3
 # A write takes as long as a short call, and the first calls change costs much.
 _LEAST_REWRITE_SECONDS = 1.0
-# No real cost is outside these; they keep a damaged number from growing into a plan.
-_LEAST, _MOST = 1e-8, 1e13
 _MOST_ROUTES = 16  # with their costs they are well within what `disk.read` reads
 
 
@@ -61,7 +60,9 @@ def recall(system: System, *, clock: Callable[[], float] = time.time) -> None:
     if not _shared.recalled:
         _shared.recalled = True
         _shared.held = _read(system, clock())
-        machine.take_over_costs(_shared.held)
+        machine.take_over_costs(
+            {route: {name: value for name, (value, _) in values.items()} for route, values in _shared.held.items()}
+        )
 
 
 def keep(system: System, *, clock: Callable[[], float] = time.time) -> None:
@@ -71,10 +72,13 @@ def keep(system: System, *, clock: Callable[[], float] = time.time) -> None:
         return
     held = _read(system, now)
     for route, values in learnt.items():
-        held[route] = {**held.pop(route, {}), **values}  # the newest routes are the last
+        before = held.pop(route, {})
+        # What was only recalled keeps its age.
+        fresh = {name: (value, now) for name, value in values.items() if before.get(name, (None,))[0] != value}
+        held[route] = before | fresh  # the newest routes are the last
     for route in [*held][:-_MOST_ROUTES]:
         del held[route]
-    content = {"version": FORMAT, "timestamp": now, "system": _facts(system), "costs": held}
+    content = {"version": FORMAT, "system": _facts(system), "costs": held}
     try:
         disk.write(disk.usable_folder(create=True), disk.COSTS, written(content).encode(), now)
     except (OSError, ValueError) as error:
@@ -83,11 +87,17 @@ def keep(system: System, *, clock: Callable[[], float] = time.time) -> None:
     _shared.held, _shared.written_at = held, now
 
 
-def _is_news(learnt: Costs, held: Costs) -> bool:
+def forget() -> None:
+    """Forget what was learnt in this process, and what the file is taken to hold."""
+    machine.forget_costs()
+    _shared.held, _shared.written_at = {}, 0.0
+
+
+def _is_news(learnt: dict[str, dict[str, float]], held: Costs) -> bool:
     for route, values in learnt.items():
         known = held.get(route, {})
         for name, value in values.items():
-            if abs(value - known.get(name, 0.0)) > _CHANGED_SHARE * value:
+            if abs(value - known.get(name, (0.0, 0.0))[0]) > _CHANGED_SHARE * value:
                 return True
     return False
 
@@ -114,19 +124,20 @@ def _decoded(data: bytes, system: System, now: float) -> Costs:
     if not isinstance(content, dict) or content.get("version") != FORMAT or content.get("system") != _facts(system):
         raise ValueError("another format or machine")
     costs: Any = content.get("costs")
-    at: Any = content.get("timestamp")
-    if not _is_number(at) or abs(now - at) > TTL_SECONDS:
-        raise ValueError("out of date")
     if not isinstance(costs, dict) or not all(isinstance(values, dict) for values in costs.values()):
         raise ValueError("costs are not an object of objects")
     return {
-        route: {name: float(value) for name, value in values.items() if _is_number(value) and _LEAST < value < _MOST}
+        route: {name: (pair[0], pair[1]) for name, pair in values.items() if _is_fresh(pair, now)}
         for route, values in costs.items()
     }
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _is_fresh(pair: Any, now: float) -> bool:
+    """Say whether this is a number above 0 and when it was learnt, which is not long ago; an int may be too large."""
+    if not isinstance(pair, list) or [type(one) for one in pair] != [float, float]:
+        return False
+    value, learnt_at = pair
+    return bool(value > 0.0 and abs(now - learnt_at) <= TTL_SECONDS)
 
 
 _shared = _Shared()

@@ -227,8 +227,9 @@ def prune(path: str, *, now: float, ttl_seconds: float, limit: int | None = None
 def clear(path: str) -> set[str]:
     """Remove every file of the cache, and return the names of the entries' files among them."""
     names = [found.name for found in _listed(path)]
+    removed = _remove(path, names)
     _remove(path, [_COUNTER, COSTS])
-    return {name for name in _remove(path, names) if not name.endswith(_ASIDE)}
+    return {name for name in removed if not name.endswith(_ASIDE)}
 
 
 def _listed(path: str) -> list[StoredFile]:

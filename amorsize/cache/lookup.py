@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from math import inf
 
 from ..code import fingerprint as fingerprints
 from ..errors import let_signals_through
@@ -18,7 +19,7 @@ from ..lean import NamedTuple, public
 from ..log import debug
 from ..plan.buckets import SIZES, TIMES, clearly_outside, size_bucket, time_bucket
 from ..plan.profile import CALLER
-from . import disk
+from . import costs, disk
 from .entry import (
     TTL_SECONDS,
     Entry,
@@ -198,8 +199,10 @@ def _slowdown(
 ) -> float | None:
     """Return how many times as long items take on a route as in the caller, by what was measured there just now.
 
-    Only the first measurement on workers after one in the caller is compared with it. Of a spread that leaves the
-    means uncertain, half of the difference is believed, on the scale of ratios.
+    Only the first measurement on workers after one in the caller is compared with it. Neighbours tell something else
+    than whole calls if items grow or shrink on the way, or if workers have paid for something once; then the smaller
+    difference counts. Of a spread that leaves the means uncertain, half of the difference is believed, on the scale of
+    ratios.
     """
     there, _ = _known(digits, (size,), profile.route)
     here, _ = _known(digits, (size,), CALLER)
@@ -210,7 +213,8 @@ def _slowdown(
     caller = here[0].entry.profile
     if not (caller.seconds_per_item > 0 and profile.seconds_per_item > 0):
         return slowdown
-    seen, items = slowdown_seen or (profile.seconds_per_item / caller.seconds_per_item, profile.items)
+    whole = profile.seconds_per_item / caller.seconds_per_item, profile.items
+    seen, items = min(whole, slowdown_seen or whole, key=lambda one: max(one[0], 1.0 / one[0]) if one[0] > 0.0 else inf)
     seen = max(_LEAST_SLOWDOWN, min(seen, _MOST_SLOWDOWN))
     uncertain = caller.seconds_std > _CERTAIN_SHARE * caller.seconds_per_item * min(caller.items, items) ** 0.5
     return ((slowdown or 1.0) * seen) ** 0.5 if uncertain else seen
@@ -302,6 +306,7 @@ def clear_cache() -> int:
     True
     """
     gone = memory.drop(lambda _: True)
+    costs.forget()
     return len(gone | (_on_disk(disk.clear) or set()))
 
 

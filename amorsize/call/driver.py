@@ -432,7 +432,7 @@ class Call:
             return None
 
     def _headstart_wanted(self) -> Headstart | None:
-        if self._source.index or self._policy.looked_up or self._request.function in _short:
+        if self._source.index or self._policy.known is not None or self._request.function in _short:
             return None
         self._policy.starting.method()  # asked now, before the headstart's thread is counted
         if self._one.seeded is not None or self._request.options.audit:

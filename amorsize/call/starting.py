@@ -45,11 +45,6 @@ class Starting:
         if self._method is None:
             preload.wait_for_glances()
             self._method = machine.start_method(self._asked)
-            if self._method == "fork" and self._asked is None and not self.warm_workers():
-                # Those that were started beside a long first item, when a fork was not safe, are as good.
-                self._method = machine.threaded_start_method()
-                if not self.warm_workers():
-                    self._method = "fork"
         return self._method
 
     def modules(self, function: Any) -> int:
@@ -67,8 +62,6 @@ class Starting:
         """Return how workers are started, asked anew: threads may have come since the plan, and our own have gone."""
         planned = self.method()
         preload.finish()
-        if planned != "fork" and self.warm_workers():
-            return planned
         until = perf_counter() + _THREAD_END_SECONDS
         while (method := machine.start_method(self._asked)) != planned and perf_counter() < until:
             sleep(0)

@@ -26,6 +26,7 @@ __all__ = [
     "available_memory",
     "configured_start_method",
     "cores",
+    "forget_costs",
     "known_costs",
     "lasting_costs",
     "learn_bandwidth",
@@ -278,6 +279,7 @@ learn_bandwidth = _costs.learn_bandwidth
 learn_call = _costs.learn_call
 learn_load = _costs.learn_load
 learn_prediction = _costs.learn_prediction
+forget_costs = _costs.forget
 lasting_costs = _costs.lasting
 take_over_costs = _costs.take_over
 miss = _costs.miss

@@ -69,6 +69,9 @@ START, SERVED_START, CHUNK, MODULE = (
 PIPE = "bytes_per_second_in", "bytes_per_second_out"
 SHARED = "shared_bytes_per_second_in", "shared_bytes_per_second_out"
 CALL, PREDICTION_ERROR = "seconds_per_call", "prediction_error"
+# What another process has learnt is not believed if it differs from the default by a larger factor. With a smaller one,
+# slow machines begin anew in each process; with a larger one, a damaged figure may keep work from workers for a week.
+MOST_FACTOR = 100.0
 LASTING = frozenset({START, SERVED_START, CHUNK, MODULE, *PIPE, *SHARED})
 DEFAULT_PREDICTION_ERROR = 0.05
 MOST_PREDICTION_ERROR = 1.0
@@ -103,19 +106,23 @@ class Costs:
     def lasting(self) -> dict[str, dict[str, float]]:
         """Return what was learnt that other processes of this machine may start from: routes, names, and values.
 
-        What a call costs, and how wrong predictions are, depend on what else a process does, and are left out.
+        What a call costs, and how wrong predictions are, depend on what else a process does, and are left out. So is
+        what starting a fork server takes: of a long start, the part beyond what is known counts as loading, so the
+        shortest start that any process has ever seen would count for all.
         """
         found: dict[str, dict[str, float]] = {}
         for (name, route), value in self._known.copy().items():
-            if name in LASTING:
+            if name in LASTING and not (name == START and route.endswith("/forkserver")):
                 found.setdefault(route, {})[name] = value
         return found
 
     def take_over(self, lasting: dict[str, dict[str, float]]) -> None:
-        """Begin with what another process has learnt, where nothing was learnt here."""
+        """Begin with what another process has learnt, where nothing was learnt here, unless it cannot be true."""
         for route, values in lasting.items():
             for name in LASTING & values.keys():
-                self._known.setdefault((name, route), values[name])
+                default = _default(name, route)
+                if default / MOST_FACTOR <= values[name] <= default * MOST_FACTOR:
+                    self._known.setdefault((name, route), values[name])
 
     def miss(self, seconds: float, now: float) -> None:
         """Take in that a call without workers would have been `seconds` shorter if workers had been running already.
@@ -137,10 +144,7 @@ class Costs:
 
     def start(self, route: str, *, served: bool = False) -> StartCost:
         """Return what starting workers on a route is expected to cost; `served`: their fork server runs already."""
-        # A route that does not say how its workers are started is taken for one of fresh interpreters.
-        default = DEFAULT_STARTS.get(route.rpartition("/")[2], DEFAULT_STARTS["spawn"])
-        if served:
-            default = RUNNING_FORKSERVER
+        default = RUNNING_FORKSERVER if served else _default_start(route)
         first = self._known.get((SERVED_START if served else START, route))
         return default if first is None else StartCost(first, default.following * first / default.first)
 
@@ -163,7 +167,7 @@ class Costs:
     def chunk_seconds(self, route: str) -> float:
         """Return the seconds that one chunk's way to a warm worker and back costs on a route."""
         known = self._known.get((CHUNK, route))
-        return DEFAULT_TASK_SECONDS.get(route.partition("/")[0], DEFAULT_CHUNK_SECONDS) if known is None else known
+        return _default(CHUNK, route) if known is None else known
 
     def learn_chunk(self, route: str, seconds: float) -> None:
         """Take in that one chunk's way to a warm worker and back took `seconds`, its items' running time excluded."""
@@ -209,6 +213,21 @@ class Costs:
             known = self.bandwidth(route, shared=shared)[out]
             name = (SHARED if shared else PIPE)[out]
             self._known[name, route] = nbytes / _nearer(nbytes / known, seconds)
+
+
+def _default_start(route: str) -> StartCost:
+    # A route that does not say how its workers are started is taken for one of fresh interpreters.
+    return DEFAULT_STARTS.get(route.rpartition("/")[2], DEFAULT_STARTS["spawn"])
+
+
+def _default(name: str, route: str) -> float:
+    if name == START:
+        return _default_start(route).first
+    if name == CHUNK:
+        return DEFAULT_TASK_SECONDS.get(route.partition("/")[0], DEFAULT_CHUNK_SECONDS)
+    if name in SHARED:
+        return DEFAULT_SHARED_BYTES_PER_SECOND
+    return {SERVED_START: RUNNING_FORKSERVER.first, MODULE: DEFAULT_MODULE_SECONDS}.get(name, DEFAULT_BYTES_PER_SECOND)
 
 
 def _nearer(known: float, seen: float) -> float:
