@@ -33,8 +33,6 @@ FORMAT = 1
 # The file is written again when a cost has moved by more than this share. With a smaller value more calls write; with a
 # larger one the next process starts from an older cost. A cost is learnt in halves, so it may be a third off anyway.
 _CHANGED_SHARE = 0.3
-# A write takes as long as a short call, and the first calls change costs much.
-_LEAST_REWRITE_SECONDS = 1.0
 _MOST_ROUTES = 16  # with their costs they are well within what `disk.read` reads
 
 
@@ -68,7 +66,7 @@ def recall(system: System, *, clock: Callable[[], float] = time.time) -> None:
 def keep(system: System, *, clock: Callable[[], float] = time.time) -> None:
     """Write what this process has learnt, if that is news to the next one; the arguments are those of `recall`."""
     learnt, now = machine.lasting_costs(), clock()
-    if not _is_news(learnt, _shared.held) or 0.0 <= now - _shared.written_at < _LEAST_REWRITE_SECONDS:
+    if not _is_news(learnt, _shared.held) or 0.0 <= now - _shared.written_at < disk.LEAST_REWRITE_SECONDS:
         return
     held = _read(system, now)
     for route, values in learnt.items():
@@ -90,7 +88,7 @@ def keep(system: System, *, clock: Callable[[], float] = time.time) -> None:
 def forget() -> None:
     """Forget what was learnt in this process, and what the file is taken to hold."""
     machine.forget_costs()
-    _shared.held, _shared.written_at = {}, 0.0
+    _shared.forget()
 
 
 def _is_news(learnt: dict[str, dict[str, float]], held: Costs) -> bool:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COSTS",
+    "LEAST_REWRITE_SECONDS",
     "ROOM_ENTRIES",
     "StoredFile",
     "clear",
@@ -40,6 +41,9 @@ _MAX_ENTRIES = 1_000
 # folder costs every write more; a larger one means that each pruning must leave room for more new entries.
 _WRITES_PER_PRUNING = 100
 ROOM_ENTRIES = _MAX_ENTRIES - _WRITES_PER_PRUNING  # a pruning leaves so many, so that the bound holds until the next
+# A file is not written again within this time, because a write takes as long as a short call, and what is measured
+# varies from call to call.
+LEAST_REWRITE_SECONDS = 1.0
 _MAX_FILE_BYTES = 16_384  # an entry takes 1 KB, and at most 4 KB with the longest texts
 _ABANDONED_SECONDS = 3_600.0  # a file not yet renamed after this belongs to a process that was stopped in mid-write
 _ASIDE = ".tmp"

@@ -66,8 +66,6 @@ __all__ = [
 # an older measurement.
 _CHANGED_SHARE = 0.2
 _REWRITE_SECONDS = 24 * 3600.0
-# But not again within this time, because a write takes as long as a short call, and times vary from call to call.
-_LEAST_REWRITE_SECONDS = 1.0
 # Items are not taken to be quicker or slower on workers than by these factors, whatever was measured.
 _LEAST_SLOWDOWN, _MOST_SLOWDOWN = 0.5, 100.0
 # A mean is certain if its standard error is at most this share of it.
@@ -306,8 +304,9 @@ def clear_cache() -> int:
     True
     """
     gone = memory.drop(lambda _: True)
+    gone |= _on_disk(disk.clear) or set()
     costs.forget()
-    return len(gone | (_on_disk(disk.clear) or set()))
+    return len(gone)
 
 
 @public
@@ -455,7 +454,7 @@ def _write(entry: Entry) -> None:
 def _is_news(entry: Entry, written: Entry) -> bool:
     """Say whether the next process would start better from an entry than from the one on disk."""
     now, then = entry.profile, written.profile
-    if 0.0 <= entry.timestamp - written.timestamp < _LEAST_REWRITE_SECONDS:
+    if 0.0 <= entry.timestamp - written.timestamp < disk.LEAST_REWRITE_SECONDS:
         return False
     return (
         abs(now.seconds_per_item - then.seconds_per_item) > _CHANGED_SHARE * then.seconds_per_item

@@ -60,12 +60,8 @@ DEFAULT_CALL_SECONDS = 300e-6
 DEFAULT_MODULE_SECONDS = 1.4e-3
 LEAST_MODULES_OBSERVED = 20  # the time of fewer is that of rebuilding the function and says nothing of modules
 # What is learnt, by the names that the cache keeps it by. Two names: to the workers, and back.
-START, SERVED_START, CHUNK, MODULE = (
-    "seconds_first_start",
-    "seconds_first_start_served",
-    "seconds_per_chunk",
-    "seconds_per_module",
-)
+START, SERVED_START = "seconds_first_start", "seconds_first_start_served"
+CHUNK, MODULE = "seconds_per_chunk", "seconds_per_module"
 PIPE = "bytes_per_second_in", "bytes_per_second_out"
 SHARED = "shared_bytes_per_second_in", "shared_bytes_per_second_out"
 CALL, PREDICTION_ERROR = "seconds_per_call", "prediction_error"
@@ -73,6 +69,13 @@ CALL, PREDICTION_ERROR = "seconds_per_call", "prediction_error"
 # slow machines begin anew in each process; with a larger one, a damaged figure may keep work from workers for a week.
 MOST_FACTOR = 100.0
 LASTING = frozenset({START, SERVED_START, CHUNK, MODULE, *PIPE, *SHARED})
+# The defaults of what lasts and is the same on all routes.
+_DEFAULTS = {
+    SERVED_START: RUNNING_FORKSERVER.first,
+    MODULE: DEFAULT_MODULE_SECONDS,
+    **dict.fromkeys(PIPE, DEFAULT_BYTES_PER_SECOND),
+    **dict.fromkeys(SHARED, DEFAULT_SHARED_BYTES_PER_SECOND),
+}
 DEFAULT_PREDICTION_ERROR = 0.05
 MOST_PREDICTION_ERROR = 1.0
 # The weight of the newest error. With a larger value one odd call keeps the next ones in the caller.
@@ -225,9 +228,7 @@ def _default(name: str, route: str) -> float:
         return _default_start(route).first
     if name == CHUNK:
         return DEFAULT_TASK_SECONDS.get(route.partition("/")[0], DEFAULT_CHUNK_SECONDS)
-    if name in SHARED:
-        return DEFAULT_SHARED_BYTES_PER_SECOND
-    return {SERVED_START: RUNNING_FORKSERVER.first, MODULE: DEFAULT_MODULE_SECONDS}.get(name, DEFAULT_BYTES_PER_SECOND)
+    return _DEFAULTS[name]
 
 
 def _nearer(known: float, seen: float) -> float:
