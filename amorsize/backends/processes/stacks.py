@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["where_are"]
 
-# How long workers may take to write their stacks. A smaller value means no stack where the machine is busy; a larger
-# one means that whoever asks waits for a worker that hangs in the system, or in C code that lets nobody in.
-_STACK_SECONDS = 0.1
+# How long workers may take to write their stacks. A smaller value means no stack where the machine is busy, or where a
+# container has used up its share of processors and stands still for the rest of a tenth of a second; a larger one means
+# that whoever asks waits for a worker that hangs in the system, or in C code that lets nobody in.
+_STACK_SECONDS = 0.25
 _ASK_SECONDS = 0.0002
 _LOOP = f"child{os.sep}main.py", "_run_chunk"
 _HEAD_BYTES = len(HEAD % (0, 0, 0))
