@@ -8,6 +8,7 @@ from __future__ import annotations
 import builtins
 import sys
 
+from .call.short import Notes, short_part
 from .call.stay import staying
 from .call.stream import Stream, start, start_short
 from .code.coroutines import is_coroutine_function
@@ -199,8 +200,19 @@ def map(
             only_strict = {"strict": True} if strict else {}  # CPython 3.14's own option; a wrapper's others are ours
             return builtin_map(func, iterable, *iterables, **only_strict)  # type: ignore[return-value]
     # What rules most calls out is asked first. A decorated function is known by the function inside, so not here.
-    if not (options or strict) and (stay := staying.get(func)) is not None and not any_given():
-        return start_short(func, (iterable, *iterables), stay)
+    if not (options or strict):
+        found = staying.found.get(id(func))
+        if found is not None and found[0]() is func and not iterables and not any_given():
+            # What `get` and `start_short` would do, for most short calls, in as few functions as can be: see there.
+            items, notes = iter(iterable), Notes()
+            notes.keeps = ()
+            notes.asked = func, (iterable,), (items,), False, found[1]
+            results = short_part(func, items, found[1], notes)
+            stream: Stream[Any] = Stream.from_iterable((results,))
+            stream._short = results, notes
+            return stream
+        if (stay := staying.get(func)) is not None and not any_given():
+            return start_short(func, (iterable, *iterables), stay)
     plain, decorated = undecorated(func)
     given = resolve(check(options, "map") if options else options, decorated)
     return start(plain, (iterable, *iterables), given, strict=strict)

@@ -337,3 +337,37 @@ def test_a_decorated_function_warns_when_nothing_ran(known):
     list(stream)
     with pytest.warns(RuntimeWarning, match="never iterated"):
         double.map(range(3))
+
+
+def test_an_object_that_was_found_is_asked_for_anew_once_its_value_has_changed(known):
+    """What was found by identity never outlives what is known by the marks."""
+    function = known(Turning())
+    assert staying.get(function) == Stay(0.001)
+    staying.put(function, Stay(0.5))
+    assert staying.get(function) == Stay(0.5)
+    staying.discard(function)
+    assert staying.get(function) is None
+    assert not is_short(amorsize.map(function, range(3)))
+
+
+def test_a_closure_that_holds_another_function_is_another_one(known):
+    """Even where it is the same object."""
+    inner = quick
+
+    def function(item):
+        return inner(item)
+
+    assert is_short(amorsize.map(known(function), range(3)))
+    inner = fails_at_three
+    assert not is_short(amorsize.map(function, range(3)))
+
+
+def test_an_object_in_the_place_of_one_that_has_gone_is_not_known(known):
+    """An identity is given again once its object has gone."""
+    function = known(Turning())
+    reference, _ = staying.found[id(function)]
+    assert reference() is function
+    del function
+    gc.collect()
+
+    assert reference() is None

@@ -19,7 +19,6 @@ from time import monotonic, perf_counter
 from ..backends.registry import find
 from ..errors import add_index, let_signals_through
 from ..feed.source import Source
-from ..lean import NamedTuple
 from ..measure import machine
 from ..options import DEFAULTS
 from ..runners import runs_items
@@ -41,38 +40,24 @@ if TYPE_CHECKING:
     from .noted import Noted
     from .stay import Stay
 
-__all__ = ["Asked", "Notes", "ShortCall", "hint_of", "short_part"]
+__all__ = ["Notes", "ShortCall", "hint_of", "short_part"]
 
 # The clock is read after an item whose position has none of these bits: after every eighth item, or after each where
 # items are longer than this on average. With more bits, a function that turns long is noticed later; with fewer, the
-# clock is read more often, 40 ns each time.
+# clock is read more often, 40 ns each time. How long they are is asked once some have run: the first one in a while
+# takes longer than others do.
 _EIGHTH, _EACH = 7, 0
 _LONG_ITEM_SECONDS = 10e-6
-
-
-class Asked(NamedTuple):
-    """What such a call was asked to do.
-
-    Attributes:
-        function: the user's function, undecorated.
-        iterables: the items, or the arguments of the items.
-        iterators: their iterators.
-        star: whether each item is a tuple of arguments.
-        stay: what is known of the function.
-    """
-
-    function: Callable[..., Any]
-    iterables: tuple[Iterable[Any], ...]
-    iterators: tuple[Iterator[Any], ...]
-    star: bool
-    stay: Stay
+_SOME_SECONDS = 100e-6
 
 
 class Notes:
     """What the generator of a short call's results notes, for whoever asks.
 
     Attributes:
-        asked: what the call was asked to do.
+        asked: what the call was asked to do: the user's function, undecorated; the iterables of its items or arguments,
+            and their iterators; whether each item is a tuple of arguments; and what is known of the function. (A plain
+            tuple, which takes the least time to make.)
         began_at: when it began, in `time.perf_counter()` seconds; 0 if it has not.
         ended_at: when it was over, or turned out not to be short; 0 if it is not.
         items: how many items had run then.
@@ -81,12 +66,12 @@ class Notes:
         keeps: the function's name and the lists into which what is known of the call is put at its end.
     """
 
-    asked: Asked
+    asked: tuple[Callable[..., Any], tuple[Iterable[Any], ...], tuple[Iterator[Any], ...], bool, Stay]
+    keeps: tuple[tuple[str, list[Noted | Brief]], ...]
     began_at = ended_at = 0.0
     items = 0
     call: Call | None = None
     dropped: Dropped | None = None
-    keeps: tuple[tuple[str, list[Noted | Brief]], ...] = ()
 
 
 class ShortCall:
@@ -121,7 +106,7 @@ class ShortCall:
 
     def tell_at_end(self, last: list[Noted | Brief]) -> None:
         """Have what is known of the call put into a list when it ends, in the place of what is there."""
-        self._notes.keeps = (*self._notes.keeps, (name_of(self._notes.asked.function), last))
+        self._notes.keeps = (*self._notes.keeps, (name_of(self._notes.asked[0]), last))
 
     def noted(self) -> Noted:
         """Return what is known of the call so far."""
@@ -131,7 +116,7 @@ class ShortCall:
         items = notes.items
         if notes.began_at and (frame := results.gi_frame) is not None:  # it goes on
             items = frame.f_locals["index"] + (0 if results.gi_running else 1)
-        function = notes.asked.function
+        function = notes.asked[0]
         return short(Brief(name_of(function), notes.began_at, notes.ended_at, items), function=function)
 
     def where(self) -> list[Where]:
@@ -148,7 +133,8 @@ class ShortCall:
             self._notes.ended_at = self._notes.ended_at or perf_counter()  # it may not have begun
         else:
             call.close(dropped=dropped)  # its results end then, and so do these
-        self._notes.asked = self._notes.asked._replace(iterables=(), iterators=(iter(()),))
+        function, _, _, star, stay = self._notes.asked
+        self._notes.asked = function, (), (iter(()),), star, stay
 
 
 def hint_of(stream: Any) -> Any:
@@ -160,7 +146,7 @@ def hint_of(stream: Any) -> Any:
         return notes.call.length_hint()
     if notes.ended_at:
         return 0
-    iterators = notes.asked.iterators
+    iterators = notes.asked[2]
     try:
         left = length_hint(iterators[0], -1)
         if len(iterators) > 1:
@@ -173,11 +159,11 @@ def hint_of(stream: Any) -> Any:
 
 def _rest(notes: Notes) -> Iterator[Any]:
     """Return the results of the rest, which runs in the usual way."""
-    asked = notes.asked
-    staying.discard(asked.function)
-    source = Source(asked.iterables, iterators=asked.iterators)
+    function, iterables, iterators, star, _ = notes.asked
+    staying.discard(function)
+    source = Source(iterables, iterators=iterators)
     source.index = notes.items
-    call = notes.call = Call(Request(asked.function, DEFAULTS, find(asked.function, DEFAULTS), asked.star), source)
+    call = notes.call = Call(Request(function, DEFAULTS, find(function, DEFAULTS), star), source)
     call.goes_on(notes.began_at, notes.ended_at)
     for _, last in notes.keeps:
         call.tell_at_end(last)
@@ -202,7 +188,7 @@ def short_part(
 ) -> Generator[Any, None, None]:
     """Yield the results, in the usual way once this has lasted for longer than short calls do."""
     mask, index, failed, turned_long = _EIGHTH, -1, False, False
-    seconds = stay.seconds
+    seconds, _, calls, _ = stay
     notes.began_at = began = perf_counter()
     try:
         for index, item in enumerate(items):
@@ -217,15 +203,16 @@ def short_part(
                 raise
             if not index & mask:
                 spent = perf_counter() - began
-                if spent > seconds:
-                    turned_long = True
-                    break
-                mask = _EACH if spent > (index + 1) * _LONG_ITEM_SECONDS else _EIGHTH
+                if spent > _SOME_SECONDS:
+                    if spent > seconds:
+                        turned_long = True
+                        break
+                    mask = _EACH if spent > (index + 1) * _LONG_ITEM_SECONDS else _EIGHTH
     finally:
         notes.ended_at, notes.items = perf_counter(), index + (0 if failed else 1)
-        if not turned_long:
-            if stay.calls:
-                _count(notes.asked.function, stay)
+        if (calls or notes.keeps) and not turned_long:
+            if calls:
+                _count(notes.asked[0], stay)
             for name, last in notes.keeps:
                 last[:] = [Brief(name, notes.began_at, notes.ended_at, notes.items)]
     if turned_long:

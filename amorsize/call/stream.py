@@ -19,7 +19,7 @@ from .caller import apply_star
 from .driver import Call
 from .phases import Dropped, Phases
 from .request import Request
-from .short import Asked, Notes, ShortCall, hint_of, short_part
+from .short import Notes, ShortCall, hint_of, short_part
 from .stay import staying
 
 TYPE_CHECKING = False
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["Stream", "last_report", "start", "start_short"]
 
 R = TypeVar("R")
-_new_tuple = tuple.__new__
 
 
 def start(
@@ -87,7 +86,7 @@ def start(
     if row is not AUTO and row is not SERIAL:
         check_input(row, source.worklist_call())
     call = Call(Request(function, options, row, star, abandoned, recorder), source)
-    stream: Stream[Any] = Stream.from_iterable(Phases(call.phases()))  # type: ignore[assignment]
+    stream: Stream[Any] = Stream.from_iterable(Phases(call.phases()))
     stream._call = call
     stream._dropped = Dropped(call)
     return stream
@@ -100,6 +99,7 @@ def start_short(
 
     All is in one place and in as few Python functions as can be, because each costs a program that makes very many
     short calls half a microsecond: what its own code does in between has displaced it from the processor's caches.
+    For the same reason the most usual of these calls are begun by `amorsize.map` itself.
 
     Args:
         function: the user's function, undecorated.
@@ -117,9 +117,10 @@ def start_short(
         items = iter(iterables[0])
         run, iterators = function, (items,)
     notes = Notes()
-    notes.asked = _new_tuple(Asked, (function, iterables, iterators, star, stay))
+    notes.keeps = ()
+    notes.asked = function, iterables, iterators, star, stay
     results = short_part(run, items, stay, notes)
-    stream: Stream[Any] = Stream.from_iterable((results,))  # type: ignore[assignment]  # as its subclass
+    stream: Stream[Any] = Stream.from_iterable((results,))
     stream._short = results, notes
     return stream
 
@@ -134,7 +135,7 @@ def _on_own_loop(
     refuse_in_loop()
     work = Coroutines(function, Inputs(iterables, strict=strict), options, star=star or len(iterables) > 1)
     call = OwnLoop(work)
-    stream: Stream[Any] = Stream.from_iterable(Phases(call.phases()))  # type: ignore[assignment]
+    stream: Stream[Any] = Stream.from_iterable(Phases(call.phases()))
     stream._call = call
     stream._dropped = Dropped(call)
     return stream
@@ -169,6 +170,10 @@ class Stream(chain[R]):
     _short: tuple[Generator[Any, None, None], Notes] | None = None
     if TYPE_CHECKING:
         _call: Call | ShortCall | OwnLoop
+
+        @classmethod
+        def from_iterable(cls, iterable: Iterable[Iterable[R]], /) -> Stream[R]:  # type: ignore[override]
+            """Return an object of this class, which `chain` does, too, though its type does not say so."""
     else:
         _call = _CallWhenAsked()
 

@@ -25,9 +25,8 @@ V = TypeVar("V")
 
 # Of an object with more attributes, or a partial with more arguments, only so many are looked at.
 _MOST_HELD = 32
-# The marks of so many objects are remembered; looking for them anew takes two microseconds.
-_MOST_PLACES = 256
-_MADE_ANEW = (FunctionType, partial)
+# The values of so many objects are found by identity; looking for their marks anew takes two microseconds.
+_MOST_FOUND = 256
 _NO_FUNCTIONS = frozenset({int, float, str, bytes, bool, type(None), list, tuple, dict, set})
 
 
@@ -36,11 +35,16 @@ class FunctionTable(Generic[V]):
 
     This is not a mapping of weak references, because code objects are compared by their whole content, and a look-up
     would take longer than a short call.
+
+    Attributes:
+        found: for objects that were asked for before and had a value, by their identities (of methods, those of the
+            function and of what it is bound to): a weak reference to the object, and the value. It is there for whoever
+            cannot spend a call of `get`, and is emptied whenever any value changes.
     """
 
     def __init__(self) -> None:
         self._entries: dict[Any, tuple[V, tuple[ref[Any], ...]]] = {}
-        self._places: dict[Any, tuple[ref[Any], Any]] = {}
+        self.found: dict[Any, tuple[ref[Any], V]] = {}
         register(self.clear)
 
     def put(self, function: Any, value: V) -> None:
@@ -50,59 +54,59 @@ class FunctionTable(Generic[V]):
 
         def gone(_: ref[Any]) -> None:
             self._entries.pop(place, None)
+            self.found.clear()
 
         try:
             self._entries[place] = value, tuple([ref(mark, gone) for mark in marks])
         except TypeError:
             return
+        self.found.clear()
 
     def get(self, function: Any) -> V | None:
         """Return the value of a function; None if there is none."""
         if not self._entries:
             return None
-        if type(function) is FunctionType and not function.__closure__:  # the usual case, in a third of the time
-            found = self._entries.get(id(function.__code__))
-            return found[0] if found is not None and found[1][0]() is function.__code__ else None
-        # An object that was asked for before, or a method of such an object, has the marks that it had then. Closures
-        # and partials are usually made anew for each call.
-        anew = type(function) in _MADE_ANEW
-        known: Any
-        if type(function) is MethodType:
+        kind = type(function)
+        one: Any = function
+        known: Any = id(function)
+        if kind is MethodType:
             one, known = function.__self__, (id(function.__func__), id(function.__self__))
-        else:
-            one, known = function, id(function)
-        before = None if anew else self._places.get(known)
+        before = self.found.get(known)
         if before is not None and before[0]() is one:
-            found = self._entries.get(before[1])
-            return None if found is None else found[0]
+            return before[1]
+        value = self._at_marks(function)
+        # What the variables of a closure hold may become another function, and this is not looked at again here.
+        if value is not None and (kind is not FunctionType or not function.__closure__):
+            if len(self.found) >= _MOST_FOUND:
+                self.found.clear()
+            try:
+                self.found[known] = ref(one), value
+            except TypeError:  # weak references to it are impossible
+                return value
+        return value
+
+    def _at_marks(self, function: Any) -> V | None:
+        if type(function) is FunctionType and not function.__closure__:  # the usual case, in a third of the time
+            entry = self._entries.get(id(function.__code__))
+            return entry[0] if entry is not None and entry[1][0]() is function.__code__ else None
         marks = _marks(function)
-        place = _place(marks)
-        found = self._entries.get(place)
-        if found is None:
+        entry = self._entries.get(_place(marks))
+        if entry is None:
             return None
-        for mark, reference in zip(marks, found[1], strict=True):
+        for mark, reference in zip(marks, entry[1], strict=True):
             if reference() is not mark:
                 return None
-        if not anew:
-            self._remember(known, one, place)
-        return found[0]
-
-    def _remember(self, known: Any, one: Any, place: Any) -> None:
-        if len(self._places) >= _MOST_PLACES:
-            self._places.clear()
-        try:
-            self._places[known] = ref(one), place
-        except TypeError:  # weak references to it are impossible
-            return
+        return entry[0]
 
     def discard(self, function: Any) -> None:
         """Forget the value of a function, if there is one."""
         self._entries.pop(_place(_marks(function)), None)
+        self.found.clear()
 
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
-        self._places.clear()
+        self.found.clear()
 
 
 class FunctionSet(FunctionTable[bool]):
