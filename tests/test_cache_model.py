@@ -19,7 +19,7 @@ import amorsize.cache.memory as memory_module
 from amorsize.cache import disk, lookup
 from amorsize.cache.entry import System
 from amorsize.plan.buckets import SIZES, TIMES, clearly_outside, size_bucket, time_bucket
-from amorsize.plan.profile import WorkProfile
+from amorsize.plan.profile import WorkProfile, is_one_of
 from amorsize.state import reset_all
 
 DAY = 24 * 3600.0
@@ -85,7 +85,7 @@ class Model:
         if not valid:
             return None
         time, record = valid[0]
-        if seconds is not None and clearly_outside(time, seconds):
+        if seconds is not None and clearly_outside(time, seconds) and not is_one_of(seconds, record.profile):
             return next((record for time, record in valid if time == time_bucket(seconds)), None)
         return record
 

@@ -18,7 +18,7 @@ from ..errors import let_signals_through
 from ..lean import NamedTuple, public
 from ..log import debug
 from ..plan.buckets import SIZES, TIMES, clearly_outside, size_bucket, time_bucket
-from ..plan.profile import CALLER
+from ..plan.profile import CALLER, is_one_of
 from . import costs, disk
 from .entry import (
     TTL_SECONDS,
@@ -231,12 +231,16 @@ def _choose(
             break
         if held is group[0]:
             reason = wrong  # the newest entry's fault is the one to name
-    if chosen is not None and seconds_per_item is not None and clearly_outside(chosen.entry.key.time, seconds_per_item):
+    if chosen is not None and seconds_per_item is not None and _contradicts(seconds_per_item, chosen.entry):
         right = time_bucket(seconds_per_item)
         others = (held for held in group if held.entry.key.time == right)
         chosen = next((held for held in others if fault(held.entry, system, now, ttl_seconds) is None), None)
         reason = "time"
     return chosen, reason
+
+
+def _contradicts(seconds_per_item: float, entry: Entry) -> bool:
+    return clearly_outside(entry.key.time, seconds_per_item) and not is_one_of(seconds_per_item, entry.profile)
 
 
 def store(

@@ -161,7 +161,7 @@ class Learning:
                 load_seconds=known.load_seconds if self._load_seconds is None else self._load_seconds,
                 items=there,
                 seconds_per_item=mean,
-                seconds_max=mean,
+                seconds_max=max(pace.seconds_max, mean),
                 cpu_share=pace.cpu_seconds / pace.seconds if pace.seconds else 1.0,
                 route=pace.route,
                 width=pace.width,

@@ -202,8 +202,8 @@ class Policy:
         plan = choose(self._with_reading(work), self._as_if_running(profile), n_items, self.limits())
         if plan.backend == "serial" or missed < self._price(profile, plan.n_jobs):
             return None
-        said = f"{plan.reason}, and calls like it have missed the price of a start"
-        return _move_to(PROCESSES, plan._replace(reason=said), self._known_length(n_items), pays_missed=True)
+        plan = plan._replace(reason=f"{plan.reason}, and calls like it have missed the price of a start")
+        return _move_to(PROCESSES, self._begun(plan, work, n_items), self._known_length(n_items), pays_missed=True)
 
     def known_width(self) -> int | None:
         """Return how many items at once were best in an earlier call; None if that is not known."""
@@ -237,6 +237,10 @@ class Policy:
         remaining = self._source.remaining()
         work = self._measured(serial)
         left = max(serial.times.n, 2 * machine.cores()) if remaining is None else remaining
+        if remaining and self.known is not None:
+            from ..plan.model import seconds_of_the_rest
+
+            work = self._lasting(work, seconds_of_the_rest(work, self.known, remaining))
         move = self._move(work, left)
         if move is not None:
             return move
@@ -276,7 +280,29 @@ class Policy:
         if self.measure_carrying():
             profile = self.machine(work)
         plan = choose(self._with_reading(work), profile, n_items, self.limits())
-        return None if plan.backend == "serial" else _move_to(PROCESSES, plan, self._known_length(n_items))
+        if plan.backend == "serial":
+            return None
+        return _move_to(PROCESSES, self._begun(plan, work, n_items), self._known_length(n_items))
+
+    def _begun(self, plan: Plan, work: WorkProfile, n_items: int) -> Plan:
+        """Return the plan with what this call will take, if it goes on in the caller while workers start.
+
+        Whether they are worth their start was decided by less, since later calls have them, too.
+        """
+        from ..plan.model import beside_seconds, predict_seconds, start_seconds
+        from ..plan.planner import seconds_in_words
+
+        if self.starting.method() == "fork":
+            return plan
+        whole = self.machine(work, whole=True)
+        start = start_seconds(whole, plan.n_jobs)
+        if start <= 0.0:
+            return plan
+        running, work = self._as_if_running(whole), self._with_reading(work)
+        seconds = predict_seconds(work, running, n_items, "processes", plan.n_jobs, self.limits().chunksize)
+        seconds = beside_seconds(seconds, plan.serial_seconds, start)
+        said = f"{plan.reason}; this call, which goes on while they start, takes {seconds_in_words(seconds)}"
+        return plan._replace(predicted_seconds=seconds, reason=said)
 
     def _known_length(self, n_items: int) -> int:
         return 0 if self._source.remaining() is None else n_items
@@ -365,18 +391,17 @@ class Policy:
         times = serial.times
         cpu_share = serial.cpu_seconds / serial.seconds if serial.seconds else 1.0
         work = WorkProfile(times.n, serial.seconds_per_item, times.std, times.max, cpu_share)
-        known = self.known
-        if known is not None:
-            there = known.worker_seconds_per_item
-            if known.slowdown is not None:
-                there = known.slowdown * work.seconds_per_item
-            work = work._replace(
-                worker_seconds_per_item=there,
-                slowdown=known.slowdown,
-                call_seconds=known.call_seconds,
-                load_seconds=known.load_seconds,
-            )
+        if self.known is not None:
+            work = work._replace(call_seconds=self.known.call_seconds, load_seconds=self.known.load_seconds)
+            work = self._lasting(work, work.seconds_per_item)
         return self.with_transfer(work, or_known=or_known)
+
+    def _lasting(self, work: WorkProfile, seconds_per_item: float) -> WorkProfile:
+        """Return a profile of items that take so long in the caller, and on workers by what is known of these."""
+        assert self.known is not None
+        slowdown = self.known.slowdown
+        there = self.known.worker_seconds_per_item if slowdown is None else slowdown * seconds_per_item
+        return work._replace(seconds_per_item=seconds_per_item, worker_seconds_per_item=there, slowdown=slowdown)
 
     def with_transfer(self, work: WorkProfile, *, or_known: bool) -> WorkProfile:
         """Return a profile with what sending costs, as measured in this call or, if that may be, as known before."""
@@ -441,10 +466,14 @@ class Policy:
         method = self.starting.method_beside()
         return machine.seconds_first_start(method, served=is_served(method))
 
-    def seconds_until_ready(self) -> float:
-        """Return after how many seconds workers that are ordered now are expected to be able to run items."""
+    def seconds_until_ready(self, *, served: bool | None = None) -> float:
+        """Return after how many seconds workers are expected to be able to run items, once they are ordered.
+
+        Args:
+            served: whether a fork server runs for them; None asks.
+        """
         method = self.starting.method()
-        served = is_served(method)
+        served = is_served(method) if served is None else served
         profile = machine.machine_profile(method, served=served, modules=self.starting.modules(self._function))
         load = self.known.load_seconds if self.known is not None and not served else None
         return profile.seconds_first_start + (profile.seconds_load if load is None else load)
@@ -452,22 +481,33 @@ class Policy:
     def limits(self) -> Limits:
         return Limits(machine.workers_asked(self._options.n_jobs), self._options.chunksize)
 
-    def machine(self, work: WorkProfile | None = None) -> MachineProfile:
-        """Return the machine profile, with what the function takes to be loaded if that is known."""
-        method, warm = self.starting.method(), self.starting.warm_workers()
+    def machine(self, work: WorkProfile | None = None, *, whole: bool = False) -> MachineProfile:
+        """Return the machine profile, with what the function takes to be loaded if that is known.
+
+        Args:
+            work: what is known of the function.
+            whole: whether a start counts with all that it takes, also where the caller need not wait for it.
+        """
+        method = self.starting.method()
         served, modules = is_served(method), self.starting.modules(self._function)
+        warm, left = self.starting.warm_and_starting(self.seconds_until_ready)
         profile = machine.machine_profile(method, warm_workers=warm, served=served, modules=modules)
-        profile = profile._replace(seconds_first_start=profile.seconds_first_start + self.starting.import_seconds())
-        load, carrying = profile.seconds_load, self.carrying_seconds or 0.0
-        load = work.load_seconds if work is not None and work.load_seconds is not None and not served else load
-        profile = profile._replace(seconds_load=load, seconds_per_call=profile.seconds_per_call + carrying)
-        if work is None or work.load_seconds is None or method == "fork":
-            return profile
-        # The function has been on such workers before, and will be again: a start costs what goes on beside it.
+        call = profile.seconds_per_call + (self.carrying_seconds or 0.0)
+        if left > 0.0:  # an earlier call has ordered them
+            first, following, load = left, 0.0, 0.0
+            profile = profile._replace(warm_workers=0)
+        else:
+            first = profile.seconds_first_start + self.starting.import_seconds()
+            following, load = profile.seconds_next_start, profile.seconds_load
+            load = work.load_seconds if work is not None and work.load_seconds is not None and not served else load
+        known = work is not None and work.load_seconds is not None and method != "fork"
+        # Such workers have had the function before, and will again: a start costs what goes on beside it.
+        share = STARTED_BESIDE if (known or left > 0.0) and not whole else 1.0
         return profile._replace(
-            seconds_first_start=STARTED_BESIDE * profile.seconds_first_start,
-            seconds_next_start=STARTED_BESIDE * profile.seconds_next_start,
-            seconds_load=STARTED_BESIDE * load,
+            seconds_first_start=share * first,
+            seconds_next_start=share * following,
+            seconds_load=share * load,
+            seconds_per_call=call,
         )
 
     def _as_if_running(self, profile: MachineProfile) -> MachineProfile:

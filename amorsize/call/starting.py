@@ -12,6 +12,7 @@ from . import preload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from ..options import Options
@@ -74,12 +75,28 @@ class Starting:
 
     def warm_workers(self) -> int:
         """Return how many idle workers this call would get."""
+        return self._warm()[0]
+
+    def warm_and_starting(self, until_ready: Callable[..., float]) -> tuple[int, float]:
+        """Return how many idle workers this call would get, and for how many more seconds they are expected to start.
+
+        Args:
+            until_ready: returns how many seconds workers take to start, `served` by a running fork server or not.
+        """
+        count, first = self._warm()
+        if first is None:
+            return count, 0.0
+        elapsed = perf_counter() - first.ordered_at
+        left = until_ready(served=first.served) - elapsed
+        return count, left if left > 0.0 else elapsed  # late ones may take as long again, as `feed.pump` has it
+
+    def _warm(self) -> tuple[int, Any]:
         pool: Any = sys.modules.get(PROCESSES.module or "")
         # The module has no such function while a thread is still importing it; then there are no workers.
-        if not hasattr(pool, "warm_count"):
-            return 0
-        count: int = pool.warm_count(self.method(), *self._initializer)
-        return count
+        if not hasattr(pool, "warm_since"):
+            return 0, None
+        found: tuple[int, Any] = pool.warm_since(self.method(), *self._initializer)
+        return found
 
     def import_seconds(self) -> float:
         """Return what importing takes that a start needs."""

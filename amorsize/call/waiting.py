@@ -72,7 +72,7 @@ class Widths:
         self._n_items = 0
 
     def known(self, n_items: int | None) -> int | None:
-        """Return the width that was found for about so many items; None if none was."""
+        """Return the width that was found for about so many items, or the user's where they ran so; None if none."""
         self._n_items = n_items or 0
         if not self._options.use_cache:
             return None
@@ -84,7 +84,7 @@ class Widths:
             let_signals_through(error)
             debug("what is known of the function is not used: %r", error)
             return None
-        return None if profile is None else profile.width
+        return None if profile is None else profile.width or machine.workers_asked(self._options.n_jobs)
 
     def plan(self, width: int) -> Plan:
         """Return the plan of a call that runs so many items at once."""
@@ -225,17 +225,20 @@ class Waiting:
         return None
 
     def seen_alone(self, here: ItemTimes, pace: Pace | None) -> dict[str, Any] | None:
-        """Return what is known of items that run alone, by a call that has found its width; None if it says nothing.
+        """Return what is known of items that run alone, by a call that has used a width; None if it says nothing.
 
         Only the first few have run alone, and the first may have imported something. How much CPU time an item uses is
         told by those on threads.
         """
         seconds = self._alone_seconds or here.mean
-        if pace is None or pace.width is None or not (pace.items and here.n and seconds > 0.0):
+        if pace is None or not (pace.items and here.n and seconds > 0.0):
+            return None
+        if pace.width is None and (pace.route != THREADS.name or self._options.n_jobs is None):
             return None
         seconds = min(seconds, pace.seconds / pace.items)  # the first may have waited for something once
         share = min(1.0, pace.cpu_seconds / pace.items / seconds)
-        return {"items": here.n, "seconds_per_item": seconds, "seconds_max": seconds, "cpu_share": share}
+        longest = max(seconds, pace.seconds_max)
+        return {"items": here.n, "seconds_per_item": seconds, "seconds_max": longest, "cpu_share": share}
 
     def most(self) -> int:
         """Return how many threads there may be."""

@@ -37,6 +37,7 @@ class Pace:
         self._first_items, self._first_seconds = 0, 0.0
         self.items = 0
         self.seconds = 0.0
+        self.seconds_max = 0.0  # the longest items, or means of chunks
         self.cpu_seconds = 0.0
         self.bytes_out = 0
         self.width: int | None = None  # how many were found to be best at once
@@ -46,6 +47,7 @@ class Pace:
         items, seconds = len(results.values), results.seconds
         self.items += items
         self.seconds += seconds
+        self.seconds_max = max(self.seconds_max, seconds / items)
         if self._first_seconds < _FIRST_SECONDS:
             self._first_items += items
             self._first_seconds += seconds
@@ -60,8 +62,17 @@ class Pace:
         """Return how many times as long the first items took here as the newest ones in the caller, and how many tell.
 
         Calls whose items take longer and longer, or less and less, would otherwise be taken for slow or quick workers.
+        For the same reason, what items have changed by since then, here, explains as much of the difference.
         """
         before = self._before_seconds_per_item
-        if not before or not self._first_items:
+        if not before or not self._first_items or self._first_seconds <= 0.0:
             return None
-        return self._first_seconds / self._first_items / before, self._first_items
+        first = self._first_seconds / self._first_items
+        seen, later = first / before, self.items - self._first_items
+        if later:
+            changed = (self.seconds - self._first_seconds) / later / first
+            if seen > 1.0:
+                seen = max(1.0, seen / max(1.0, changed))
+            else:
+                seen = min(1.0, seen / min(1.0, changed)) if changed > 0.0 else 1.0
+        return seen, self._first_items

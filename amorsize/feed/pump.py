@@ -133,8 +133,8 @@ class Pump:
         self._fix = fixed if function is None and not crosses else fixer(outgoing, try_first=function is not None)
         self._cost = ChunkCost()
         now = perf_counter()
-        ordered_at = backend.start.ordered_at
-        self._judge = Judge(now if ordered_at is None else ordered_at, now + start_seconds)
+        ordered_at = now if backend.start.ordered_at is None else backend.start.ordered_at
+        self._judge = Judge(ordered_at, ordered_at + start_seconds)
         self._observer = observer
         self._abandoned = abandoned
         self._voice = Voice()

@@ -21,14 +21,15 @@ counts for as much as it does in reality.
 from __future__ import annotations
 
 from ..lean import NamedTuple
+from .profile import is_one_of
 from .schedule import OVERHEAD_SHARE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .profile import Bandwidth, MachineProfile, WorkProfile
 
-__all__ = ["Line", "bandwidth", "caller_seconds_per_item", "crosses_shared", "predict_seconds", "processes_line"]
-__all__ += ["start_seconds"]
+__all__ = ["Line", "bandwidth", "beside_seconds", "caller_seconds_per_item", "crosses_shared", "predict_seconds"]
+__all__ += ["processes_line", "seconds_of_the_rest", "start_seconds"]
 
 # The least that an item's way through workers costs the caller, however cheap the item is to pickle. A smaller value
 # means that items which cost nothing to run look worth sending; a larger one means that items of a few microseconds
@@ -131,6 +132,46 @@ def start_seconds(machine: MachineProfile, n_jobs: int) -> float:
     if machine.warm_workers > 0:
         return missing * following + load
     return _positive(machine.seconds_first_start) + (missing - 1) * following + load
+
+
+def beside_seconds(running: float, in_caller: float, start: float) -> float:
+    """Return what a call takes whose caller runs items until its workers are ready, and none after that.
+
+    Args:
+        running: what the call would take if workers were running, in seconds.
+        in_caller: what it would take in the caller, in seconds.
+        start: seconds until workers are ready.
+
+    >>> beside_seconds(1.0, 2.0, 0.5), beside_seconds(1.0, 2.0, 3.0)
+    (1.25, 2.0)
+    """
+    if start >= in_caller:
+        return in_caller
+    return start + (1.0 - start / in_caller) * running
+
+
+def seconds_of_the_rest(measured: WorkProfile, known: WorkProfile, remaining: int) -> float:
+    """Return how long an item of the rest of a call probably takes: by its first items, or by what is known of all.
+
+    Items that differ much may come in any order, sorted ones for example, and then the first ones say little. So if
+    they are such as were known before, the whole is taken to last as long as it did then.
+
+    Args:
+        measured: the first items of this call.
+        known: the items of calls like it.
+        remaining: number of items of this call that are still to run.
+
+    >>> from amorsize.plan.profile import WorkProfile
+    >>> long_first, known = WorkProfile(1, 0.1, seconds_max=0.1), WorkProfile(100, 0.002, seconds_max=0.1)
+    >>> round(seconds_of_the_rest(long_first, known, 99), 4)
+    0.001
+    """
+    if is_one_of(measured.seconds_max, known):
+        spent = measured.items * measured.seconds_per_item
+        rest = (measured.items + remaining) * known.seconds_per_item - spent
+        if rest > 0.0:
+            return rest / remaining
+    return measured.seconds_per_item
 
 
 def caller_seconds_per_item(work: WorkProfile, machine: MachineProfile) -> float:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from ..lean import NamedTuple
 
-__all__ = ["Bandwidth", "Limits", "MachineProfile", "WorkProfile"]
+__all__ = ["Bandwidth", "Limits", "MachineProfile", "WorkProfile", "is_one_of"]
+
+# Items differ much if the longest took this many times the mean, and one is such as was known if it is not longer than
+# this times the longest. A smaller first figure and a larger second one mean that a call's first items are believed
+# less where calls like it are known.
+_UNLIKE, _AS_LONG = 2.0, 1.25
 
 
 # The route of items that run in the caller.
@@ -50,6 +55,19 @@ class WorkProfile(NamedTuple):
     call_seconds: float | None = None
     load_seconds: float | None = None
     width: int | None = None
+
+
+def is_one_of(seconds: float, known: WorkProfile) -> bool:
+    """Say whether an item that took so long says nothing new of a function whose items are known to differ much.
+
+    Args:
+        seconds: how long the item took, or the mean of some.
+        known: what earlier calls have measured.
+
+    >>> is_one_of(0.07, WorkProfile(500, 0.002, seconds_max=0.08)), is_one_of(0.07, WorkProfile(500, 0.07))
+    (True, False)
+    """
+    return known.seconds_max > _UNLIKE * known.seconds_per_item and seconds <= _AS_LONG * known.seconds_max
 
 
 class Bandwidth(NamedTuple):

@@ -145,6 +145,18 @@ class Worker:
                 return
         self.outbox.put(wire.FUNCTION, [digest, *parts])
 
+    def has_spoken(self) -> bool:
+        """Say whether the worker has said something that was not read, or has gone."""
+        from socket import MSG_PEEK
+
+        try:
+            self.sock.recv(1, MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            let_signals_through(error)
+        return True
+
     def has(self, digest: bytes) -> bool:
         """Say whether the worker has the function with this digest."""
         return digest in self._functions

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .server import Wanted
 
 __all__ = ["IDLE_SECONDS", "Initializer", "Kind", "dismiss", "give_back", "kind_for", "leaving", "shutdown", "take"]
-__all__ += ["idle_workers", "server_stands", "warm_count"]
+__all__ += ["idle_workers", "server_stands", "warm_count", "warm_since"]
 
 # How long an idle worker waits for a call. A smaller value means that workers are started anew after a pause at the
 # prompt; a larger one means that memory is held for nobody.
@@ -165,12 +165,28 @@ def warm_count(
     start_method: str | None = None, initializer: Callable[..., object] | None = None, initargs: tuple[Any, ...] = ()
 ) -> int:
     """Return how many idle workers may be taken now, by any call or by one with this start method and initializer."""
+    return len(_warm(start_method, initializer, initargs))
+
+
+def warm_since(
+    start_method: str, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
+) -> tuple[int, Worker | None]:
+    """Return how many idle workers such a call would get, and the first of them if all are still starting."""
+    workers = _warm(start_method, initializer, initargs)
+    if not workers or not all(worker.fresh and not (worker.ready or worker.has_spoken()) for worker in workers):
+        return len(workers), None
+    return len(workers), min(workers, key=lambda worker: worker.ordered_at)
+
+
+def _warm(
+    start_method: str | None, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
+) -> list[Worker]:
     now = monotonic()
-    idle = [kind for kind, _, until in tuple(_idle) if now <= until]
+    idle = [(kind, worker) for kind, worker, until in tuple(_idle) if now <= until]
     if start_method is None or not idle:
-        return len(idle)
+        return [worker for _, worker in idle]
     wanted = _present_kind(None, 1, start_method, initializer, initargs)
-    return sum(_fits(kind, wanted) for kind in idle)
+    return [worker for kind, worker in idle if _fits(kind, wanted)]
 
 
 def _fits(idle: Kind, wanted: Kind) -> bool:

@@ -32,7 +32,7 @@ from ..base import Start, dump_chunk, failures_of
 from ..events import Broken, Chunk, Lost, Refused, Results, Returned, Said
 from . import idle
 from .handle import LOADING_SECONDS
-from .idle import server_stands, shutdown, warm_count
+from .idle import server_stands, shutdown, warm_count, warm_since
 from .patrol import TAKE_BACK_SECONDS, Patrol
 from .stacks import where_are
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from .handle import Worker
     from .idle import Kind
 
-__all__ = ["MEMORY_GROWTH_BYTES", "Lease", "open_backend", "server_stands", "shutdown", "warm_count"]
+__all__ = ["MEMORY_GROWTH_BYTES", "Lease", "open_backend", "server_stands", "shutdown", "warm_count", "warm_since"]
 
 # How long a cancelled worker may take to finish its item before it is killed: about as long as a new worker would cost.
 _CANCEL_SECONDS = 0.05
