@@ -310,10 +310,12 @@ def _profile(sampled: Sample, memory_bytes: float) -> WorkProfile:
 
 def _with_crossing(work: WorkProfile, sampled: Sample) -> WorkProfile:
     crossing = measure_transfer(sampled.items, sampled.results, time.perf_counter)
+    # A Pool's results come through a pipe, and their large memory is copied once more when they are loaded.
+    copying = crossing.copied_seconds / crossing.copied_bytes if crossing.copied_bytes else 0.0
     return work._replace(
         bytes_in=crossing.bytes_in,
         bytes_out=crossing.bytes_out,
-        transfer_seconds_per_item=crossing.seconds_per_item,
+        transfer_seconds_per_item=crossing.seconds_per_item + copying * (crossing.bytes_out or 0.0),
     )
 
 

@@ -518,6 +518,23 @@ def test_bandwidth_follows_large_transfers_only(shared, out):
     assert costs.bandwidth(route, shared=not shared) == other
 
 
+def test_copying_tells_how_fast_results_come_until_some_have_come():
+    """As a caller copies, so it takes results from shared memory; what was seen there counts for more."""
+    costs, route = Costs(), "processes/fork"
+    inward = costs.bandwidth(route, shared=True).bytes_per_second_in
+    costs.learn_copying(route, 10, 1e-9)
+    costs.learn_copying(route, 1_000_000, 0.0)
+    assert costs.bandwidth(route, shared=True).bytes_per_second_out == inward
+    costs.learn_copying(route, 1_000_000, 0.001)
+    assert costs.bandwidth(route, shared=True) == (inward, 1e9)
+    costs.learn_bandwidth(route, 4_000_000, 0.001, shared=True, out=True)
+    costs.learn_copying(route, 1_000_000, 1.0)
+    assert costs.bandwidth(route, shared=True) == (inward, pytest.approx(2e9))
+    other = Costs()
+    other.learn_copying(route, 1_000_000, 1e9)
+    assert other.bandwidth(route, shared=True).bytes_per_second_out > inward / 100
+
+
 def test_another_process_may_start_from_what_lasts():
     """It does so where it has learnt nothing itself; what a call costs is not handed on."""
     costs, other, route = Costs(), Costs(), "processes/fork"

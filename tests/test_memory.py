@@ -198,6 +198,26 @@ class TestOwnership:
 
         assert len(offsets) == 1
 
+    def test_how_fast_memory_is_written_is_told_by_memory_that_is_used_again(self, pair):
+        """New memory tells only where there was no other, because later calls find it used."""
+        caller, worker = pair()
+        data = bytes(1_000_000)
+
+        def write():
+            place = caller.put([data], [0], len(data))
+            worker.free(place.number)
+
+        write()
+        assert caller.crossed_lately()[0].nbytes == 1_000_000
+        write()
+        write()
+        assert caller.crossed_lately()[0].nbytes == 2_000_000
+        large = bytes(4_000_000)
+        write()
+        caller.put([large], [0], len(large))
+        assert caller.crossed_lately()[0].nbytes == 1_000_000
+        assert caller.crossed_lately()[0].nbytes == 0
+
     @pytest.mark.parametrize("part", [slice(None), slice(1, 3)], ids=["an array", "a view of a part"])
     def test_a_region_that_is_referred_to_is_not_written_again(self, pair, part):
         """Neither an array nor a view that somebody keeps ever changes."""

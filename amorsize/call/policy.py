@@ -106,7 +106,7 @@ class Policy:
                 # As in `remember`, the whole length counts, some of which may have run.
                 None if remaining is None else self._source.index + remaining,
                 system,
-                route=route or (THREADS.name if self._row is THREADS else machine.route_of(self.starting.method())),
+                route=route or (THREADS.name if self._row is THREADS else self._route()),
                 seconds_per_item=seconds,
             ).profile
 
@@ -118,6 +118,7 @@ class Policy:
             items, results = zip(*serial.recent, strict=True)
             row = self._source.row_bytes
             found = sampling.measure_transfer(list(items) if row is None else [], list(results), perf_counter)
+            machine.learn_copying(self._route(), found.copied_bytes, found.copied_seconds)
             self.transfer = found if row is None else found._replace(bytes_in=float(row))
             return True
         return False
@@ -135,6 +136,9 @@ class Policy:
         self._sending_seconds = 0.0 if self._function in sent and self.starting.warm_workers() else once
         self.carrying_seconds = each + self._sending_seconds
         return True
+
+    def _route(self) -> str:
+        return machine.route_of(self.starting.method())
 
     def stay(self) -> None:
         """Stay in the caller for this call: workers cannot be had, or cannot be given its function or its items."""

@@ -236,9 +236,10 @@ class Waiting:
         if pace.width is None and (pace.route != THREADS.name or self._options.n_jobs is None):
             return None
         seconds = min(seconds, pace.seconds / pace.items)  # the first may have waited for something once
+        mean = (here.n * here.mean + pace.items * seconds) / (here.n + pace.items)
         share = min(1.0, pace.cpu_seconds / pace.items / seconds)
-        longest = max(seconds, pace.seconds_max)
-        return {"items": here.n, "seconds_per_item": seconds, "seconds_max": longest, "cpu_share": share}
+        longest = max(mean, here.max, pace.seconds_max)
+        return {"items": here.n, "seconds_per_item": mean, "seconds_max": longest, "cpu_share": share}
 
     def most(self) -> int:
         """Return how many threads there may be."""

@@ -32,6 +32,7 @@ __all__ = [
     "learn_bandwidth",
     "learn_call",
     "learn_chunk",
+    "learn_copying",
     "learn_load",
     "learn_prediction",
     "learn_start",
@@ -277,6 +278,7 @@ learn_start = _costs.learn_start
 learn_chunk = _costs.learn_chunk
 learn_bandwidth = _costs.learn_bandwidth
 learn_call = _costs.learn_call
+learn_copying = _costs.learn_copying
 learn_load = _costs.learn_load
 learn_prediction = _costs.learn_prediction
 forget_costs = _costs.forget

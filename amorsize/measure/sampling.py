@@ -48,13 +48,17 @@ class Transfer(NamedTuple):
     Attributes:
         bytes_in: pickled bytes of one item among others; None if some item cannot be pickled, or there is none.
         bytes_out: pickled bytes of one result among others; None if some result cannot be pickled, or there is none.
-        seconds_per_item: the caller's own time for pickling one item and unpickling one result. Large memory that they
-            offer beside their pickles is copied from where it came, and not yet to where it goes.
+        seconds_per_item: the caller's own time for pickling one item and unpickling one result, without copying large
+            memory that they offer beside their pickles.
+        copied_bytes: how much of a result's large memory was copied, to learn what that takes; 0 if it has none.
+        copied_seconds: how long that took.
     """
 
     bytes_in: float | None
     bytes_out: float | None
     seconds_per_item: float
+    copied_bytes: int = 0
+    copied_seconds: float = 0.0
 
 
 class Sample(NamedTuple):
@@ -154,13 +158,25 @@ def measure_transfer(items: list[Any], results: list[Any], clock: Callable[[], f
         results: some results; an empty list gives no figure.
         clock: returns wall seconds.
     """
-    bytes_in, seconds_in = _crossing(items, clock, load=False)
-    bytes_out, seconds_out = _crossing(results, clock, load=True)
-    return Transfer(bytes_in, bytes_out, seconds_in + seconds_out)
+    bytes_in, seconds_in = _crossing(items, clock, [])
+    came: list[memoryview] = []
+    bytes_out, seconds_out = _crossing(results, clock, came, load=True)
+    found = Transfer(bytes_in, bytes_out, seconds_in + seconds_out)
+    if not came:
+        return found
+    some = came[0][:_COPIED_BYTES]
+    start = clock()
+    bytearray(some)
+    return found._replace(copied_bytes=len(some), copied_seconds=clock() - start)
 
 
-def _crossing(values: list[Any], clock: Callable[[], float], *, load: bool) -> tuple[float | None, float]:
-    """Return the pickled bytes of one of `values`, and the seconds that loading it takes if `load`, else dumping it."""
+def _crossing(
+    values: list[Any], clock: Callable[[], float], beside: list[memoryview], *, load: bool = False
+) -> tuple[float | None, float]:
+    """Return the pickled bytes of one of `values`, and the seconds that loading it takes if `load`, else dumping it.
+
+    What large memory the values last dumped offer is put into `beside`.
+    """
     if not values or any(map(holds_iterator, values)):  # pickling an iterator may use it up
         return None, 0.0
     from pickle import PickleBuffer, dumps, loads
@@ -186,22 +202,13 @@ def _crossing(values: list[Any], clock: Callable[[], float], *, load: bool) -> t
         nbytes = len(data) + sum([memory.nbytes for memory in beside])
         return nbytes, (end - middle if load else middle - start), end - start
 
-    def copying(nbytes: float) -> float:
-        if not (load and beside):
-            return 0.0
-        some = memoryview(beside[0])[:_COPIED_BYTES]
-        start = clock()
-        bytearray(some)
-        return (clock() - start) * nbytes / len(some)
-
-    beside: list[memoryview] = []
     try:
         empty_length, empty_seconds, _ = cross(0)
         one_length, one_seconds, all_seconds = cross(1)
         n = min(len(values), int(DEAR_DUMP_SECONDS / all_seconds) if all_seconds > 0 else len(values))
         if n < 2:
             nbytes = float(one_length - empty_length)
-            return nbytes, max(0.0, one_seconds - empty_seconds) + copying(nbytes)
+            return nbytes, max(0.0, one_seconds - empty_seconds)
         # One value is dumped again because the first dump of a type also looked up how the type is pickled. For cheap
         # values a single dump more would show little but noise, which is several times what they cost.
         # Of large ones nearly all is told by their length, and numbers are all alike.
@@ -217,7 +224,7 @@ def _crossing(values: list[Any], clock: Callable[[], float], *, load: bool) -> t
     nbytes = (length - one_length) / (n - 1)
     if numbers:
         return nbytes, _NUMBER_SECONDS
-    return nbytes, max(0.0, (seconds - one_seconds) / (n - 1)) + copying(nbytes)
+    return nbytes, max(0.0, (seconds - one_seconds) / (n - 1))
 
 
 def _reading_seconds(clock: Callable[[], float]) -> float:

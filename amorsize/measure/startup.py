@@ -217,6 +217,17 @@ class Costs:
             name = (SHARED if shared else PIPE)[out]
             self._known[name, route] = nbytes / _nearer(nbytes / known, seconds)
 
+    def learn_copying(self, route: str, nbytes: int, seconds: float) -> None:
+        """Take in how long the caller took to copy `nbytes`, for as long as no results have come in shared memory.
+
+        Copying them is all that the caller does for such results, and new memory costs some machines three times as
+        much as others.
+        """
+        place = SHARED[1], route
+        if place not in self._known and nbytes >= LEAST_BYTES_OBSERVED and seconds > 0:
+            slowest = DEFAULT_SHARED_BYTES_PER_SECOND / SLOW_OBSERVATION
+            self._known[place] = max(slowest, min(nbytes / seconds, SLOW_OBSERVATION * DEFAULT_SHARED_BYTES_PER_SECOND))
+
 
 def _default_start(route: str) -> StartCost:
     # A route that does not say how its workers are started is taken for one of fresh interpreters.

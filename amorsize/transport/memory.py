@@ -180,7 +180,8 @@ class Store:
         self._read: dict[int, Region] = {}
         self._lent: list[Region] = []
         self.bytes_put = 0
-        self._put = self._copied_out = Crossed()  # since `crossed_lately` was last asked
+        # Since `crossed_lately` was last asked: what was written to memory that was there, and to new memory.
+        self._put = self._put_first = self._copied_out = Crossed()
 
     # What this side writes.
 
@@ -193,6 +194,7 @@ class Store:
             nbytes: how long it all is.
         """
         began = perf_counter()
+        had = self._next_offset
         region = self._free_region(nbytes)
         if region is None:
             return None
@@ -200,14 +202,22 @@ class Store:
             for buffer, at in zip(buffers, offsets, strict=True):
                 view[at : at + len(buffer)] = buffer
         self.bytes_put += nbytes
-        self._put = self._put.more(nbytes, perf_counter() - began)
+        seconds = perf_counter() - began
+        if self._next_offset == had:
+            self._put = self._put.more(nbytes, seconds)
+        else:
+            self._put_first = self._put_first.more(nbytes, seconds)
         self._states[self._out + region.place.number] = _USED
         return region.place._replace(nbytes=nbytes)
 
     def crossed_lately(self) -> tuple[Crossed, Crossed]:
-        """Return what this side has written, and what it has copied out, since this was last asked."""
-        seen = self._put, self._copied_out
-        self._put = self._copied_out = Crossed()
+        """Return what this side has written, and what it has copied out, since this was last asked.
+
+        New memory takes several times as long to write as memory that is used again, and later calls will find the
+        latter. So writing the former counts only if there was no other.
+        """
+        seen = self._put if self._put.nbytes else self._put_first, self._copied_out
+        self._put = self._put_first = self._copied_out = Crossed()
         return seen
 
     def _free_region(self, nbytes: int) -> Region | None:
