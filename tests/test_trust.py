@@ -84,4 +84,27 @@ def test_one_gain_restores_trust() -> None:
     trust = Trust().after_workers(0.003, 0.001).after_workers(0.003, 0.001)
 
     assert trust.losses == 2
-    assert trust.after_workers(0.0005, 0.001) == Trust()
+    again = trust.after_workers(0.0005, 0.001)
+    assert not again.losses
+    assert again.allows(0.001)
+
+
+@given(SECONDS, st.lists(st.floats(0.3, 0.9), min_size=2, max_size=10), st.floats(1.01, 1.08))
+def test_losses_by_chance_are_forgiven_where_workers_gain(in_caller: float, gains: list[float], loss: float) -> None:
+    """So a function whose calls gain on the whole, and lose now and then, always goes to workers."""
+    world = World(in_caller)
+    factors = [*gains, loss]
+
+    assert all(world.call(in_caller * factor) for factor in islice(cycle(factors), 200))
+
+
+def test_two_losses_one_after_the_other_are_not_forgiven() -> None:
+    """What was gained long ago says little of the world as it is."""
+    trust = Trust()
+    for _ in range(1000):
+        trust = trust.after_workers(0.001, 1.0)
+    trust = trust.after_workers(0.0011, 0.001)
+    assert trust.allows(0.001)
+    trust = trust.after_workers(0.0011, 0.001)
+    assert not trust.allows(0.001)
+    assert trust.losses == 2

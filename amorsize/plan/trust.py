@@ -7,6 +7,10 @@ eight times as much as was lost. So in a world where workers always lose, three 
 their number grows with the logarithm of the calls after that. One call that gains restores trust. Calls of more
 than twice the length are another matter, and may go to workers at once.
 
+Short calls on workers lose now and then by chance, though they gain on the whole. So one loss is forgiven if the calls
+before it have gained more than it lost, on balance, recent ones counting most. A second one right after it counts as
+two, so that no more calls are lost than otherwise when the world has changed.
+
 This is the schedule of a two-armed bandit whose losing arm is tried at geometrically growing intervals (Auer,
 Cesa-Bianchi & Fischer, Machine Learning 2002, have the logarithmic regret of such schedules).
 """
@@ -34,6 +38,8 @@ class Trust(NamedTuple):
         in_caller_seconds: how long the caller would have taken for it.
         stays: number of calls since then that stayed in the caller.
         claimed_seconds: how much these could have gained on workers.
+        gained_seconds: what the calls on workers have gained lately, on balance.
+        forgiven: whether the last of them lost, and was forgiven.
     """
 
     losses: int = 0
@@ -41,16 +47,25 @@ class Trust(NamedTuple):
     in_caller_seconds: float = 0.0
     stays: int = 0
     claimed_seconds: float = 0.0
+    gained_seconds: float = 0.0
+    forgiven: bool = False
 
     def after_workers(self, seconds: float, in_caller_seconds: float) -> Trust:
         """Take in a call on workers, and how long it would have taken in the caller by what was measured there.
 
         >>> Trust().after_workers(0.003, 0.001).losses, Trust(losses=2).after_workers(0.001, 0.003).losses
         (1, 0)
+        >>> forgiven = Trust().after_workers(0.001, 0.003).after_workers(0.0015, 0.001)
+        >>> forgiven.losses, forgiven.after_workers(0.0015, 0.001).losses
+        (0, 2)
         """
-        if seconds <= in_caller_seconds:
-            return Trust()
-        return Trust(min(_MOST_LOSSES, self.losses + 1), seconds - in_caller_seconds, in_caller_seconds)
+        lost = seconds - in_caller_seconds
+        if lost <= 0.0:
+            return Trust(gained_seconds=self.gained_seconds / 2 - lost)
+        if not (self.losses or self.forgiven) and lost < self.gained_seconds:
+            return self._replace(gained_seconds=self.gained_seconds - lost, forgiven=True)
+        losses = 2 if self.forgiven else self.losses + 1
+        return Trust(min(_MOST_LOSSES, losses), lost, in_caller_seconds)
 
     def after_caller(self, claimed_seconds: float) -> Trust:
         """Take in a call that stayed in the caller and could have gained `claimed_seconds` on workers."""
