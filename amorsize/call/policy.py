@@ -302,7 +302,8 @@ class Policy:
         start = start_seconds(whole, plan.n_jobs)
         if start <= 0.0:
             return plan
-        running, work = self._as_if_running(whole), self._with_reading(work)
+        running = whole._replace(seconds_first_start=0.0, seconds_next_start=0.0, seconds_load=0.0)
+        work = self._with_reading(work)
         seconds = predict_seconds(work, running, n_items, "processes", plan.n_jobs, self.limits().chunksize)
         seconds = beside_seconds(seconds, plan.serial_seconds, start)
         said = f"{plan.reason}; this call, which goes on while they start, takes {seconds_in_words(seconds)}"
