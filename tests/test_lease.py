@@ -60,6 +60,13 @@ def ready(lease):
     return lease
 
 
+def wait_until_idle_workers_have_spoken():
+    end = time.monotonic() + pool_workers.GUARD_SECONDS
+    while not all(worker.has_spoken() for worker in warm.idle_workers()):
+        assert time.monotonic() < end
+        time.sleep(0.002)  # how often they are looked at
+
+
 class TestAhead:
     """Short chunks are sent ahead."""
 
@@ -203,6 +210,30 @@ class TestErrors:
 
         assert len(one._workers) == 2
         assert results(one) == {0: 0, 1: 1}
+
+
+class TestLateStarts:
+    """Workers that a call has ordered start after it is over."""
+
+    def test_one_that_got_ready_meanwhile_is_given_items(self, lease, tmp_path):
+        """Also if the next call begins without it, and takes it later."""
+        lease(abs).close()
+        wait_until_idle_workers_have_spoken()
+        one = lease(pool_workers.WaitsForTheRest(tmp_path, 2), n_jobs=1)
+        one.resize(2)
+        for number in range(2):
+            one.submit(Chunk(number, [number]), 0.0)
+
+        assert results(one) == {0: 0, 1: 1}
+
+    def test_what_is_left_of_a_start_is_known(self, lease, one_method):
+        """One that has said that it is ready is not starting any more."""
+        lease(abs).close()
+        wait_until_idle_workers_have_spoken()
+        began = time.perf_counter()
+
+        assert warm.warm_since(one_method["start_method"], None, ()) == (2, None)
+        assert lease(abs).start.ordered_at >= began
 
 
 class TestEnds:

@@ -6,6 +6,7 @@ import functools
 import gc
 import itertools
 import time
+import types
 import weakref
 
 import pytest
@@ -44,6 +45,13 @@ class Turning:
         while time.perf_counter() < end:
             pass
         return -item
+
+
+class Other:
+    """Another callable."""
+
+    def __call__(self, item):
+        return item
 
 
 class Methods:
@@ -364,10 +372,56 @@ def test_a_closure_that_holds_another_function_is_another_one(known):
 
 def test_an_object_in_the_place_of_one_that_has_gone_is_not_known(known):
     """An identity is given again once its object has gone."""
-    function = known(Turning())
-    reference, _ = staying.found[id(function)]
-    assert reference() is function
-    del function
+    function, other = known(Turning()), Other()
+    staying.found[id(other)] = staying.found[id(function)]
+
+    assert staying.get(other) is None
+    assert not is_short(amorsize.map(other, range(3)))
+
+
+def test_a_method_with_another_function_is_not_known(known):
+    """Though both are bound to one object, and the second takes the place of the first."""
+    one = Methods()
+    known(types.MethodType(lambda self, item: item, one))
     gc.collect()
 
-    assert reference() is None
+    assert all(staying.get(types.MethodType(make, one)) is None for make in (fails_at_three, stops_at_three))
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_function_with_other_code_is_not_known(known, bound):
+    """Programs that load code again put it into the functions that are there."""
+
+    def function(*items):
+        return items[-1]
+
+    def other(*items):
+        return -items[-1]
+
+    function = types.FunctionType(function.__code__, globals())
+    kept = function.__code__
+    asked = types.MethodType(function, Methods()) if bound else function
+    assert is_short(amorsize.map(known(asked), range(3)))
+    function.__code__ = other.__code__
+
+    assert kept
+    assert not is_short(amorsize.map(asked, range(3)))
+
+
+def test_a_value_that_was_looked_up_before_it_changed_is_not_found(known, monkeypatch):
+    """Another thread may have been in the middle of that."""
+    function = known(Turning())
+    staying.put(function, Stay(0.5))
+    look = staying._at_marks
+
+    def slowly(asked):
+        value = look(asked)
+        staying.put(function, Stay(0.7))
+        return value
+
+    with monkeypatch.context() as patch:
+        patch.setattr(staying, "_at_marks", slowly)
+        assert staying.get(function) == Stay(0.5)
+
+    assert id(function) not in staying.found
+    assert staying.get(function) == Stay(0.7)

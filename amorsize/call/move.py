@@ -29,12 +29,14 @@ class Move(NamedTuple):
         plan: how the work is run there, and why.
         pays_missed: whether the time that earlier calls have missed justifies the start of workers.
         n_items: the number of items that the plan is for; 0 if that was a guess, as the input does not tell.
+        gain_seconds: what workers that run would gain, by which it was decided how much may be looked at for the call.
     """
 
     row: Row
     plan: Plan
     pays_missed: bool = False
     n_items: int = 0
+    gain_seconds: float = 0.0
 
 
 class Visit(NamedTuple):
@@ -81,7 +83,7 @@ def job_of(
     """
     from ..transport.relay import what_to_tell
 
-    options, plan, can = request.options, move.plan, move.row.can
+    options, can = request.options, move.row.can
     return Job(
         function=function,
         outgoing=outgoing,
@@ -92,7 +94,7 @@ def job_of(
         initializer=options.initializer,
         initargs=options.initargs,
         by_name=request.row is not AUTO,
-        gain_seconds=max(0.0, plan.serial_seconds - plan.predicted_seconds),
+        gain_seconds=move.gain_seconds,
         finds_width=can.width == "found" and options.n_jobs is None,
         known_width=policy.known_width(),
         alone_seconds=alone_seconds,

@@ -207,7 +207,7 @@ class Policy:
         if plan.backend == "serial" or missed < self._price(profile, plan.n_jobs):
             return None
         plan = plan._replace(reason=f"{plan.reason}, and calls like it have missed the price of a start")
-        return _move_to(PROCESSES, self._begun(plan, work, n_items), self._known_length(n_items), pays_missed=True)
+        return self._move_with(plan, work, n_items, pays_missed=True)
 
     def known_width(self) -> int | None:
         """Return how many items at once were best in an earlier call; None if that is not known."""
@@ -224,7 +224,7 @@ class Policy:
                 return False
         from ..plan.escalate import should_escalate
 
-        work = self._with_reading(self._measured(serial))
+        work = self._with_reading(self._expected(serial))
         if not self._is_trusted(serial.seconds + (remaining or 0) * work.seconds_per_item):
             return False
         spent, done = serial.seconds, serial.times.n
@@ -239,12 +239,8 @@ class Policy:
 
         # If the length is unknown, as many items as were done are expected to be left, and enough for all workers.
         remaining = self._source.remaining()
-        work = self._measured(serial)
+        work = self._expected(serial)
         left = max(serial.times.n, 2 * machine.cores()) if remaining is None else remaining
-        if remaining and self.known is not None:
-            from ..plan.model import seconds_of_the_rest
-
-            work = self._lasting(work, seconds_of_the_rest(work, self.known, remaining))
         move = self._move(work, left)
         if move is not None:
             return move
@@ -253,12 +249,14 @@ class Policy:
         limits = self.limits()._replace(n_jobs=min(widest(profile, work)[0], left), backends=("processes",))
         plan = choose(work, profile, left, limits)
         spent = f"{plan.n_jobs} workers: as much was missed in the caller as starting them costs"
-        return _move_to(PROCESSES, plan._replace(reason=spent), self._known_length(left))
+        return self._move_with(plan._replace(reason=spent), work, left)
 
     def named(self, width: int) -> Move:
         """Return the move to the backend that the user named, whose cost is not predicted."""
         reason = "it was asked for by name" if self.row_was_named() else "an item with a deadline must be stoppable"
-        return _move_to(self._row, self._unpriced(self._row.name, width, f"{self._row.name}: {reason}"))
+        from .move import Move
+
+        return Move(self._row, self._unpriced(self._row.name, width, f"{self._row.name}: {reason}"))
 
     def row_was_named(self) -> bool:
         """Say whether the user has named the backend, so that nothing is predicted."""
@@ -270,7 +268,9 @@ class Policy:
             return move
         width = self.width(None)
         reason = f"{width} workers: the first item took long enough to start them beside it"
-        return _move_to(PROCESSES, self._unpriced(PROCESSES.name, width, reason))
+        from .move import Move
+
+        return Move(PROCESSES, self._unpriced(PROCESSES.name, width, reason))
 
     def _move(self, work: WorkProfile, n_items: int) -> Move | None:
         from ..plan.planner import choose
@@ -284,9 +284,13 @@ class Policy:
         if self.measure_carrying():
             profile = self.machine(work)
         plan = choose(self._with_reading(work), profile, n_items, self.limits())
-        if plan.backend == "serial":
-            return None
-        return _move_to(PROCESSES, self._begun(plan, work, n_items), self._known_length(n_items))
+        return None if plan.backend == "serial" else self._move_with(plan, work, n_items)
+
+    def _move_with(self, plan: Plan, work: WorkProfile, n_items: int, *, pays_missed: bool = False) -> Move:
+        from .move import Move  # most calls stay
+
+        length = 0 if self._source.remaining() is None else n_items
+        return Move(PROCESSES, self._begun(plan, work, n_items), pays_missed, length, _gain_of(plan))
 
     def _begun(self, plan: Plan, work: WorkProfile, n_items: int) -> Plan:
         """Return the plan with what this call will take, if it goes on in the caller while workers start.
@@ -300,7 +304,7 @@ class Policy:
             return plan
         whole = self.machine(work, whole=True)
         start = start_seconds(whole, plan.n_jobs)
-        if start <= 0.0:
+        if start <= 0.0 or whole.warm_workers > 0:
             return plan
         running = whole._replace(seconds_first_start=0.0, seconds_next_start=0.0, seconds_load=0.0)
         work = self._with_reading(work)
@@ -308,9 +312,6 @@ class Policy:
         seconds = beside_seconds(seconds, plan.serial_seconds, start)
         said = f"{plan.reason}; this call, which goes on while they start, takes {seconds_in_words(seconds)}"
         return plan._replace(predicted_seconds=seconds, reason=said)
-
-    def _known_length(self, n_items: int) -> int:
-        return 0 if self._source.remaining() is None else n_items
 
     def _would_gain(self, work: WorkProfile, profile: MachineProfile, n_items: int) -> bool:
         """Say whether workers are predicted to be faster."""
@@ -400,6 +401,15 @@ class Policy:
             work = work._replace(call_seconds=self.known.call_seconds, load_seconds=self.known.load_seconds)
             work = self._lasting(work, work.seconds_per_item)
         return self.with_transfer(work, or_known=or_known)
+
+    def _expected(self, serial: Serial) -> WorkProfile:
+        """Return a profile of the rest of the call, by what was measured in it and, where that says little, before."""
+        work, remaining = self._measured(serial), self._source.remaining()
+        if not remaining or self.known is None:
+            return work
+        from ..plan.model import seconds_of_the_rest
+
+        return self._lasting(work, seconds_of_the_rest(work, self.known, remaining))
 
     def _lasting(self, work: WorkProfile, seconds_per_item: float) -> WorkProfile:
         """Return a profile of items that take so long in the caller, and on workers by what is known of these."""
@@ -499,18 +509,18 @@ class Policy:
         profile = machine.machine_profile(method, warm_workers=warm, served=served, modules=modules)
         call = profile.seconds_per_call + (self.carrying_seconds or 0.0)
         if left > 0.0:  # an earlier call has ordered them
-            first, following, load = left, 0.0, 0.0
+            first, load = left, 0.0
             profile = profile._replace(warm_workers=0)
         else:
             first = profile.seconds_first_start + self.starting.import_seconds()
-            following, load = profile.seconds_next_start, profile.seconds_load
+            load = profile.seconds_load
             load = work.load_seconds if work is not None and work.load_seconds is not None and not served else load
         known = work is not None and work.load_seconds is not None and method != "fork"
         # Such workers have had the function before, and will again: a start costs what goes on beside it.
         share = STARTED_BESIDE if (known or left > 0.0) and not whole else 1.0
         return profile._replace(
             seconds_first_start=share * first,
-            seconds_next_start=share * following,
+            seconds_next_start=share * profile.seconds_next_start,
             seconds_load=share * load,
             seconds_per_call=call,
         )
@@ -523,7 +533,5 @@ class Policy:
         )
 
 
-def _move_to(row: Row, plan: Plan, n_items: int = 0, *, pays_missed: bool = False) -> Move:
-    from .move import Move  # most calls stay
-
-    return Move(row, plan, pays_missed, n_items)
+def _gain_of(plan: Plan) -> float:
+    return max(0.0, plan.serial_seconds - plan.predicted_seconds)

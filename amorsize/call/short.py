@@ -48,7 +48,7 @@ __all__ = ["Notes", "ShortCall", "hint_of", "short_part"]
 # takes longer than others do.
 _EIGHTH, _EACH = 7, 0
 _LONG_ITEM_SECONDS = 10e-6
-_SOME_SECONDS = 100e-6
+_SOME_SECONDS = 20e-6
 
 
 class Notes:

@@ -257,4 +257,5 @@ class Waiting:
         each = seconds_in_words(seconds_per_item)
         reason = f"threads: {n_items:,} items wait for most of their {each}, up to {width} at once"
         predicted = predicted_seconds(seconds_per_item, n_items, width)
-        return Move(THREADS, Plan(THREADS.name, width, 1, predicted, serial, reason), n_items=n_items)
+        plan = Plan(THREADS.name, width, 1, predicted, serial, reason)
+        return Move(THREADS, plan, n_items=n_items, gain_seconds=max(0.0, serial - predicted))

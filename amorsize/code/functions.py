@@ -27,6 +27,9 @@ V = TypeVar("V")
 _MOST_HELD = 32
 # The values of so many objects are found by identity; looking for their marks anew takes two microseconds.
 _MOST_FOUND = 256
+# These are usually made anew for each call, or may become another function in place: by what their cells hold, or by
+# other code.
+_LOOKED_AT_ANEW = (FunctionType, partial)
 _NO_FUNCTIONS = frozenset({int, float, str, bytes, bool, type(None), list, tuple, dict, set})
 
 
@@ -38,13 +41,14 @@ class FunctionTable(Generic[V]):
 
     Attributes:
         found: for objects that were asked for before and had a value, by their identities (of methods, those of the
-            function and of what it is bound to): a weak reference to the object, and the value. It is there for whoever
-            cannot spend a call of `get`, and is emptied whenever any value changes.
+            code and of what it is bound to): a weak reference to the object, the value, and one to a method's code. It
+            is there for whoever cannot spend a call of `get`. Whenever any value changes, it is replaced by an empty
+            one, so that a thread which has looked before that does not put an old value into it.
     """
 
     def __init__(self) -> None:
         self._entries: dict[Any, tuple[V, tuple[ref[Any], ...]]] = {}
-        self.found: dict[Any, tuple[ref[Any], V]] = {}
+        self.found: dict[Any, tuple[ref[Any], V, Any]] = {}
         register(self.clear)
 
     def put(self, function: Any, value: V) -> None:
@@ -54,33 +58,34 @@ class FunctionTable(Generic[V]):
 
         def gone(_: ref[Any]) -> None:
             self._entries.pop(place, None)
-            self.found.clear()
+            self.found = {}
 
         try:
             self._entries[place] = value, tuple([ref(mark, gone) for mark in marks])
         except TypeError:
             return
-        self.found.clear()
+        self.found = {}
 
     def get(self, function: Any) -> V | None:
         """Return the value of a function; None if there is none."""
         if not self._entries:
             return None
-        kind = type(function)
-        one: Any = function
-        known: Any = id(function)
-        if kind is MethodType:
-            one, known = function.__self__, (id(function.__func__), id(function.__self__))
-        before = self.found.get(known)
-        if before is not None and before[0]() is one:
+        if type(function) in _LOOKED_AT_ANEW:
+            return self._at_marks(function)
+        found, one, code = self.found, function, None
+        key: Any = id(function)
+        if type(function) is MethodType:
+            one, code = function.__self__, getattr(function.__func__, "__code__", function.__func__)
+            key = id(code), id(one)
+        before = found.get(key)
+        if before is not None and before[0]() is one and (code is None or before[2]() is code):
             return before[1]
         value = self._at_marks(function)
-        # What the variables of a closure hold may become another function, and this is not looked at again here.
-        if value is not None and (kind is not FunctionType or not function.__closure__):
-            if len(self.found) >= _MOST_FOUND:
-                self.found.clear()
+        if value is not None:
+            if len(found) >= _MOST_FOUND:
+                found.clear()
             try:
-                self.found[known] = ref(one), value
+                found[key] = ref(one), value, None if code is None else ref(code)
             except TypeError:  # weak references to it are impossible
                 return value
         return value
@@ -101,12 +106,12 @@ class FunctionTable(Generic[V]):
     def discard(self, function: Any) -> None:
         """Forget the value of a function, if there is one."""
         self._entries.pop(_place(_marks(function)), None)
-        self.found.clear()
+        self.found = {}
 
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
-        self.found.clear()
+        self.found = {}
 
 
 class FunctionSet(FunctionTable[bool]):

@@ -30,7 +30,7 @@ _MOST_LOSSES = 12
 
 
 class Trust(NamedTuple):
-    """What is remembered of a function since its last call on workers that gained.
+    """What is remembered of a function since its last call on workers that gained, and of what such calls have gained.
 
     Attributes:
         losses: number of calls on workers that lost, one after another.

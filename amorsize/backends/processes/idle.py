@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from functools import partial
-from time import monotonic
+from time import monotonic, perf_counter
 from types import MethodType
 
 from ...child.initialize import ByValue
@@ -29,13 +29,13 @@ from .start import serves_here, start_workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
     from .server import Wanted
 
 __all__ = ["IDLE_SECONDS", "Initializer", "Kind", "dismiss", "give_back", "kind_for", "leaving", "shutdown", "take"]
-__all__ += ["idle_workers", "server_stands", "warm_count", "warm_since"]
+__all__ += ["idle_workers", "ordered_at", "server_stands", "warm_count", "warm_since"]
 
 # How long an idle worker waits for a call. A smaller value means that workers are started anew after a pause at the
 # prompt; a larger one means that memory is held for nobody.
@@ -187,6 +187,17 @@ def _warm(
         return [worker for _, worker in idle]
     wanted = _present_kind(None, 1, start_method, initializer, initargs)
     return [worker for kind, worker in idle if _fits(kind, wanted)]
+
+
+def ordered_at(workers: Iterable[Worker]) -> float:
+    """Return when the first of some workers was ordered, in `time.perf_counter()` seconds.
+
+    If one of them has started since then, the start of an earlier call says nothing of what is left to do, and it is
+    now.
+    """
+    if any(worker.ready or worker.has_spoken() for worker in workers):
+        return perf_counter()
+    return min(worker.ordered_at for worker in workers)
 
 
 def _fits(idle: Kind, wanted: Kind) -> bool:

@@ -126,19 +126,19 @@ class Lease:
             idle.take(self._kind, self.width, self._workers, self._job.function, self._payload.modules, self._job.relay)
             for worker in self._workers:
                 self._selector.register(worker.sock, selectors.EVENT_READ, worker)
-            self.start = Start(
-                warm=not any(worker.fresh for worker in self._workers),
-                ordered_at=min(worker.ordered_at for worker in self._workers),
-            )
+            warm = not any(worker.fresh for worker in self._workers)
+            self.start = Start(warm=warm, ordered_at=idle.ordered_at(self._workers))
             for worker in [*self._workers]:
-                if len(self._payload) >= _LARGE_BYTES and not worker.has(self._payload.digest):
-                    worker.takes_chunks = False
-                loads = any(flight.loads for flight in worker.flights)
-                if worker.ready and not worker.takes_chunks and not loads:
-                    self._load_in(worker)  # it was still starting when the call before was over
+                self._fit_in(worker)
         except BaseException:
             self._release([])
             raise
+
+    def _fit_in(self, worker: Worker) -> None:
+        if len(self._payload) >= _LARGE_BYTES and not worker.has(self._payload.digest):
+            worker.takes_chunks = False
+        if worker.ready and not (worker.takes_chunks or any(flight.loads for flight in worker.flights)):
+            self._load_in(worker)  # it was still starting when the call before was over
 
     def resize(self, width: int) -> None:
         """Allow `width` workers from now on; further ones start when there is a chunk for them."""
@@ -556,6 +556,7 @@ class Lease:
             idle.take(self._kind, 1, taken, self._job.function, self._payload.modules, self._job.relay)
             self._selector.register(taken[0].sock, selectors.EVENT_READ, taken[0])
             self._workers += taken
+            self._fit_in(taken[0])
         except BaseException as error:
             for worker in taken:
                 if worker not in self._workers:
