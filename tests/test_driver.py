@@ -30,6 +30,7 @@ from amorsize.feed.pump import Pump
 from amorsize.measure import machine, sampling
 from amorsize.measure.sampling import Transfer
 from amorsize.measure.startup import Costs
+from amorsize.measure.times import ItemTimes
 from amorsize.plan import escalate
 from amorsize.plan.profile import WorkProfile
 from amorsize.transport import bound, serialize
@@ -548,3 +549,62 @@ def test_a_function_of_which_nothing_is_known_gets_a_headstart_though_the_cache_
     call._policy.known = WorkProfile(9, STEP)
 
     assert call._headstart_wanted() is None
+
+
+class TestForetold:
+    """What a plan tells of the rest of a call, and what decided for it."""
+
+    @pytest.fixture
+    def policy(self):
+        """Give the policy of a call of 100 items whose function was on workers before, which take long to start."""
+        policy = amorsize.map(abs, range(100), start_method="spawn")._call._policy
+        policy.known = WorkProfile(
+            100, STEP, seconds_max=STEP, bytes_in=1.0, bytes_out=1.0, slowdown=1.0, call_seconds=0.0, load_seconds=0.4
+        )
+        policy.carrying_seconds = 0.0
+        return policy
+
+    def ran(self, items, seconds_per_item):
+        times = ItemTimes()
+        times.add_block(items, items * seconds_per_item)
+        seconds = items * seconds_per_item
+        return SimpleNamespace(times=times, seconds=seconds, cpu_seconds=seconds, seconds_per_item=seconds_per_item)
+
+    def test_the_call_goes_on_while_workers_start(self, policy, monkeypatch):
+        """That takes longer than what decided, by which what may be looked at for it is bounded."""
+        monkeypatch.setattr(machine, "cores", lambda: 2)
+        move = policy.before_first()
+
+        assert 0.7 <= move.plan.predicted_seconds <= 0.85
+        assert 0.2 <= move.gain_seconds <= 0.4
+        assert "goes on while they start" in move.plan.reason
+
+    def test_workers_that_run_are_not_waited_for(self, policy, monkeypatch):
+        """Nor does the plan speak of a start."""
+        monkeypatch.setattr(machine, "cores", lambda: 2)
+        monkeypatch.setattr(policy.starting, "warm_and_starting", lambda _: (2, 0.0))
+        move = policy.before_first()
+
+        assert 0.5 <= move.plan.predicted_seconds <= 0.6
+        assert "start" not in move.plan.reason
+
+    def test_workers_that_are_still_starting_cost_what_is_left_of_that(self, policy, monkeypatch):
+        """An earlier call has ordered them."""
+        monkeypatch.setattr(machine, "cores", lambda: 2)
+        monkeypatch.setattr(policy.starting, "warm_and_starting", lambda _: (2, 0.3))
+        move = policy.before_first()
+
+        assert 0.6 <= move.plan.predicted_seconds <= 0.75
+
+    def test_items_of_another_length_take_as_many_times_as_long_on_workers(self, policy):
+        """Also where that was not measured, but only how long they took."""
+        policy.known = WorkProfile(300, 16e-6, worker_seconds_per_item=20e-6)
+
+        assert policy._expected(self.ran(3, 0.004)).worker_seconds_per_item == pytest.approx(0.005)
+
+    def test_the_first_of_unlike_items_say_little_of_the_rest(self, policy):
+        """A sorted input, for example; longer ones than ever before are something new."""
+        policy.known = WorkProfile(110, 0.002, seconds_max=0.02)
+
+        assert policy._expected(self.ran(10, 0.015)).seconds_per_item == pytest.approx((0.22 - 0.15) / 100)
+        assert policy._expected(self.ran(10, 0.05)).seconds_per_item == pytest.approx(0.05)

@@ -413,9 +413,13 @@ class Policy:
 
     def _lasting(self, work: WorkProfile, seconds_per_item: float) -> WorkProfile:
         """Return a profile of items that take so long in the caller, and on workers by what is known of these."""
-        assert self.known is not None
-        slowdown = self.known.slowdown
-        there = self.known.worker_seconds_per_item if slowdown is None else slowdown * seconds_per_item
+        known = self.known
+        assert known is not None
+        slowdown, there = known.slowdown, known.worker_seconds_per_item
+        if slowdown is not None:
+            there = slowdown * seconds_per_item
+        elif there is not None and known.seconds_per_item > 0.0:
+            there *= seconds_per_item / known.seconds_per_item  # the items may be others than those that were known
         return work._replace(seconds_per_item=seconds_per_item, worker_seconds_per_item=there, slowdown=slowdown)
 
     def with_transfer(self, work: WorkProfile, *, or_known: bool) -> WorkProfile:
