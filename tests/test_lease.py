@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import pool_workers
 import psutil
@@ -16,10 +18,10 @@ from amorsize.backends.base import Unsendable
 from amorsize.backends.events import Chunk, Lost, Results, Returned
 from amorsize.backends.processes import idle as warm
 from amorsize.backends.processes import lease as pool
-from amorsize.backends.processes.handle import all_workers
+from amorsize.backends.processes.handle import Worker, all_workers
 from amorsize.backends.registry import Job
 from amorsize.measure import machine
-from amorsize.transport import slots
+from amorsize.transport import slots, wire
 from amorsize.transport.memory import shares_memory
 from amorsize.transport.serialize import Outgoing
 
@@ -234,6 +236,22 @@ class TestLateStarts:
 
         assert warm.warm_since(one_method["start_method"], None, ()) == (2, None)
         assert lease(abs).start.ordered_at >= began
+
+
+    @pytest.mark.parametrize(("kind", "spoken"), [(wire.READY, True), (wire.REFUSED, True), (wire.SAID, False)])
+    def test_what_an_initializer_prints_is_no_sign_that_it_is_over(self, kind, spoken):
+        """Any other message is one, and so is the end of the worker."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        worker = SimpleNamespace(sock=ours)
+        with ours, theirs:
+            assert not Worker.has_spoken(worker)
+            wire.send(theirs, kind, [b"text"])
+            assert Worker.has_spoken(worker) is spoken
+            ours.recv(100)
+            theirs.close()
+            assert Worker.has_spoken(worker)
+        assert Worker.has_spoken(worker)
 
 
 class TestEnds:

@@ -290,7 +290,8 @@ class Policy:
         from .move import Move  # most calls stay
 
         length = 0 if self._source.remaining() is None else n_items
-        return Move(PROCESSES, self._begun(plan, work, n_items), pays_missed, length, _gain_of(plan))
+        gain = max(0.0, plan.serial_seconds - plan.predicted_seconds)
+        return Move(PROCESSES, self._begun(plan, work, n_items), pays_missed, length, gain)
 
     def _begun(self, plan: Plan, work: WorkProfile, n_items: int) -> Plan:
         """Return the plan with what this call will take, if it goes on in the caller while workers start.
@@ -535,7 +536,3 @@ class Policy:
         return profile._replace(
             seconds_first_start=0.0, seconds_next_start=0.0, seconds_load=0.0, seconds_per_call=max(0.0, call)
         )
-
-
-def _gain_of(plan: Plan) -> float:
-    return max(0.0, plan.serial_seconds - plan.predicted_seconds)

@@ -146,16 +146,16 @@ class Worker:
         self.outbox.put(wire.FUNCTION, [digest, *parts])
 
     def has_spoken(self) -> bool:
-        """Say whether the worker has said something that was not read, or has gone."""
+        """Say whether the worker has said more than its initializer, which was not read yet, or has gone."""
         from socket import MSG_PEEK
 
         try:
-            self.sock.recv(1, MSG_PEEK)
+            return self.sock.recv(1, MSG_PEEK) != bytes([wire.SAID])  # a message begins with its kind
         except BlockingIOError:
             return False
         except OSError as error:
             let_signals_through(error)
-        return True
+            return True
 
     def has(self, digest: bytes) -> bool:
         """Say whether the worker has the function with this digest."""
