@@ -62,9 +62,9 @@ def ready(lease):
     return lease
 
 
-def wait_until_idle_workers_have_spoken():
+def wait_until_idle_workers_have_started():
     end = time.monotonic() + pool_workers.GUARD_SECONDS
-    while not all(worker.has_spoken() for worker in warm.idle_workers()):
+    while not all(worker.has_started() for worker in warm.idle_workers()):
         assert time.monotonic() < end
         time.sleep(0.002)  # how often they are looked at
 
@@ -220,7 +220,7 @@ class TestLateStarts:
     def test_one_that_got_ready_meanwhile_is_given_items(self, lease, tmp_path):
         """Also if the next call begins without it, and takes it later."""
         lease(abs).close()
-        wait_until_idle_workers_have_spoken()
+        wait_until_idle_workers_have_started()
         one = lease(pool_workers.WaitsForTheRest(tmp_path, 2), n_jobs=1)
         one.resize(2)
         for number in range(2):
@@ -231,7 +231,7 @@ class TestLateStarts:
     def test_what_is_left_of_a_start_is_known(self, lease, one_method):
         """One that has said that it is ready is not starting any more."""
         lease(abs).close()
-        wait_until_idle_workers_have_spoken()
+        wait_until_idle_workers_have_started()
         began = time.perf_counter()
 
         assert warm.warm_since(one_method["start_method"], None, ()) == (2, None)
@@ -243,15 +243,15 @@ class TestLateStarts:
         """Any other message is one, and so is the end of the worker."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        worker = SimpleNamespace(sock=ours)
+        worker = SimpleNamespace(sock=ours, ready=False)
         with ours, theirs:
-            assert not Worker.has_spoken(worker)
+            assert not Worker.has_started(worker)
             wire.send(theirs, kind, [b"text"])
-            assert Worker.has_spoken(worker) is spoken
+            assert Worker.has_started(worker) is spoken
             ours.recv(100)
             theirs.close()
-            assert Worker.has_spoken(worker)
-        assert Worker.has_spoken(worker)
+            assert Worker.has_started(worker)
+        assert Worker.has_started(worker)
 
 
 class TestEnds:

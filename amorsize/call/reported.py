@@ -134,8 +134,9 @@ def _work(noted: Noted, tally: Tally) -> WorkProfile | None:
         )
     if noted.transfer is not None:
         told = noted.transfer
-        work = work._replace(bytes_in=told.bytes_in, bytes_out=told.bytes_out)
-        work = work._replace(transfer_seconds_per_item=told.seconds_per_item)
+        work = work._replace(
+            bytes_in=told.bytes_in, bytes_out=told.bytes_out, transfer_seconds_per_item=told.seconds_per_item
+        )
     if there is not None and tally.ran and tally.bytes_in:
         work = work._replace(bytes_in=tally.bytes_in / tally.ran, bytes_out=tally.bytes_out / tally.ran)
     return work

@@ -220,8 +220,7 @@ class Costs:
     def learn_copying(self, route: str, nbytes: int, seconds: float) -> None:
         """Take in how long the caller took to copy `nbytes`, for as long as no results have come in shared memory.
 
-        Copying them is all that the caller does for such results, and new memory costs some machines three times as
-        much as others.
+        Copying them is all that the caller does for such results, and machines differ much in what new memory costs.
         """
         place = SHARED[1], route
         if place not in self._known and nbytes >= LEAST_BYTES_OBSERVED and seconds > 0:

@@ -145,8 +145,10 @@ class Worker:
                 return
         self.outbox.put(wire.FUNCTION, [digest, *parts])
 
-    def has_spoken(self) -> bool:
-        """Say whether the worker has said more than its initializer, which was not read yet, or has gone."""
+    def has_started(self) -> bool:
+        """Say whether the worker is ready, has said so, or has gone; what its initializer prints does not count."""
+        if self.ready:
+            return True
         from socket import MSG_PEEK
 
         try:

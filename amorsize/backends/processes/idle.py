@@ -173,7 +173,7 @@ def warm_since(
 ) -> tuple[int, Worker | None]:
     """Return how many idle workers such a call would get, and the first of them if all are still starting."""
     workers = _warm(start_method, initializer, initargs)
-    if not workers or not all(worker.fresh and not (worker.ready or worker.has_spoken()) for worker in workers):
+    if not workers or not all(worker.fresh and not worker.has_started() for worker in workers):
         return len(workers), None
     return len(workers), min(workers, key=lambda worker: worker.ordered_at)
 
@@ -195,7 +195,7 @@ def ordered_at(workers: Iterable[Worker]) -> float:
     If one of them has started since then, the start of an earlier call says nothing of what is left to do, and it is
     now.
     """
-    if any(worker.ready or worker.has_spoken() for worker in workers):
+    if any(worker.has_started() for worker in workers):
         return perf_counter()
     return min(worker.ordered_at for worker in workers)
 
