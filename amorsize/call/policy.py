@@ -254,9 +254,7 @@ class Policy:
     def named(self, width: int) -> Move:
         """Return the move to the backend that the user named, whose cost is not predicted."""
         reason = "it was asked for by name" if self.row_was_named() else "an item with a deadline must be stoppable"
-        from .move import Move
-
-        return Move(self._row, self._unpriced(self._row.name, width, f"{self._row.name}: {reason}"))
+        return self._unpriced(self._row, width, f"{self._row.name}: {reason}")
 
     def row_was_named(self) -> bool:
         """Say whether the user has named the backend, so that nothing is predicted."""
@@ -268,9 +266,7 @@ class Policy:
             return move
         width = self.width(None)
         reason = f"{width} workers: the first item took long enough to start them beside it"
-        from .move import Move
-
-        return Move(PROCESSES, self._unpriced(PROCESSES.name, width, reason))
+        return self._unpriced(PROCESSES, width, reason)
 
     def _move(self, work: WorkProfile, n_items: int) -> Move | None:
         from ..plan.planner import choose
@@ -307,9 +303,8 @@ class Policy:
         start = start_seconds(whole, plan.n_jobs)
         if start <= 0.0 or whole.warm_workers > 0:
             return plan
-        running = whole._replace(seconds_first_start=0.0, seconds_next_start=0.0, seconds_load=0.0)
         work = self._with_reading(work)
-        seconds = predict_seconds(work, running, n_items, "processes", plan.n_jobs, self.limits().chunksize)
+        seconds = predict_seconds(work, _started(whole), n_items, "processes", plan.n_jobs, self.limits().chunksize)
         seconds = beside_seconds(seconds, plan.serial_seconds, start)
         said = f"{plan.reason}; this call, which goes on while they start, takes {seconds_in_words(seconds)}"
         return plan._replace(predicted_seconds=seconds, reason=said)
@@ -344,10 +339,11 @@ class Policy:
         trust = trusted.get(self._function)
         return trust is None or trust.allows(in_caller_seconds)
 
-    def _unpriced(self, backend: str, n_jobs: int, reason: str) -> Plan:
+    def _unpriced(self, row: Row, n_jobs: int, reason: str) -> Move:
         from ..plan.planner import Plan
+        from .move import Move
 
-        return Plan(backend, n_jobs, self._options.chunksize or 1, 0.0, 0.0, reason)
+        return Move(row, Plan(row.name, n_jobs, self._options.chunksize or 1, 0.0, 0.0, reason))
 
     def must_wait(self) -> bool:
         """Say whether an import is under way for which pickling would wait, or which workers would repeat."""
@@ -512,27 +508,28 @@ class Policy:
         served, modules = is_served(method), self.starting.modules(self._function)
         warm, left = self.starting.warm_and_starting(self.seconds_until_ready)
         profile = machine.machine_profile(method, warm_workers=warm, served=served, modules=modules)
-        call = profile.seconds_per_call + (self.carrying_seconds or 0.0)
+        known = None if work is None else work.load_seconds
         if left > 0.0:  # an earlier call has ordered them
             first, load = left, 0.0
             profile = profile._replace(warm_workers=0)
         else:
             first = profile.seconds_first_start + self.starting.import_seconds()
-            load = profile.seconds_load
-            load = work.load_seconds if work is not None and work.load_seconds is not None and not served else load
-        known = work is not None and work.load_seconds is not None and method != "fork"
+            load = profile.seconds_load if known is None or served else known
         # Such workers have had the function before, and will again: a start costs what goes on beside it.
-        share = STARTED_BESIDE if (known or left > 0.0) and not whole else 1.0
+        beside = left > 0.0 or (known is not None and method != "fork")
+        share = STARTED_BESIDE if beside and not whole else 1.0
         return profile._replace(
             seconds_first_start=share * first,
             seconds_next_start=share * profile.seconds_next_start,
             seconds_load=share * load,
-            seconds_per_call=call,
+            seconds_per_call=profile.seconds_per_call + (self.carrying_seconds or 0.0),
         )
 
     def _as_if_running(self, profile: MachineProfile) -> MachineProfile:
         """Return the profile as it will be once workers run and have the function."""
-        call = profile.seconds_per_call - self._sending_seconds
-        return profile._replace(
-            seconds_first_start=0.0, seconds_next_start=0.0, seconds_load=0.0, seconds_per_call=max(0.0, call)
-        )
+        call = max(0.0, profile.seconds_per_call - self._sending_seconds)
+        return _started(profile)._replace(seconds_per_call=call)
+
+
+def _started(profile: MachineProfile) -> MachineProfile:
+    return profile._replace(seconds_first_start=0.0, seconds_next_start=0.0, seconds_load=0.0)
